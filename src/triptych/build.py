@@ -1,0 +1,70 @@
+"""From a config with a ``_target_`` to an object, for configs that may come from a stranger.
+
+A config read back from a run directory must not be able to run code. So a ``_target_`` must resolve to a *class*, of
+an allowed package, of a kind this project builds. Package prefixes alone would not do: torch alone holds functions
+that load pickles, fetch repositories and start processes.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.loggers import Logger
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+_packages = {__name__.partition(".")[0], "torch", "torchvision", "torchmetrics", "lightning"}
+# A LightningModule, a Metric and a torchvision transform are nn.Modules.
+KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Callback, Logger)
+
+
+def trust(packages: Iterable[str]) -> None:
+    """Allow the classes of these packages too, in this process: those of one's own project, never a stranger's."""
+    _packages.update(packages)
+
+
+def resolve(target: str) -> type:
+    """The class with this dotted path, e.g. ``torch.optim.AdamW``.
+
+    Raises:
+        ValueError: the package is not allowed, or the path leads to no class of the KINDS.
+    """
+    allowed = ", ".join(sorted(_packages))
+    parts = target.split(".")
+    if not all(part.isidentifier() for part in parts) or parts[0] not in _packages:
+        raise ValueError(f"_target_ {target}: its package is not one of {allowed}")
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"_target_ {target}: there is no such class ({error})") from error
+    if not (inspect.isclass(found) and issubclass(found, KINDS)):
+        kinds = ", ".join(kind.__name__ for kind in KINDS)
+        raise ValueError(f"_target_ {target}: not a class of one of the kinds {kinds}")
+    # A class can be imported into an allowed module from elsewhere: where it is made counts.
+    if found.__module__.partition(".")[0] not in _packages:
+        raise ValueError(f"_target_ {target}: it is made in {found.__module__}, not in one of {allowed}")
+    return found
+
+
+def build(config: Mapping[str, Any], *arguments: Any, **more: Any) -> Any:
+    """Make what ``config`` describes: the class at ``_target_``, called with the other keys.
+
+    Args:
+        config: plain numbers, strings, lists and dicts; a nested ``_target_`` is left to the class.
+        arguments: positional arguments.
+        more: further arguments, which win over those of the config.
+
+    Raises:
+        ValueError: the ``_target_`` is not allowed, or the class does not take the arguments.
+    """
+    target = resolve(config["_target_"])
+    own = {key: value for key, value in config.items() if key != "_target_"} | more
+    try:
+        inspect.signature(target).bind(*arguments, **own)
+    except TypeError as error:
+        raise ValueError(f"{config['_target_']}: {error}") from error
+    return target(*arguments, **own)

@@ -1,0 +1,1 @@
+"""Lightning callbacks: what looks on while a network trains."""

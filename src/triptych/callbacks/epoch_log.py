@@ -1,0 +1,26 @@
+"""One line an epoch, for terminals and log files alike."""
+
+import logging
+import time
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+log = logging.getLogger(__name__)
+
+
+class EpochLog(Callback):
+    """Log the epoch, its seconds, the training loss and the validation metrics after each epoch."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seconds = time.perf_counter() - self.started
+        shown = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name == "train/loss" or name.startswith("val/")
+        }
+        total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        metrics = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
+        log.info("epoch %d%s  %.1f s  %s", trainer.current_epoch + 1, total, seconds, metrics)

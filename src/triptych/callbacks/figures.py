@@ -1,0 +1,80 @@
+"""One picture an epoch of what the network does to validation samples."""
+
+from abc import abstractmethod
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from triptych.results import plots
+
+
+class Figures(Callback):
+    """Draw ``count`` validation samples with the network's answer, into ``figures/`` and TensorBoard.
+
+    Args:
+        directory: the run directory.
+        every_n_epochs: epochs between two pictures; the last epoch always has one.
+    """
+
+    count = 4
+
+    def __init__(self, directory: str, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"callbacks.figures.every_n_epochs={every_n_epochs}: expected a number from 1")
+        self.directory = Path(directory) / "figures"
+        self.every_n_epochs = every_n_epochs
+
+    @abstractmethod
+    def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
+        """A figure of these samples and what ``predict`` gave for them, all on the CPU."""
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Here and not after validation: a run without validation (data.split=all) has pictures too.
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.should_stop
+        if not trainer.is_global_zero or trainer.fast_dev_run or (epoch % self.every_n_epochs and not last):  # type: ignore[attr-defined]
+            return
+        inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]
+        was_training = pl_module.training
+        pl_module.eval()
+        answers = pl_module.predict(inputs.to(pl_module.device))  # type: ignore[operator]
+        pl_module.train(was_training)
+        figure = self.draw(inputs, targets, {name: values.float().cpu() for name, values in answers.items()})
+        self.directory.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.directory / f"epoch-{epoch:03d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("val/examples", figure, global_step=trainer.global_step, close=False)
+
+
+class PageFigures(Figures):
+    """Dirty, cleaned and target, side by side."""
+
+    count = 3
+
+    def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
+        return plots.pages(inputs[:, 0].numpy(), answers["page"][:, 0].numpy(), targets[:, 0].numpy())
+
+
+class XrayFigures(Figures):
+    """X-rays with P(positive) and their label; a red frame where the answer is wrong."""
+
+    count = 12
+
+    def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
+        # The threshold moves after each validation; the frame goes by a half, as the validation metrics do.
+        return plots.xrays(inputs[:, 0].numpy(), answers["probability"].numpy(), targets.numpy())
+
+
+class PriceFigures(Figures):
+    """Predicted against true price."""
+
+    count = 2000
+
+    def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
+        return plots.prices(targets.numpy(), answers["prediction"].numpy())

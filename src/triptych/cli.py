@@ -1,0 +1,118 @@
+"""What one does with finished runs and with data: triptych evaluate | predict | data.
+
+Nothing heavy is imported before a command is chosen, so that --help and a wrong argument answer at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+RUN_HELP = "a run directory, or `latest` for the newest of any experiment"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; exit codes: 0 done, 1 an input was skipped, 2 the user's mistake, 130 Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        sys.exit(command(options))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("triptych", description="What one does with finished runs and with data.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    evaluate = commands.add_parser("evaluate", help="measure a run's best checkpoint on its test split again")
+    evaluate.add_argument("run", metavar="RUN", help=RUN_HELP)
+    evaluate.add_argument("--split", choices=("val", "test"), default="test", help="what to measure on (default: test)")
+    evaluate.add_argument("--root", metavar="FOLDER", help="where the data lie now; default: as in training")
+    _add_trust(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
+    predict = commands.add_parser("predict", help="run a trained network on files of your own")
+    predict.add_argument("run", metavar="RUN", help=RUN_HELP)
+    predict.add_argument("input", metavar="INPUT", type=Path, help="page, folder of pages or X-rays, or CSV of houses")
+    predict.add_argument("--output", metavar="OUT", type=Path, required=True, help="folder for what comes out")
+    predict.add_argument("--submission", action="store_true", help="denoise: also write Kaggle's submission.csv")
+    _add_trust(predict)
+    predict.set_defaults(command=_predict)
+
+    data = commands.add_parser("data", help="list, download or make up data sets")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="which data sets there are, and which of them lie here")
+    listing.add_argument("--root", metavar="FOLDER", help="default: $TRIPTYCH_DATA, else data/")
+    listing.set_defaults(command=_data_list)
+    for name, function, text in (
+        ("synthesize", _data_synthesize, "write the made-up stand-in of a data set, in Kaggle's layout"),
+        ("download", _data_download, "download a data set from Kaggle"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name", metavar="NAME", help="a data set of `triptych data list`")
+        action.add_argument("--root", metavar="FOLDER", help="default: $TRIPTYCH_DATA, else data/")
+        action.set_defaults(command=function)
+    return parser
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        metavar="PACKAGE",
+        action="append",
+        default=[],
+        help="a package of your own whose classes the run's config names; may be given again",
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from triptych.results.evaluate import evaluate
+
+    evaluate(options.run, options.split, options.root, options.trust)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from triptych.results.predict import predict
+
+    skipped = predict(options.run, options.input, options.output, options.trust, submission=options.submission)
+    for line in skipped:
+        print(f"skipped: {line}", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from triptych.data.catalogue import data_sets
+    from triptych.data.sources import data_root
+
+    root = data_root(options.root)
+    for name, module in data_sets().items():
+        there = "here" if (root / module.slug).is_dir() else "not here"
+        summary = (sys.modules[module.__module__].__doc__ or "").splitlines()[0]
+        print(f"{name:12} {there:9} {root / module.slug}\n{'':12} {summary}")
+    return 0
+
+
+def _data_synthesize(options: argparse.Namespace) -> int:
+    from triptych.data.catalogue import data_set
+    from triptych.data.sources import data_root, write_whole
+
+    module = data_set(options.name)
+    folder = data_root(options.root) / module.slug
+    if folder.exists():
+        raise ValueError(f"{folder} exists already: name another folder with --root, or move it away")
+    write_whole(folder, module.synthesize)
+    print(f"wrote {folder}; train on it with data.root={folder.parent} data.source=files")
+    return 0
+
+
+def _data_download(options: argparse.Namespace) -> int:
+    from triptych.data.catalogue import data_set
+    from triptych.data.sources import data_root
+
+    print(f"downloaded {data_set(options.name).download(data_root(options.root))}")
+    return 0

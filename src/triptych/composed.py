@@ -1,0 +1,263 @@
+"""What Hydra makes of a command line, file by file: merged into one config it no longer says what stands where.
+
+Hydra's own loader finds the files, reads them and puts them in order. What it refuses is raised as a `Refusal`, whose
+message is Hydra's in one line, or a better one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import Overrides, _create_defaults_list
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from triptych.declared import Declared, comments_in, leaves, nearest
+
+VERSION_BASE = "1.3"
+
+
+class Refusal(Exception):
+    """What Hydra does not compose; str() is one line a mistake."""
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """One file of the config: where it lies, as messages name it, what it is about, its content and its comments."""
+
+    path: str
+    headline: str
+    content: dict[str, object]
+    comments: dict[str, str]
+
+
+@dataclass
+class Composition:
+    """The files of one run, taken apart into what they declare and what they set.
+
+    Attributes:
+        choices: the option of each group, None where it has none.
+        declared: all keys that the run has.
+        settings: (file, key, value) of all that is set by files of package `_global_`: experiments, studies, debug, ...
+        sweep: the overrides that the files add to the jobs of a sweep (`hydra.sweeper.params`), each with its file.
+        sweeping: the choice (`study=activation`) that makes the run a sweep, "" if none does.
+    """
+
+    choices: dict[str, str | None]
+    declared: Declared = field(default_factory=Declared)
+    settings: list[tuple[str, str, object]] = field(default_factory=list)
+    sweep: dict[str, str] = field(default_factory=dict)
+    sweeping: str = ""
+
+
+class Composer:
+    """Composes the config in a folder as Hydra does, for as many sets of overrides as wanted.
+
+    Args:
+        conf: the folder of the primary config.
+        name: the primary config's name, without `.yaml`.
+        more: another folder to search (`--config-dir`), None for none.
+        overrides: the command line's overrides; they may change where files are searched (`hydra.searchpath`).
+    """
+
+    def __init__(self, conf: Path, name: str, more: str | None, overrides: Sequence[str]) -> None:
+        version.setbase(VERSION_BASE)
+        self.conf, self.name = conf.resolve(), name
+        search_path = create_config_search_path(str(self.conf))
+        if more is not None:
+            if not Path(more).is_dir():
+                raise Refusal(f"--config-dir {more}: there is no such folder")
+            search_path.prepend("command-line", f"file://{Path(more).resolve()}", SearchPathQuery(provider="schema"))
+        self.loader = ConfigLoaderImpl(search_path)
+        self.parser = OverridesParser.create(config_loader=self.loader)
+        self.repo = CachingConfigRepository(self.loader.repository)
+        self.overrides = self.parse(overrides)
+        with _refusals():
+            self.loader._process_config_searchpath(name, self.overrides, self.repo)
+        self._files: dict[str, ConfigFile] = {}
+        self._compositions: dict[tuple[str | None, ...], Composition] = {}
+
+    def parse(self, texts: Iterable[str], file: str = "") -> list[Override]:
+        """Read overrides, all of them before complaining; `file` says where they stand, if not on the command line."""
+        overrides, unreadable = [], []
+        for text in texts:
+            try:
+                overrides += self.parser.parse_overrides([text])
+            except HydraException as error:
+                complaint = brief(error).removeprefix(f"Error parsing override '{text}'").strip()
+                example = "key=value" if "=" not in text else text.replace("=", "='", 1) + "'"
+                remedy = f"write {example}" if "=" not in text else f'quote special characters: "{example}"'
+                unreadable.append(f"{file and f'{file}: '}{text} cannot be read ({complaint}); {remedy}")
+        if unreadable:
+            raise Refusal("\n".join(unreadable))
+        return overrides
+
+    def is_group(self, key: str) -> bool:
+        """Whether a folder of the config has this name."""
+        return bool(key) and self.repo.group_exists(key)
+
+    def groups(self, below: str = "") -> list[str]:
+        """All groups; those of Hydra itself only below "hydra"."""
+        names = [f"{below}{name}" for name in self.repo.get_group_options(below.rstrip("/"), ObjectType.GROUP)]
+        return [name for group in names if group != "hydra" for name in (group, *self.groups(f"{group}/"))]
+
+    def options(self, group: str) -> list[str]:
+        """What a group has to choose from. Files whose name begins with `_` are there to be inherited from."""
+        return [name for name in self.repo.get_group_options(group) if not name.startswith("_")]
+
+    def has_option(self, group: str, name: object) -> bool:
+        """Whether a group has this file, and it is not one that others inherit from."""
+        return not str(name).startswith("_") and self.repo.config_exists(f"{group}/{name}")
+
+    def no_option(self, group: str, name: object) -> str:
+        """Says that a group lacks an option, and what it has."""
+        near = nearest(str(name), self.options(group))
+        guess = f"; did you mean {' or '.join(near)}?" if near else "."
+        return f"{group} has no {name or repr(name)}{guess} It has: {', '.join(self.options(group))}"
+
+    def file(self, config_path: str) -> ConfigFile:
+        """A file of the search path by its name without `.yaml`, read once."""
+        if config_path not in self._files:
+            result = self.repo.load_config(config_path)
+            assert result is not None, config_path
+            path = Path(result.path.removeprefix("file://"), f"{config_path}.yaml")
+            shown = path.relative_to(self.conf.parent) if path.is_relative_to(self.conf) else path
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+            headline = next((line.strip("# ") for line in head if not re.match(r"#\s*@", line)), "")
+            content: Any = OmegaConf.to_container(result.config, resolve=False) if result.config else {}
+            if not isinstance(content, dict):
+                raise Refusal(f"{shown}: expected keys and values, got a list")
+            self._files[config_path] = ConfigFile(shown.as_posix(), headline, content, comments_in(text))
+        return self._files[config_path]
+
+    def compose(self, overrides: Sequence[Override]) -> Composition:
+        """Find the files that these overrides of groups (none a sweep) choose, and take them apart, once for each."""
+        key = tuple(override.input_line for override in overrides)
+        if key not in self._compositions:
+            with _refusals():
+                self._compositions[key] = self._compose(Overrides(repo=self.repo, overrides_list=list(overrides)))
+        return self._compositions[key]
+
+    def merge(self, overrides: Sequence[str]) -> DictConfig:
+        """Hydra's own composition, with all its checks. Takes a third of a second on a slow machine."""
+        with _refusals():
+            try:
+                return self.loader.load_configuration(self.name, list(overrides), RunMode.RUN)
+            except AssertionError as error:  # OmegaConf's, for a key below one that is null in a typed config
+                raise Refusal(f"Hydra cannot merge {' '.join(overrides)} ({error})") from error
+
+    def _compose(self, chosen: Overrides) -> Composition:
+        """What `compose` does, for overrides it has not seen."""
+        try:
+            defaults, _ = _create_defaults_list(self.repo, self.name, chosen, prepend_hydra=True, skip_missing=True)
+        except MissingConfigException as error:
+            raise Refusal(self._missing(error, chosen)) from error
+        for key, meta in chosen.override_metadata.items():
+            group = key.partition("@")[0]
+            if not meta.used and meta.containing_config_path and not self.is_group(group):
+                near = " or ".join(nearest(group, self.groups()))
+                guess = f"; did you mean {near}?" if near else ""
+                raise Refusal(f"{self.file(meta.containing_config_path).path}: {group} is not a group{guess}")
+        chosen.ensure_overrides_used()
+        chosen.ensure_deletions_used()
+
+        composition = Composition(dict(chosen.known_choices))
+        for default in defaults:
+            assert default.config_path is not None
+            if default.config_path == "hydra/config":
+                continue
+            file = self.file(default.config_path)
+            sets_only = not default.package and not default.primary and "/" in default.config_path
+            self._add(composition, file, default.package or "", sets_only)
+            if sets_only and "sweeper" in _mapping(file.content, "hydra"):
+                composition.sweeping = "=".join(default.config_path.rsplit("/", maxsplit=1))
+        return composition
+
+    def _add(self, composition: Composition, file: ConfigFile, package: str, sets_only: bool) -> None:
+        """Enter what one file holds into a composition, each part where it belongs."""
+        tree, (root, *inner) = file.content, package.split(".")
+        if root == "hydra":
+            for part in reversed(inner):
+                tree = {part: tree}
+        hydra = tree if root == "hydra" else _mapping(tree, "hydra")
+        for key, value in _mapping(_mapping(hydra, "sweeper"), "params").items():
+            composition.sweep[f"{key}={value}"] = file.path
+        if root == "hydra":
+            return
+        own = {key: value for key, value in tree.items() if package or key != "hydra"}
+        if sets_only:
+            composition.settings += [(file.path, key, value) for key, value in leaves(own)]
+        else:
+            composition.declared.add(own, file.path, file.comments, package)
+
+    def _missing(self, error: MissingConfigException, chosen: Overrides) -> str:
+        """Which file asks for the file that is missing, and what there is in its place."""
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        if not group:
+            return brief(error)
+        asking = re.match(r"In '(.+?)':", str(error))
+        file = asking[1] if asking else None
+        asked = chosen.override_choices.get(group)
+        if name in (asked if isinstance(asked, list) else [asked]):  # by `override`, for a default of another file
+            file = chosen.override_metadata[group].containing_config_path
+        return f"{self.file(file).path}: {self.no_option(group, name)}" if file else self.no_option(group, name)
+
+
+def alternatives(override: Override) -> list[Override]:
+    """The plain overrides that a sweep stands for, one a value; of an interval its two ends."""
+    if not override.is_sweep_override():
+        return [override]
+    swept = override.value()
+    if isinstance(swept, IntervalSweep):  # its ends are read as floats, also where a sweeper draws integers
+        values: list[Any] = [
+            int(end) if float(end).is_integer() else end for end in (swept.start, swept.end) if end is not None
+        ]
+    else:
+        with _refusals():
+            values = list(override.sweep_iterator())
+    lines = [f"{override.get_key_element()}={Override._get_value_element_as_str(value)}" for value in values]
+    return [
+        replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=line)
+        for value, line in zip(values, lines, strict=True)
+    ]
+
+
+def brief(error: Exception) -> str:
+    """Hydra's, OmegaConf's or YAML's message in one line, without search paths, object types and links."""
+    text = f"{error}\n{error.__cause__ or ''}".partition("Config search path:")[0]
+    lines = [line.strip() for line in text.splitlines()]
+    noise = ("full_key:", "object_type=", "reference_type=", "See http", "^")
+    return " ".join(line for line in lines if line and not line.startswith(noise)) or type(error).__name__
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turns what Hydra, OmegaConf and YAML raise inside into a Refusal."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise Refusal(brief(error)) from error
+
+
+def _mapping(tree: dict[str, object], key: str) -> dict[str, object]:
+    """The mapping below a key, empty if there is none."""
+    value = tree.get(key)
+    return value if isinstance(value, dict) else {}

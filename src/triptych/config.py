@@ -1,0 +1,312 @@
+"""Checks a command line against the config's files, before anything slow is imported.
+
+Hydra takes any key in an experiment file and any key behind a `+`, and no type is wrong to it; the run then fails after
+an hour, or worse, succeeds with the default. `check` compares what is *set*, by the command line and by the files of
+package `_global_` (experiments, studies, searches, debug), with what is *declared* by `config.yaml` and by the chosen
+file of every group. Those files alone say what is allowed: a new task brings its own and no list has to know.
+
+What a file declares by its values and comments is told in `triptych.declared`; how the files of a run are found, in
+`triptych.composed`. All mistakes come in one message. Of a sweep every value is checked under every distinct choice of
+groups, a few milliseconds for each choice however many jobs there are; once nothing is wrong, the first job of each
+choice is merged by Hydra itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from triptych.composed import Composer, Composition, Refusal, alternatives
+from triptych.declared import is_deferred, leaves, nearest, nodes, show
+
+PROGRAM = "python train.py"
+TASK_GROUP = "experiment"  # the one group that must be chosen
+
+
+class ConfigError(ValueError):
+    """What a user got wrong in the config. Its str() is the complete message, one line a mistake."""
+
+
+def check(arguments: Sequence[str], conf: Path) -> None:
+    """Check a command line, of a sweep every job.
+
+    Args:
+        arguments: what follows the program's name, as in `sys.argv[1:]`; flags may stand anywhere among the overrides.
+        conf: the folder with `config.yaml`.
+
+    Raises:
+        ConfigError: with all mistakes, each with the nearest valid names.
+    """
+    if "--version" in arguments:
+        return
+    flags = _flags(arguments)
+    if flags.help or flags.hydra_help or flags.shell_completion or flags.info or flags.experimental_rerun:
+        return
+    if flags.config_path is not None:
+        conf = conf.parent / flags.config_path
+    try:
+        composer = Composer(conf, flags.config_name or "config", flags.config_dir, flags.overrides)
+        mistakes = _mistakes(composer, flags)
+    except Refusal as refusal:
+        mistakes = str(refusal).splitlines()
+    if mistakes:
+        raise ConfigError("\n".join(map(_reworded, mistakes)))
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The same command line with flags before overrides, for Hydra refuses `experiment=housing -m seed=1,2`.
+
+    Raises:
+        ConfigError: for a flag that Hydra does not have.
+    """
+    overrides = [] if "--version" in arguments else list(_flags(arguments).overrides)
+    left, flags = list(overrides), []
+    for argument in arguments:
+        if left and argument == left[0]:
+            left.pop(0)
+        else:
+            flags.append(argument)
+    return [*flags, *overrides]
+
+
+@dataclass
+class _Jobs:
+    """The overrides of a run, or of all jobs of a sweep, by what they do; sweeps are spread out into alternatives.
+
+    Attributes:
+        choices: for each group that is overridden, the alternatives that exist.
+        values: for each key that is set, the file that does it ("" for the command line) and the alternatives.
+        others: deletions of keys, and Hydra's own keys.
+        broken: groups of which only options were asked for that do not exist.
+        mistakes: what was asked for and does not exist.
+    """
+
+    choices: list[list[Override]] = field(default_factory=list)
+    values: list[tuple[str, list[Override]]] = field(default_factory=list)
+    others: list[Override] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+
+    @property
+    def deleted(self) -> list[str]:
+        """The keys that `~key` takes out."""
+        return [override.key_or_group for override in self.others if override.is_delete()]
+
+    def settings(self) -> Iterator[tuple[str, str, object]]:
+        """(file, key, value) of every value that is set in some job."""
+        for file, options in self.values:
+            for override in options:
+                yield from ((file, key, value) for key, value in leaves({override.key_or_group: override.value()}))
+
+    def first(self, chosen: Sequence[Override]) -> list[str]:
+        """The first job with this choice of groups, as Hydra reads it."""
+        values = [options[0] for _, options in self.values]
+        return [str(override.input_line) for override in (*chosen, *values, *self.others)]
+
+
+def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
+    """Every mistake of a command line, in one line each."""
+    command = f"{PROGRAM} -m {shlex.join(flags.overrides)}"
+    is_sweep = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    swept = [str(override.input_line) for override in composer.overrides if override.is_sweep_override()]
+    if swept and not is_sweep:
+        return [f"{line} asks for several runs: {command} (a list is written key=[a,b])" for line in swept]
+
+    overrides = {override.get_key_element(): ("", override) for override in composer.overrides}
+    jobs = _jobs(composer, overrides)
+    try:
+        alike = composer.compose([options[0] for options in jobs.choices if len(options) == 1])
+    except Refusal as refusal:
+        return [*jobs.mistakes, *str(refusal).splitlines()]
+    if alike.sweeping and not is_sweep and not flags.cfg:
+        return [*jobs.mistakes, f"{alike.sweeping} asks for several runs: {command}"]
+    if is_sweep:
+        jobs = _jobs(composer, _swept_by_hydra(composer, alike) | overrides)  # the command line has the last word
+
+    products = list(itertools.product(*jobs.choices))
+    for stage in (_key_mistakes, _merge_mistakes):
+        found: dict[str, list[str]] = {}  # by mistake, the jobs that make it
+        for chosen in products:
+            varied = [choice for choice, options in zip(chosen, jobs.choices, strict=True) if len(options) > 1]
+            try:
+                mistakes = list(stage(composer, jobs, chosen))
+            except Refusal as refusal:
+                mistakes = str(refusal).splitlines()
+            for mistake in mistakes:
+                found.setdefault(mistake, []).append(" ".join(str(choice.input_line) for choice in varied))
+        if found or jobs.mistakes:
+            break
+    return [*jobs.mistakes, *(_with_jobs(mistake, where, len(products)) for mistake, where in found.items())]
+
+
+def _swept_by_hydra(composer: Composer, alike: Composition) -> dict[str, tuple[str, Override]]:
+    """What `hydra.sweeper.params` adds to every job of a sweep, as a study does, each with the file that says so."""
+    prefix = "hydra.sweeper.params."
+    plain = [override for override in composer.overrides if not override.is_sweep_override()]
+    given = [pair for override in plain for pair in leaves({override.key_or_group: override.value()})]
+    asked = {f"{key.removeprefix(prefix)}={value}": "" for key, value in given if key.startswith(prefix)}
+    lines = [(file, line) for line, file in (alike.sweep | asked).items()]
+    overrides = [(file, override) for file, line in lines for override in composer.parse([line], file)]
+    return {override.get_key_element(): (file, override) for file, override in overrides}
+
+
+def _jobs(composer: Composer, overrides: Mapping[str, tuple[str, Override]]) -> _Jobs:
+    """Spread the overrides out into what each does, and find the options that no group has."""
+    jobs = _Jobs()
+    for file, override in overrides.values():
+        options = alternatives(override)
+        at = f"{file}: " if file else ""
+        if not options:
+            jobs.mistakes.append(f"{at}{override.input_line} matches nothing")
+        elif composer.is_group(override.key_or_group) and not isinstance(override.value(), dict):
+            wrong = [_wrong_choice(composer, option) for option in options]
+            good = [option for option, complaint in zip(options, wrong, strict=True) if complaint is None]
+            jobs.mistakes += [f"{at}{complaint}" for complaint in wrong if complaint is not None]
+            if good:
+                jobs.choices.append(good)
+            else:
+                jobs.broken.append(override.key_or_group)
+        elif override.is_hydra_override() and override.is_sweep_override():
+            jobs.mistakes.append(f"{at}{override.input_line}: Hydra's own keys cannot be swept over")
+        elif override.is_delete() or override.is_hydra_override():
+            jobs.others.append(override)
+        else:
+            jobs.values.append((file, options))
+    return jobs
+
+
+def _wrong_choice(composer: Composer, override: Override) -> str | None:
+    """What is wrong with a choice of a group's option (or of several), None if nothing is."""
+    group, value = override.key_or_group, override.value()
+    if override.is_delete():
+        return None
+    if value is None:
+        return f"{override.input_line}: choose one of {', '.join(composer.options(group))}; ~{group} leaves it out"
+    names = value if isinstance(value, list) else [value]
+    complaints = [composer.no_option(group, name) for name in names if not composer.has_option(group, name)]
+    return "; ".join(complaints) or None
+
+
+def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -> Iterator[str]:
+    """What is wrong with the keys and values that are set, held against the files of one choice of groups."""
+    composition = composer.compose(chosen)
+    varied = [options[0].key_or_group for options in jobs.choices if len(options) > 1]
+    if composition.sweeping.partition("=")[0] in varied:
+        yield f"{composition.sweeping} cannot be swept over: it is a sweep itself"
+        return
+    if composer.is_group(TASK_GROUP) and not composition.choices.get(TASK_GROUP):
+        if not jobs.broken:
+            yield _experiments(composer)
+        return
+    declared = composition.declared
+    yield from declared.mistakes
+
+    of_files = [setting for setting in composition.settings if not _is_below(setting[1], jobs.deleted)]
+    for file, key, value in (*of_files, *jobs.settings()):
+        if _is_below(key, [group.replace("/", ".") for group in jobs.broken]):
+            continue
+        at = f"{file}: " if file else ""
+        declaration = declared.find(key)
+        if declaration is None:
+            yield at + declared.unknown(key, composer.groups()) + (_remedy(composition, jobs, key) if file else "")
+        elif not declaration.accepts(value):
+            yield f"{at}{key}={show(value)}: {declaration.complaint(value)}"
+
+    known = [*declared.keys, *(key for _, key, _ in composition.settings)]
+    for key in jobs.deleted:
+        is_hydra = _is_below(key, ["hydra"])
+        if not is_hydra and declared.find(key) is None and not any(_is_below(other, [key]) for other in known):
+            yield declared.unknown(key, composer.groups())
+
+
+def _remedy(composition: Composition, jobs: _Jobs, key: str) -> str:
+    """How to go on when a file sets a key for one option of a group and the command line chose another."""
+    chosen = {options[0].key_or_group for options in jobs.choices}
+    group = next((group for group in chosen if _is_below(key, [group.replace("/", ".")])), None)
+    return f" (~{key} leaves it out for {group}={composition.choices.get(group)})" if group else ""
+
+
+def _merge_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -> Iterator[str]:
+    """What shows once Hydra merges all: values that are missing, and interpolations to what a key does not take."""
+    composition, config = composer.compose(chosen), composer.merge(jobs.first(chosen))
+    sources = {key: f"{file}: " for file, key, _ in composition.settings}
+    content: Any = OmegaConf.to_container(config, resolve=False)
+    for key, value in nodes(content):
+        declaration = composition.declared.find(key)
+        if declaration is not None and value == "???" and declaration.file:
+            yield f"{key} must be given (declared in {declaration.file})"
+        if declaration is None or not (is_deferred(value) and declaration.expected):
+            continue
+        try:
+            resolved = OmegaConf.select(config, key, throw_on_missing=True)
+        except OmegaConfBaseException:
+            continue
+        resolved = OmegaConf.to_container(resolved) if OmegaConf.is_config(resolved) else resolved
+        if not declaration.accepts(resolved):
+            yield f"{sources.get(key, '')}{key}={value} is {show(resolved)}: {declaration.complaint(resolved)}"
+
+
+def _experiments(composer: Composer) -> str:
+    """Says that no experiment is chosen, and lists them with the first line of their files."""
+    names = composer.options(TASK_GROUP)
+    width = max(map(len, names), default=0)
+    listed = [f"  {name:{width}}  {composer.file(f'{TASK_GROUP}/{name}').headline}".rstrip() for name in names]
+    return "\n".join([f"Choose an experiment: {PROGRAM} {TASK_GROUP}=NAME, where NAME is one of", *listed])
+
+
+def _with_jobs(mistake: str, jobs: Sequence[str], total: int) -> str:
+    """A mistake and, if not all jobs of a sweep make it, the choices of groups that do."""
+    if len(jobs) >= total:
+        return mistake
+    more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+    return f"{mistake} (in the jobs with {', with '.join(jobs[:3])}{more})"
+
+
+def _reworded(mistake: str) -> str:
+    """A refusal of Hydra's whose remedy can be said more plainly; any other mistake as it is."""
+    if found := re.search(r"An item is already at '(.+?)'", mistake):
+        return f"{found[1]} is a key of this run already: leave out the + before it"
+    if found := re.search(r"Multiple values for (\S+)\.|^(\S+) appears more than once", mistake):
+        group = found[1] or found[2]
+        return f"{group} is chosen twice: leave out the + before it (in a defaults list: override {group})"
+    if found := re.search(r"Could not override '(hydra[./].+?)'", mistake):
+        known = [key for key, _ in nodes({"hydra": OmegaConf.to_container(OmegaConf.structured(HydraConf))})]
+        near = " or ".join(nearest(found[1].replace("/", "."), known))
+        near = near.replace(".", "/") if "/" in found[1] else near
+        return f"{found[1]} is not a key of Hydra's; did you mean {near}?" if near else mistake
+    return mistake
+
+
+def _is_below(key: str, parents: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the others or lies below one."""
+    return any(f"{key}.".startswith(f"{parent}.") for parent in parents)
+
+
+def _flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags, and the overrides among them as `.overrides`."""
+
+    def refuse(message: str) -> NoReturn:
+        hint = " (settings are written key=value, without dashes)" if message.startswith("unrecognized") else ""
+        raise ConfigError(message + hint)
+
+    parser = get_args_parser()
+    parser.allow_abbrev = False  # or --experiment is --experimental-rerun
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print a page and leave
+    flags = parser.parse_intermixed_args(list(arguments))
+    if flags.multirun and flags.cfg:
+        raise ConfigError("--cfg shows the config of one run: leave out -m")
+    if flags.resolve and not flags.cfg:
+        raise ConfigError("--resolve goes with --cfg")
+    return flags

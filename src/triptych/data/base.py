@@ -1,0 +1,242 @@
+"""What every data set shares: finding the files, splitting, loading batches, saying what was used."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from triptych.data import splits
+from triptych.data.augment import chosen
+from triptych.data.cache import cache_folder
+from triptych.data.datasets import Batch, as_is
+from triptych.data.download import from_kaggle
+from triptych.data.errors import DataError
+from triptych.data.sources import data_root, locate
+from triptych.data.splits import Split
+
+Samples = TypeVar("Samples")
+
+
+class Predictor(Protocol):
+    """What ``predict_files`` needs of a trained model."""
+
+    hparams: Any
+
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        """From a batch of inputs, as training sees them, to named columns."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the results say about the data."""
+
+    source: str
+    root: str
+    split: str
+    fold: str | None
+    stand_in: str | None
+    fingerprint: str
+    sizes: dict[str, int]
+
+
+class DataModule(LightningDataModule, Generic[Samples]):
+    """A data set in Kaggle's layout, or its synthetic stand-in, in memory and split into train, val and test.
+
+    A subclass says how to ``read`` a folder, which samples belong together (``groups``), how a split becomes a
+    ``Dataset`` (``dataset``) and how files are predicted (``predict_files``). The arguments are those of
+    ``conf/data/_base.yaml``, where each is explained.
+
+    Raises:
+        ValueError: an argument is wrong. ``setup`` raises DataError, a ValueError too, where the data are.
+    """
+
+    slug: ClassVar[str]
+    """Name of the data set on Kaggle, and of its folder."""
+    kaggle: ClassVar[str] = ""
+    """Its page on kaggle.com, ``competitions/NAME`` or ``datasets/OWNER/NAME``; empty where it has none."""
+    contents: ClassVar[tuple[str, ...]] = ()
+    """Files and folders that a complete download has."""
+    augmentations: ClassVar[tuple[str, ...]] = ()
+    """What ``data.augment`` can name."""
+    published: ClassVar[tuple[str, ...]] = ()
+    """The published splits this data set has, out of ``mle_bench`` and ``papers``."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        source: str = "auto",
+        split: str = "grouped",
+        split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
+        batch_size: int | str = 64,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        augment: bool | str | Sequence[str] = "all",
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        if split not in splits.RULES:
+            raise ValueError(f"data.split={split}: choose one of {', '.join(splits.RULES)}")
+        if split in ("mle_bench", "papers") and split not in self.published:
+            rules = [rule for rule in splits.RULES if rule not in ("mle_bench", "papers") or rule in self.published]
+            raise ValueError(f"data.split={split} is not published for {self.slug}: choose one of {', '.join(rules)}")
+        if batch_size != "full" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"data.batch_size={batch_size}: expected a number from 1, or full")
+        self.root = data_root(root)
+        self.source = source
+        self.split_rule = split
+        self.split_seed = split_seed
+        self.folds = folds
+        self.fold = fold
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.augment_names = chosen(augment, self.augmentations)
+        self.augmentation: nn.Module = nn.Identity()
+        self.cache = cache_folder(cache_dir)
+        self.datasets: dict[str, Dataset[Batch]] = {}
+
+    # What a data set says about itself
+
+    @classmethod
+    @abstractmethod
+    def synthesize(cls, folder: Path) -> None:
+        """Write the synthetic stand-in into ``folder``, in Kaggle's layout."""
+
+    @classmethod
+    def download(cls, root: Path) -> Path:
+        """Download the data set from Kaggle to its folder below ``root``; raises DataError where that fails."""
+        return from_kaggle(cls.kaggle, root / cls.slug, cls.contents)
+
+    @abstractmethod
+    def read(self, folder: Path) -> tuple[Samples, str]:
+        """Decode all labelled samples below ``folder``; returns them and the fingerprint of their files.
+
+        Raises:
+            DataError: a file is missing or wrong.
+        """
+
+    @abstractmethod
+    def make_split(self, samples: Samples) -> Split:
+        """Split by ``self.split_rule``, one of grouped, random and what the class lists as ``published``."""
+
+    @abstractmethod
+    def make_dataset(self, samples: Samples, indices: np.ndarray, training: bool) -> Dataset[Batch]:
+        """The samples with these indices."""
+
+    @abstractmethod
+    def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
+        """Predict what lies at ``source``, write it into the folder ``output`` and yield a line for each input skipped.
+
+        Args:
+            model: the trained model.
+            source: a file or folder.
+            output: a folder that exists.
+            options: what the command line offers beyond that.
+        """
+
+    def model_arguments(self) -> dict[str, Any]:
+        """What the model must know of the training data (after ``setup``): plain numbers, strings and lists."""
+        return {}
+
+    def make_augmentation(self) -> nn.Module:
+        """A transform of float batches, made from ``self.augment_names`` after the data are read."""
+        return nn.Identity()
+
+    def prepare_batch(self, batch: Batch, training: bool) -> Batch:
+        """From the tensors of the dataset to what the model takes, on the device: floats, augmented in training."""
+        inputs, targets = batch
+        return (self.augmentation(inputs) if training else inputs), targets
+
+    # What follows from it
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, read and split the data; once, whatever the stage."""
+        if self.datasets:
+            return
+        found = locate(self.slug, self.source, self.root, self.cache, self.synthesize, self.download)
+        self.samples, fingerprint = self.read(found.folder)
+        split = self._split()
+        self.datasets = {
+            name: self.make_dataset(self.samples, indices, training=name == "train")
+            for name, indices in (("train", split.train), ("val", split.val), ("test", split.test))
+            if len(indices)
+        }
+        size = len(self.datasets["train"])  # type: ignore[arg-type]
+        if isinstance(self.batch_size, int) and self.batch_size > size:
+            raise DataError(
+                f"data.batch_size={self.batch_size} is larger than the training split ({size} samples): "
+                f"choose at most {size}, or data.batch_size=full"
+            )
+        self.split = split
+        self.augmentation = self.make_augmentation()
+        self.description = Description(
+            source=found.kind,
+            root=str(found.folder.absolute()),
+            split=self.split_rule,
+            fold=None if self.folds is None else f"{self.fold} of {self.folds}",
+            stand_in="synthetic data" if found.kind == "synthetic" else split.stand_in,
+            fingerprint=fingerprint,
+            sizes={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The data's part of ``metrics.json``."""
+        return asdict(self.description)
+
+    def _split(self) -> Split:
+        if self.split_rule == "all":
+            return splits.everything(self.count(self.samples))
+        return self.make_split(self.samples)
+
+    @staticmethod
+    def count(samples: Samples) -> int:
+        """How many samples there are."""
+        return len(samples)  # type: ignore[arg-type]
+
+    def draw_split(
+        self, samples: Samples, groups: Sequence[str] | None = None, official_test: np.ndarray | None = None
+    ) -> Split:
+        """A split by the project's own rules (see ``triptych.data.splits.draw``)."""
+        return splits.draw(self.count(samples), groups, self.split_seed, official_test, self.folds, self.fold)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        size = len(self.datasets["train"])  # type: ignore[arg-type]
+        batch_size = size if self.batch_size == "full" else int(self.batch_size)
+        # A last batch of one sample has no variance for batch norm; it is left out (another one each epoch).
+        return self._loader("train", batch_size, shuffle=True, drop_last=size % batch_size == 1 < batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self._loader("val", self.eval_batch_size) if "val" in self.datasets else []
+
+    def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self._loader("test", self.eval_batch_size) if "test" in self.datasets else []
+
+    def _loader(self, name: str, batch_size: int, **options: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            self.datasets[name],
+            batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=as_is,
+            **options,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return self.prepare_batch(batch, training=self.trainer is not None and self.trainer.training)
+
+    def examples(self, count: int) -> Batch:
+        """``count`` validation samples (training ones where there is no validation) spread over the split."""
+        dataset = self.datasets.get("val", self.datasets["train"])
+        size = len(dataset)  # type: ignore[arg-type]
+        rows = np.linspace(0, size - 1, min(count, size)).astype(int).tolist()
+        return self.prepare_batch(dataset.__getitems__(rows), training=False)  # type: ignore[attr-defined]

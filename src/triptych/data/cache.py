@@ -1,0 +1,50 @@
+"""Decoded arrays on disk, keyed by what was decoded, so that a second run starts at once."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from triptych.files import replaced
+
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder(cache_dir: str | None) -> Path:
+    """The folder given, or the user's own cache folder."""
+    return Path(cache_dir) if cache_dir else Path(platformdirs.user_cache_dir("triptych"))
+
+
+def fingerprint(folder: Path, files: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits that change with any name (relative to ``folder``) or byte of ``files``."""
+    paths = sorted(files)
+    with ThreadPoolExecutor() as pool:
+        contents = pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), paths)
+        lines = [
+            f"{path.relative_to(folder).as_posix()} {content}\n" for path, content in zip(paths, contents, strict=True)
+        ]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def cached(folder: Path, key: str, decode: Callable[[], Arrays]) -> Arrays:
+    """Read the arrays kept under ``key``, or ``decode`` them and keep them.
+
+    A cache that cannot be read is made again, one that cannot be written is done without: the cache is only speed.
+    """
+    path = folder / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        pass
+    arrays = decode()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replaced(path) as aside:
+            np.savez(aside, allow_pickle=False, **arrays)
+    return arrays

@@ -1,0 +1,202 @@
+"""California Housing Prices: block groups of the 1990 census and what their houses cost."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+
+from triptych.data import splits
+from triptych.data.augment import BatchNoise
+from triptych.data.base import DataModule, Predictor
+from triptych.data.cache import fingerprint
+from triptych.data.datasets import ArrayDataset
+from triptych.data.errors import DataError
+from triptych.data.splits import Split
+from triptych.data.synthetic.homes import write_homes
+from triptych.files import replaced
+
+COMPLETE = 20_640
+"""Rows of the complete data set."""
+NUMBERS = (
+    "longitude",
+    "latitude",
+    "housing_median_age",
+    "total_rooms",
+    "total_bedrooms",
+    "population",
+    "households",
+    "median_income",
+)
+TARGET = "median_house_value"
+PROXIMITY = "ocean_proximity"
+PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
+MAY_BE_MISSING = ("total_bedrooms",)
+NOISE = 0.05
+"""Deviation of ``data.augment=noise`` as a share of the column's own."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features float32 (rows, columns), NaN where a value is missing, and prices float32 (rows,) in dollars."""
+
+    features: np.ndarray
+    prices: np.ndarray
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.prices)
+
+
+class CaliforniaDataModule(DataModule[Rows]):
+    """Rows as float32 (N, columns), in the file's own units, with prices (N,) in dollars.
+
+    The columns are the eight NUMBERS and, in Kaggle's form, a column of 0 and 1 for each of the PROXIMITIES.
+    Missing bedrooms stay NaN here: the model fills and scales what it gets, by what it saw of the training rows.
+
+    Args:
+        form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); where one file lies alone, that one is read.
+        arguments: those of DataModule.
+    """
+
+    slug = "california-housing-prices"
+    kaggle = "datasets/camnugent/california-housing-prices"
+    contents = ("housing.csv",)
+    augmentations = ("noise",)
+    published = ("papers",)
+
+    def __init__(self, form: str = "kaggle", **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if form not in ("kaggle", "statlib"):
+            raise ValueError(f"data.form={form}: choose kaggle or statlib")
+        self.form = form
+
+    @classmethod
+    def synthesize(cls, folder: Path) -> None:
+        write_homes(folder)
+
+    def read(self, folder: Path) -> tuple[Rows, str]:
+        files = {"kaggle": folder / "housing.csv", "statlib": folder / "cal_housing.data"}
+        there = [path for path in (files.pop(self.form), *files.values()) if path.exists()]
+        if not there:
+            raise DataError(f"neither housing.csv nor cal_housing.data in {folder}: put one of them there")
+        path = there[0]
+        table = read_table(path)
+        names = [*NUMBERS, *(PROXIMITIES if PROXIMITY in table else ())]
+        return Rows(feature_matrix(table, names), numbers(table, TARGET), names), fingerprint(folder, [path])
+
+    def make_split(self, samples: Rows) -> Split:
+        # Rows have no groups: ``grouped`` is drawn as ``random`` is.
+        return self._papers(samples) if self.split_rule == "papers" else self.draw_split(samples)
+
+    def _papers(self, samples: Rows) -> Split:
+        """The split of the papers on tabular networks (Gorishniy et al. 2021): 64/16/20, with their seeds."""
+        rest, test = train_test_split(np.arange(len(samples)), test_size=0.2, random_state=0)
+        train, val = train_test_split(rest, test_size=0.2, random_state=1)
+        stand_in = None
+        if len(samples) != COMPLETE:
+            stand_in = f"the papers' rule applied to {len(samples)} of {COMPLETE} rows"
+        return splits.require_filled(Split(train, val, test, stand_in))
+
+    def make_dataset(self, samples: Rows, indices: np.ndarray, training: bool) -> ArrayDataset:
+        return ArrayDataset(torch.from_numpy(samples.features[indices]), torch.from_numpy(samples.prices[indices]))
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {"feature_names": self.samples.names}
+
+    def training_rows(self) -> tuple[Tensor, Tensor]:
+        """Inputs and prices of the training split, for what a model fits before it trains."""
+        dataset = self.datasets["train"]
+        assert isinstance(dataset, ArrayDataset)
+        return dataset.inputs, dataset.targets
+
+    def make_augmentation(self) -> nn.Module:
+        if "noise" not in self.augment_names:
+            return nn.Identity()
+        deviation = np.nanstd(self.samples.features[self.split.train], axis=0)
+        deviation[len(NUMBERS) :] = 0  # a place is near the ocean or is not
+        return BatchNoise(torch.from_numpy(NOISE * deviation))
+
+    def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
+        """``predictions.csv``: the input's columns and ``prediction`` in dollars, in the input's order."""
+        table = read_table(source)
+        features = torch.from_numpy(feature_matrix(table, model.hparams["feature_names"]))
+        prices = torch.cat([model.predict(part)["prediction"] for part in features.split(self.eval_batch_size)])
+        table["prediction"] = [f"{price:.2f}" for price in prices.tolist()]
+        with replaced(output / "predictions.csv") as aside:
+            table.to_csv(aside, index=False)
+        yield from ()
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The file's cells as text, as they stand; StatLib's form, which has no header, gets the columns' names.
+
+    Raises:
+        DataError: the file is missing, empty or no table.
+    """
+    statlib = path.suffix == ".data"
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None if statlib else "infer"
+        )
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: not a readable table ({error})") from error
+    if statlib:
+        columns = (*NUMBERS, TARGET)
+        if not len(NUMBERS) <= table.shape[1] <= len(columns):
+            raise DataError(f"{path}: {table.shape[1]} columns; expected {len(columns)}: {', '.join(columns)}")
+        table.columns = pd.Index(columns[: table.shape[1]])
+    if table.empty:
+        raise DataError(f"{path}: no rows")
+    table.attrs["file"] = path
+    table.attrs["first_line"] = 1 if statlib else 2
+    return table
+
+
+def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """The named features, float32 (rows, columns): NUMBERS as they are, PROXIMITIES as 0 and 1.
+
+    Raises:
+        DataError: a column is missing, or a cell is not what its column holds.
+    """
+    columns = [numbers(table, name) for name in NUMBERS]
+    if set(names) & set(PROXIMITIES):
+        cells = _column(table, PROXIMITY)
+        _refuse(table, PROXIMITY, ~cells.isin(PROXIMITIES), f"one of {', '.join(PROXIMITIES)}")
+        columns += [(cells == name).to_numpy(np.float32) for name in PROXIMITIES]
+    return np.stack(columns, axis=1)
+
+
+def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as float32 (rows,); NaN for an empty cell where the data set has such cells."""
+    cells = _column(table, name).str.strip()
+    values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float32)
+    wrong = ~np.isfinite(values)
+    if name in MAY_BE_MISSING:
+        wrong &= (cells != "").to_numpy()
+    _refuse(table, name, wrong, "a number")
+    return values
+
+
+def _column(table: pd.DataFrame, name: str) -> "pd.Series[str]":
+    if name not in table:
+        there = ", ".join(map(str, table.columns))
+        raise DataError(f"{table.attrs['file']}: no column {name}; the file has {there}")
+    return table[name]
+
+
+def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
+    """Name the first wrong cell."""
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        line = table.attrs["first_line"] + rows[0]
+        cell = table[name].iloc[rows[0]]
+        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+        raise DataError(
+            f"{table.attrs['file']}, line {line}{more}: {name} is {cell!r}, expected {expected}; mend or remove the row"
+        )

@@ -1,0 +1,35 @@
+"""The data sets there are: every DataModule in a module of this package, so that a new one needs no list."""
+
+import pkgutil
+from difflib import get_close_matches
+from importlib import import_module
+
+import triptych.data
+from triptych.data.base import DataModule
+
+
+def data_sets() -> dict[str, type[DataModule]]:
+    """Module name (``documents``, ``xrays``, ``california``, ...) to its DataModule."""
+    found = {}
+    for info in pkgutil.iter_modules(triptych.data.__path__):
+        module = import_module(f"{triptych.data.__name__}.{info.name}")
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and issubclass(value, DataModule) and hasattr(value, "slug"):
+                found[info.name] = value
+    return found
+
+
+def data_set(name: str) -> type[DataModule]:
+    """The data set of this name, or with this Kaggle slug.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    modules = data_sets()
+    by_name = modules | {module.slug: module for module in modules.values()}
+    if name not in by_name:
+        near = get_close_matches(name, by_name, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no data set {name}: choose one of {', '.join(modules)}{hint}")
+    return by_name[name]

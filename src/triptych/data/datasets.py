@@ -1,0 +1,79 @@
+"""Datasets in memory. Each gives one sample by ``__getitem__`` and a whole batch by ``__getitems__``, in one piece."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Batch = tuple[Tensor, Tensor]
+
+
+def as_is(batch: Any) -> Any:
+    """Collate function for batches that ``__getitems__`` has put together already."""
+    return batch
+
+
+class ArrayDataset(Dataset[Batch]):
+    """Inputs and targets of equal length, kept as they are (uint8 or float32)."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.inputs = inputs
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.inputs[index], self.targets[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        # One gather for the batch: several times faster than 64 samples stacked one by one.
+        rows = torch.as_tensor(indices)
+        return self.inputs[rows], self.targets[rows]
+
+
+class PageDataset(Dataset[Batch]):
+    """Whole pages and their clean twins: uint8 tensors (1, height, width), which may differ in size."""
+
+    def __init__(self, dirty: Sequence[Tensor], clean: Sequence[Tensor]) -> None:
+        self.dirty = dirty
+        self.clean = clean
+
+    def __len__(self) -> int:
+        return len(self.dirty)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.dirty[index], self.clean[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        dirty, clean = zip(*(self[index] for index in indices), strict=True)
+        return torch.stack(dirty), torch.stack(clean)
+
+
+class CropDataset(PageDataset):
+    """Random square crops of the pages, at the same place in both twins. Sample ``i`` is cut from page ``i % pages``.
+
+    Args:
+        dirty: uint8 tensors (1, height, width).
+        clean: their twins, of the same sizes.
+        crop_size: side in pixels; no larger than the smallest page allows.
+        crops_per_page: crops of each page an epoch.
+    """
+
+    def __init__(self, dirty: Sequence[Tensor], clean: Sequence[Tensor], crop_size: int, crops_per_page: int) -> None:
+        super().__init__(dirty, clean)
+        self.crop_size = min(crop_size, *(min(page.shape[-2:]) for page in dirty))
+        self.crops_per_page = crops_per_page
+
+    def __len__(self) -> int:
+        return len(self.dirty) * self.crops_per_page
+
+    def __getitem__(self, index: int) -> Batch:
+        dirty, clean = super().__getitem__(index % len(self.dirty))
+        height, width = dirty.shape[-2:]
+        top = int(torch.randint(height - self.crop_size + 1, ()))
+        left = int(torch.randint(width - self.crop_size + 1, ()))
+        window = (..., slice(top, top + self.crop_size), slice(left, left + self.crop_size))
+        return dirty[window], clean[window]

@@ -1,0 +1,58 @@
+"""Images in a folder, found and decoded to grey."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from triptych.data.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+def find_images(folder: Path, *suffixes: str) -> list[Path]:
+    """The images below ``folder`` (or the one file given), sorted by name.
+
+    Raises:
+        DataError: there is no such folder, or no image in it.
+    """
+    wanted = suffixes or SUFFIXES
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}: expected images ({', '.join(wanted)}) there")
+    # Names that begin with a dot are what systems leave behind (._1.png), never samples.
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in wanted and not path.name.startswith(".")]
+    if not found:
+        raise DataError(f"no images ({', '.join(wanted)}) in {folder}")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def decode(path: Path, size: int | None = None) -> np.ndarray:
+    """Decode an image of any mode to grey, uint8 (height, width); resized to a square of ``size`` where given.
+
+    Raises:
+        DataError: the file is no image, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            if size is not None:
+                # JPEGs decode at a half, quarter or eighth of their size where that is still enough.
+                image.draft("L", (size, size))
+            grey = _to_grey(image)
+            if size is not None:
+                grey = grey.resize((size, size), Image.Resampling.BILINEAR)
+            return np.array(grey)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable image ({error}); replace or remove it") from error
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16-bit pages: PIL would clip instead of scaling.
+        pixels = np.asarray(image, dtype=np.float64) / 257
+        return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image.convert("RGBA")).convert("L")
+    return image.convert("L")

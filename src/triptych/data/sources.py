@@ -1,0 +1,94 @@
+"""Where a data set's files come from: the user's own folder, Kaggle, or the project's synthetic stand-in."""
+
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.data.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SOURCES = ("auto", "files", "kaggle", "synthetic")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder with a data set's files, and whether they are ``files`` (the real ones) or ``synthetic``."""
+
+    folder: Path
+    kind: str
+
+
+def data_root(root: str | None) -> Path:
+    """The folder given, else ``$TRIPTYCH_DATA``, else ``data/``."""
+    return Path(root or os.environ.get("TRIPTYCH_DATA") or "data").expanduser()
+
+
+def locate(
+    slug: str,
+    source: str,
+    root: Path,
+    cache: Path,
+    synthesize: Callable[[Path], None],
+    download: Callable[[Path], Path],
+) -> Source:
+    """Find the folder that ``data.source`` asks for.
+
+    Args:
+        slug: the data set's name on Kaggle and of its folder below ``root``.
+        source: ``auto``, ``files``, ``kaggle`` or ``synthetic``.
+        root: folder that holds one folder a data set.
+        cache: where synthetic data are kept between runs.
+        synthesize: writes a synthetic data set into a folder, in Kaggle's layout.
+        download: downloads the data set to its folder below ``root``, in that layout too.
+
+    Raises:
+        DataError: the files are asked for and their folder does not exist, or the download failed.
+    """
+    if source not in SOURCES:
+        raise DataError(f"data.source={source}: choose one of {', '.join(SOURCES)}")
+    folder = root / slug
+    if source == "kaggle" and not folder.exists():
+        download(root)
+    if source == "files" and not folder.exists():
+        raise DataError(
+            f"no folder {folder.absolute()}: put Kaggle's {slug} there (`triptych data download {slug}` does), "
+            "name another folder with data.root=FOLDER or the environment variable TRIPTYCH_DATA, "
+            "or train on made-up data with data.source=synthetic"
+        )
+    if source != "synthetic" and folder.exists():
+        return Source(folder, "files")
+    if source == "auto":
+        log.info("No folder %s: training on SYNTHETIC data instead (data.source=files would refuse).", folder)
+    return Source(synthetic_folder(slug, cache, synthesize), "synthetic")
+
+
+def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None]) -> Path:
+    """Write the synthetic data set once, and find it again as long as the code that writes it stays the same."""
+    module = sys.modules[synthesize.__module__]
+    version = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:8]
+    folder = cache / "synthetic" / version / slug
+    if not folder.exists():
+        try:
+            write_whole(folder, synthesize)
+        except OSError:
+            # Another run may have been first; then its folder serves.
+            if not folder.exists():
+                raise
+    return folder
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder aside, and give it its name when it is whole."""
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    try:
+        write(aside)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,99 @@
+"""Which samples train, validate and test. Every rule is a function of counts, groups and a seed alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
+
+from triptych.data.errors import DataError
+
+RULES = ("grouped", "random", "mle_bench", "papers", "all")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the samples of each split. ``stand_in`` says what keeps a published split from being the real one."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    stand_in: str | None = None
+
+
+def draw(
+    count: int,
+    groups: Sequence[str] | None,
+    seed: int,
+    official_test: np.ndarray | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+) -> Split:
+    """80/10/10, or 90/10 beside an official test set; whole groups stay together where ``groups`` are given.
+
+    With ``folds``, the samples outside the test set are cut into that many parts, of which part ``fold`` validates.
+
+    Raises:
+        DataError: a split would be empty, or there is no such fold.
+    """
+    everything = np.arange(count)
+    if official_test is None:
+        rest, test = _cut(everything, groups, 0.1, seed)
+        share = 1 / 9
+    else:
+        rest, test = np.setdiff1d(everything, official_test), official_test
+        share = 0.1
+    if folds is None:
+        train, val = _cut(rest, groups, share, seed + 1)
+    else:
+        train, val = _fold(rest, groups, folds, fold, seed + 1)
+    return require_filled(Split(train, val, test))
+
+
+def everything(count: int) -> Split:
+    """All samples train: no validation, no test. For the last run, once every choice is made."""
+    nothing = np.arange(0)
+    return require_filled(Split(np.arange(count), nothing, nothing), needed=("train",))
+
+
+def require_filled(split: Split, needed: Sequence[str] = ("train", "val", "test")) -> Split:
+    """The split itself, or a DataError that names its empty parts."""
+    empty = [name for name in needed if len(getattr(split, name)) == 0]
+    if empty:
+        sizes = f"train {len(split.train)}, val {len(split.val)}, test {len(split.test)}"
+        raise DataError(
+            f"the split leaves {' and '.join(empty)} empty ({sizes}): "
+            "more samples or groups are needed, or data.split=all"
+        )
+    return split
+
+
+def _groups_of(indices: np.ndarray, groups: Sequence[str] | None) -> np.ndarray | None:
+    return None if groups is None else np.asarray(groups)[indices]
+
+
+def _cut(indices: np.ndarray, groups: Sequence[str] | None, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut off ``share`` of the samples, or of the groups."""
+    splitter = ShuffleSplit if groups is None else GroupShuffleSplit
+    parts = splitter(n_splits=1, test_size=share, random_state=seed)
+    own_groups = _groups_of(indices, groups)
+    units = len(indices) if own_groups is None else len(np.unique(own_groups))
+    if units < 2:
+        raise DataError(f"{units} {'sample' if groups is None else 'group'} cannot be split: at least 2 are needed")
+    kept, cut = next(parts.split(indices, groups=own_groups))
+    return np.sort(indices[kept]), np.sort(indices[cut])
+
+
+def _fold(
+    indices: np.ndarray, groups: Sequence[str] | None, folds: int, fold: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    own_groups = _groups_of(indices, groups)
+    units = len(indices) if own_groups is None else len(np.unique(own_groups))
+    if not 2 <= folds <= units:
+        raise DataError(f"data.folds={folds}: choose from 2 to {units}, the number of samples or groups")
+    if not 0 <= fold < folds:
+        raise DataError(f"data.fold={fold}: with data.folds={folds} the folds are 0 to {folds - 1}")
+    splitter = KFold if groups is None else GroupKFold
+    parts = splitter(n_splits=folds, shuffle=True, random_state=seed).split(indices, groups=own_groups)
+    kept, held_out = list(parts)[fold]
+    return indices[kept], indices[held_out]

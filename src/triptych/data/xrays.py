@@ -1,0 +1,155 @@
+"""Chest X-Ray Images (Pneumonia): NORMAL or PNEUMONIA."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from triptych.data.augment import BatchAffine, BatchExposure
+from triptych.data.base import DataModule, Predictor
+from triptych.data.cache import cached, fingerprint
+from triptych.data.datasets import ArrayDataset, Batch
+from triptych.data.errors import DataError
+from triptych.data.images import decode, find_images
+from triptych.data.splits import Split
+from triptych.data.synthetic.chests import write_chests
+from triptych.files import replaced
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+OFFICIAL_TEST = 624
+"""X-rays in Kaggle's test folder."""
+
+
+@dataclass(frozen=True)
+class Xrays:
+    """All X-rays: names below ``chest_xray``, uint8 (count, side, side), and labels as indices of CLASSES."""
+
+    names: list[str]
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def patient(name: str) -> str:
+    """The patient in a file name: ``person<N>`` or ``IM-<N>``; any other name stands for itself.
+
+    >>> patient("train/PNEUMONIA/person1000_virus_1681.jpeg"), patient("train/NORMAL/NORMAL2-IM-0959-0001.jpeg")
+    ('person1000', 'IM-0959')
+    """
+    found = re.search(r"person\d+|IM-\d+", name)
+    return found.group() if found else name
+
+
+class XrayDataModule(DataModule[Xrays]):
+    """X-rays as float32 (N, 1, side, side) in [0, 1] with labels (N,), 0 for NORMAL and 1 for PNEUMONIA.
+
+    Kaggle's ``val`` folder holds 16 X-rays, too few to choose by: it joins ``train``, and a tenth of both validates,
+    split by patient. The official test folder stays the test.
+
+    Args:
+        image_size: side in pixels to which X-rays are resized, whatever their aspect.
+        arguments: those of DataModule.
+    """
+
+    slug = "chest-xray-pneumonia"
+    kaggle = "datasets/paultimothymooney/chest-xray-pneumonia"
+    contents = tuple(f"chest_xray/{part}/{label}" for part in ("train", "test") for label in CLASSES)
+    augmentations = ("rotation", "crop", "scaling", "flip", "brightness")
+    published = ("papers",)
+
+    def __init__(self, image_size: int = 80, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if image_size < 1:
+            raise ValueError(f"data.image_size={image_size}: expected a number from 1")
+        self.image_size = image_size
+
+    @classmethod
+    def synthesize(cls, folder: Path) -> None:
+        write_chests(folder)
+
+    def read(self, folder: Path) -> tuple[Xrays, str]:
+        top = folder / "chest_xray"
+        parts = [part for part in ("train", "val", "test") if part != "val" or (top / part).exists()]
+        files = [path for part in parts for label in CLASSES for path in find_images(top / part / label)]
+        mark = fingerprint(folder, files)
+
+        def decode_all() -> dict[str, np.ndarray]:
+            with ThreadPoolExecutor() as pool:
+                return {"images": np.stack(list(pool.map(partial(decode, size=self.image_size), files)))}
+
+        images = cached(self.cache, f"xrays-{self.image_size}-{mark}", decode_all)["images"]
+        labels = np.array([CLASSES.index(path.parent.name) for path in files])
+        return Xrays([path.relative_to(top).as_posix() for path in files], images, labels), mark
+
+    def make_split(self, samples: Xrays) -> Split:
+        in_test = np.array([name.startswith("test/") for name in samples.names])
+        groups = [patient(name) for name in samples.names] if self.split_rule == "grouped" else None
+        split = self.draw_split(samples, groups, np.flatnonzero(in_test))
+        if self.split_rule == "random" or in_test.sum() == OFFICIAL_TEST:
+            return split
+        stand_in = f"the test folder holds {in_test.sum()} X-rays, not the official {OFFICIAL_TEST}"
+        return Split(split.train, split.val, split.test, stand_in)
+
+    def make_dataset(self, samples: Xrays, indices: np.ndarray, training: bool) -> ArrayDataset:
+        images = torch.from_numpy(samples.images[indices])[:, None]
+        return ArrayDataset(images, torch.from_numpy(samples.labels[indices]))
+
+    def model_arguments(self) -> dict[str, Any]:
+        counts = Counter(self.samples.labels[self.split.train].tolist())
+        for index, name in enumerate(CLASSES):
+            if not counts[index]:
+                raise DataError(f"no {name} X-ray in the training split: add some")
+        return {"class_names": list(CLASSES), "class_counts": [counts[index] for index in range(len(CLASSES))]}
+
+    def make_augmentation(self) -> nn.Module:
+        names = self.augment_names
+        zoom_out, zoom_in = (0.85, 1.15) if "scaling" in names else (1.0, 1.0)
+        crop = 1.3 if "crop" in names else 1.0
+        affine = BatchAffine(
+            rotation=12 if "rotation" in names else 0,
+            scale=(zoom_out, zoom_in * crop),
+            translation=0.12 if "crop" in names else 0,
+            flip="flip" in names,
+        )
+        exposure = BatchExposure(brightness=0.15, contrast=0.3, gamma=1.4)
+        # No augmentation at all leaves the images untouched, not resampled.
+        geometry = affine if set(names) - {"brightness"} else nn.Identity()
+        return nn.Sequential(geometry, exposure if "brightness" in names else nn.Identity())
+
+    def prepare_batch(self, batch: Batch, training: bool) -> Batch:
+        images, labels = batch
+        return super().prepare_batch((images.float() / 255, labels), training)
+
+    def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
+        """``predictions.csv`` with ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold."""
+        base = source if source.is_dir() else source.parent
+        paths = find_images(source)
+        with replaced(output / "predictions.csv") as aside, aside.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(("file", "probability", "label"))
+            for start in range(0, len(paths), self.eval_batch_size):
+                names, images = [], []
+                for path in paths[start : start + self.eval_batch_size]:
+                    try:
+                        images.append(torch.from_numpy(decode(path, self.image_size)))
+                        names.append(path.relative_to(base).as_posix())
+                    except DataError as error:
+                        yield str(error)
+                if images:
+                    table.writerows(_rows(names, model.predict(torch.stack(images)[:, None].float() / 255)))
+
+
+def _rows(names: list[str], columns: dict[str, Tensor]) -> Iterator[tuple[str, str, str]]:
+    for name, probability, label in zip(names, columns["probability"].tolist(), columns["label"].tolist(), strict=True):
+        yield name, f"{probability:.6f}", CLASSES[label]

@@ -1,0 +1,243 @@
+"""What the files of conf/ declare: every key, its default, and what may stand in the default's place.
+
+**Every key is documented where it stands, and the documentation is what is checked.** The default gives the type::
+
+    dropout: 0.1                    # share of units dropped in training        takes 0.2 and 0, not high
+    milestones: [30, 60]            # epochs at which the rate falls            takes any list
+    kwargs: {}                      # handed to the network as they are         takes any keys below it
+    monitor: ???                    # the experiment's own                      takes anything, like null and ${...}
+
+and a comment on the key's own line that begins with alternatives, joined by " | ", says more exactly what it takes::
+
+    activation: relu                # sigmoid | tanh | relu | gelu | silu
+    batch_size: 64                  # int | full: rows a step; full is batch gradient descent
+    lr: null                        # null | float: null leaves the optimizer's own
+
+The words int, float, str, bool, list, dict and null are types, any other word stands for itself. The alternatives end
+at the first ": ", " (" or ";" or with the comment. A comment without " | " before that, or with a blank inside an
+alternative, is prose and changes nothing. A float takes an integer too, a mapping takes null (it is left out).
+
+A file that inherits from another (through its defaults list) may give a key a new default; alternatives that it does
+not repeat stay, and its default is checked against them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from hydra.plugins.config_source import ConfigSource
+
+TYPES: dict[str, Callable[[object], bool]] = {
+    "null": lambda value: value is None,
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "list": lambda value: isinstance(value, list),
+    "dict": lambda value: isinstance(value, dict),
+}
+END_OF_ALTERNATIVES = re.compile(r":\s|:$|\s\(|;")
+NEAR = 0.65  # difflib's similarity from which a name is worth suggesting
+YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One key: its default, the file that declares it, and the alternatives in its comment (none: by the default)."""
+
+    default: object
+    file: str
+    alternatives: tuple[str, ...] = ()
+    takes_any_key: bool = False
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The words a value is held against; none when anything goes."""
+        if self.alternatives or self.default is None or is_deferred(self.default):
+            return self.alternatives
+        if isinstance(self.default, dict):
+            return "dict", "null"
+        return tuple(name for name, is_type in TYPES.items() if is_type(self.default))[:1]
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` may stand here. An interpolation may: its value is only known once all is composed."""
+        return not self.expected or is_deferred(value) or any(_fits(value, word) for word in self.expected)
+
+    def complaint(self, value: object) -> str:
+        """What is wrong with a `value` that is not accepted, beginning with what would be right."""
+        words = ["a mapping"] if self.expected == ("dict", "null") else list(self.expected)
+        literals = [word for word in self.expected if word not in TYPES]
+        types = {*self.expected} - {*literals, "null"}
+        wanted = f"expected {' or '.join(words)}" if types else f"choose one of {', '.join(words)}"
+        near = difflib.get_close_matches(show(value).lower(), literals, 1, NEAR)
+        remedy = f"; did you mean {near[0]}?" if near else ""
+        if "str" in self.expected and isinstance(value, int | float):
+            remedy = f"; as text it is written \"'{show(value)}'\""
+        return f"{wanted} (declared in {self.file}){remedy}"
+
+    def redeclared(self, new: Declaration) -> Declaration:
+        """This key after another file declared it anew: alternatives stay where the new file gives none."""
+        takes_any_key = new.takes_any_key or (self.takes_any_key and self.default == {})
+        if self.alternatives and not new.alternatives:
+            return replace(new, alternatives=self.alternatives, file=self.file, takes_any_key=takes_any_key)
+        if self.expected == ("float",) and new.expected == ("int",):  # 0 in place of 0.1 is still a float
+            return replace(new, alternatives=("float",), takes_any_key=takes_any_key)
+        return replace(new, takes_any_key=takes_any_key)
+
+
+ANYTHING = Declaration(default=None, file="")
+
+
+class Declared:
+    """All keys of one run, dotted. `mistakes` names defaults that an inherited list of alternatives does not allow."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Declaration] = {}
+        self.mistakes: list[str] = []
+
+    def add(self, tree: Mapping[str, object], file: str, comments: Mapping[str, str], package: str = "") -> None:
+        """Declare what a `file` holds, `tree`, at the place `package` of the run's config."""
+        parents = package.split(".") if package else []
+        for depth in range(1, len(parents) + 1):  # the mapping that a group fills, `model: null` before included
+            place = ".".join(parents[:depth])
+            if place not in self.keys or (tree and self.keys[place].default is None):
+                self.keys[place] = Declaration(dict(tree), file)
+        for name, value in nodes(tree):
+            key = f"{package}.{name}" if package else name
+            alternatives = alternatives_in(comments.get(name, ""))
+            takes_any_key = (value in (None, {}) or is_deferred(value)) and (not alternatives or "dict" in alternatives)
+            new = Declaration(value, file, alternatives, takes_any_key)
+            known = self.keys.get(key)
+            self.keys[key] = known.redeclared(new) if known else new
+            if not self.keys[key].accepts(value):
+                self.mistakes.append(f"{file}: {key}={show(value)}: {self.keys[key].complaint(value)}")
+
+    def find(self, key: str) -> Declaration | None:
+        """The declaration that holds for `key`, ANYTHING in a list or an open mapping; None if the key is unknown."""
+        if key in self.keys:
+            return self.keys[key]
+        parent, _, name = key.rpartition(".")
+        while parent:
+            if (above := self.keys.get(parent)) is not None:
+                is_item = name.isdigit() and isinstance(above.default, list)
+                return ANYTHING if above.takes_any_key or is_item else None
+            parent, _, name = parent.rpartition(".")
+        return None
+
+    def unknown(self, key: str, groups: Iterable[str] = ()) -> str:
+        """Says that `key` is none of this run's, and names the nearest keys or groups, or else what there is."""
+        names = {name for name in self.keys if not name.rpartition(".")[2].startswith("_")} | {*groups}
+        if near := nearest(key, (name for name in names if not key.startswith(f"{name}."))):
+            return f"{key} is not a key of this run; did you mean {' or '.join(near)}?"
+        parent = key.rpartition(".")[0]
+        while parent and parent not in self.keys:
+            parent = parent.rpartition(".")[0]
+        beside = sorted(name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == parent)
+        return f"{key} is not a key of this run; {parent or 'the run'} has {', '.join(beside) or 'no keys'}"
+
+
+def alternatives_in(comment: str) -> tuple[str, ...]:
+    """The alternatives a comment begins with, () for prose: "int | full: rows a step" gives ("int", "full")."""
+    words = tuple(word.strip() for word in END_OF_ALTERNATIVES.split(comment, maxsplit=1)[0].split(" | "))
+    return words if len(words) > 1 and all(word and " " not in word for word in words) else ()
+
+
+def comments_in(text: str) -> dict[str, str]:
+    """The comment on the line of each key (dotted) of a YAML text, without its `#`; keys without one are left out."""
+    if "#" not in text:
+        return {}
+    lines = text.split("\n")
+    found = {key: _comment(lines, name, value) for key, name, value in _key_nodes(yaml.compose(text, YamlLoader))}
+    return {key: comment for key, comment in found.items() if comment}
+
+
+def undocumented(conf: Path) -> list[str]:
+    """Keys with no comment on their line or on the line above, as `file:key`, for all that declares keys in `conf`."""
+    missing = []
+    for path in sorted(conf.rglob("*.yaml")):
+        file, text = path.relative_to(conf).as_posix(), path.read_text(encoding="utf-8")
+        package = ConfigSource._get_header_dict(text)["package"] or ""
+        if file.startswith("hydra/") or package.partition(".")[0] in ("_global_", "hydra"):
+            continue
+        lines = text.split("\n")
+        for key, name, value in _key_nodes(yaml.compose(text, YamlLoader)):
+            is_leaf = not (isinstance(value, yaml.MappingNode) and value.value)
+            is_own = key.partition(".")[0] not in ("defaults", "hydra") and not name.value.startswith("_")
+            line_above = lines[name.start_mark.line - 1].strip() if name.start_mark.line else ""
+            if is_leaf and is_own and not line_above.startswith("#") and not _comment(lines, name, value):
+                missing.append(f"{file}:{key}")
+    return missing
+
+
+def nodes(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every node below a mapping, parents first, by its dotted key."""
+    for name, value in tree.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from nodes(value, f"{prefix}{name}.")
+
+
+def leaves(tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """The nodes below a mapping that hold a value; an empty mapping is one."""
+    return ((key, value) for key, value in nodes(tree) if not (isinstance(value, dict) and value))
+
+
+def is_deferred(value: object) -> bool:
+    """Whether the value comes later: an interpolation, or ??? for "must be given"."""
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The dotted names that `name` may have been meant for, best first, at most three: alike in their last part.
+
+    Where some end just like it, only those are named: `lr` finds every `*.lr`.
+    """
+
+    def likeness(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one, other).ratio()
+
+    last = name.rpartition(".")[2]
+    ends = {other: likeness(last, other.rpartition(".")[2]) for other in known}
+    best = max(ends.values(), default=0.0)
+    alike = {other: end for other, end in ends.items() if end >= (1.0 if best == 1.0 else NEAR)}
+    scores = {other: (end + likeness(name, other)) / 2 if "." in name else end for other, end in alike.items()}
+    near = [other for other, score in scores.items() if score >= max(scores.values()) - 0.1]
+    return sorted(near, key=lambda other: (-scores[other], other))[:3]
+
+
+def show(value: object) -> str:
+    """A value as one writes it in YAML or on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(show, value))}]"
+    return str(value)
+
+
+def _fits(value: object, word: str) -> bool:
+    """Whether a value is of the type that `word` names, or is that word."""
+    if word in TYPES:
+        return TYPES[word](value)
+    is_same_number = TYPES["float"](value) and yaml.safe_load(word) == value
+    return not isinstance(value, list | dict) and (show(value) == word or is_same_number)
+
+
+def _key_nodes(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml.ScalarNode, yaml.Node]]:
+    """Every key of a composed YAML document, dotted, with the nodes of its name and of its value."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield f"{prefix}{name.value}", name, value
+            yield from _key_nodes(value, f"{prefix}{name.value}.")
+
+
+def _comment(lines: list[str], name: yaml.Node, value: yaml.Node) -> str:
+    """The comment on a key's own line, behind its value if that ends there."""
+    line = name.start_mark.line
+    end = value.end_mark if value.end_mark.line == line else name.end_mark
+    found = re.search(r"(?:^|\s)#\s*(.*)", lines[line][end.column :])
+    return found[1].strip() if found else ""

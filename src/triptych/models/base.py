@@ -1,0 +1,145 @@
+"""The short base of all models: a network, its loss, its metrics, its optimizer."""
+
+from abc import abstractmethod
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MetricCollection
+
+from triptych.build import build
+
+LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
+
+
+def regression_loss(name: str) -> nn.Module:
+    """The loss ``mse``, ``mae`` or ``huber``, as a mean over all elements."""
+    if name not in LOSSES:
+        raise ValueError(f"model.loss={name}: choose one of {', '.join(LOSSES)}")
+    return LOSSES[name]()
+
+
+class Model(LightningModule):
+    """One step for training, validation and test; metrics over whole splits; any optimizer and scheduler of torch.
+
+    A subclass gives ``metrics_of_split``, ``loss`` and ``predict``. All arguments are plain numbers, strings, lists
+    and dicts, so that a checkpoint loads with ``weights_only=True``.
+
+    Args:
+        network: config of the network, with its class at ``_target_``.
+        optimizer: config of the optimizer.
+        scheduler: config of the learning-rate scheduler, with ``interval`` (``step`` or ``epoch``) beside its own
+            arguments; ``auto`` for ``T_max``, ``total_steps`` and ``max_lr`` is filled from the run.
+        knobs: further arguments of the network: ``activation``, ``norm``, ``dropout``, ``padding``.
+        monitor: the metric that a plateau scheduler follows.
+        l1: weight of the sum of absolute weights in the training loss.
+        weight_decay: the optimizer's, on weights only.
+    """
+
+    def __init__(
+        self,
+        network: dict[str, Any],
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any],
+        knobs: dict[str, Any],
+        monitor: str | None,
+        l1: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__()
+        self.optimizer_config = optimizer
+        self.scheduler_config = scheduler
+        self.monitor = monitor
+        self.l1 = l1
+        self.weight_decay = weight_decay
+        self.network = build(network, **knobs)
+        metrics = self.metrics_of_split()
+        # Attributes, for Lightning finds metrics to reset among a module's own attributes.
+        self.train_metrics = metrics.clone(prefix="train/")
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    @abstractmethod
+    def metrics_of_split(self) -> MetricCollection:
+        """What is measured on each split, named without it."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch, from what ``forward`` gave."""
+
+    @abstractmethod
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        """From a batch of inputs to named columns in the user's units, one entry a sample."""
+
+    @abstractmethod
+    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Feed a batch to the metrics, in the user's units."""
+
+    # Steps
+
+    def shared_step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+        inputs, targets = batch
+        outputs = self(inputs)
+        loss = self.loss(outputs, targets)
+        metrics: MetricCollection = getattr(self, f"{split}_metrics")
+        self.update_metrics(metrics, outputs.detach(), targets)
+        # With the batch's size, so that a ragged last batch weighs by its samples.
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs))
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(inputs))
+        return loss
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self.shared_step(batch, "train")
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
+        if self.l1:
+            loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.shared_step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.shared_step(batch, "test")
+
+    # Optimizer
+
+    def _weights(self) -> list[nn.Parameter]:
+        """Matrices and kernels: what L1 and weight decay pull at. Biases and norms are vectors."""
+        return [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        weights = self._weights()
+        ids = {id(weight) for weight in weights}
+        others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
+        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = build(self.optimizer_config, groups)
+
+        settings = dict(self.scheduler_config)
+        interval = settings.pop("interval")
+        steps = int(self.trainer.estimated_stepping_batches) if interval == "step" else self.trainer.max_epochs
+        filled = {"T_max": steps, "total_steps": steps, "max_lr": self.optimizer_config["lr"]}
+        settings = {key: filled[key] if value == "auto" else value for key, value in settings.items()}
+        scheduler = build(settings, optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.enable_validation:
+            raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": self.monitor},
+        }
+
+    def on_fit_start(self) -> None:
+        batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
+        if batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
+            raise ValueError(
+                "batch norm has no variance to divide by in a batch of one: set model.norm=layer, or a larger "
+                "data.batch_size"
+            )
+
+    def parameter_count(self) -> int:
+        """Trainable numbers in the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)

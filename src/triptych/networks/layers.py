@@ -1,0 +1,149 @@
+"""What the networks are built from: activations, normalisations, a convolution block and its initialisation."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor, nn
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+NORMS = ("none", "batch", "layer", "group", "instance")
+PADDINGS = ("same", "valid")
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a ValueError that lists the choices, unless `value` is one of them."""
+    if value not in choices:
+        raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A new activation from `ACTIVATIONS`. Raises ValueError for any other name."""
+    check_choice("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]()
+
+
+def norm_layer(name: str, channels: int, dims: int) -> nn.Module:
+    """A new normalisation for feature vectors (N, C) with `dims=1`, or for feature maps (N, C, H, W) with `dims=2`.
+
+    - `none`: the identity.
+    - `batch`: over the batch (Ioffe and Szegedy 2015). It cannot train on a batch of one vector.
+    - `layer`: over all of one example (Ba et al. 2016).
+    - `group`: over groups of an example's channels (Wu and He 2018): the largest number of groups up to 8 that divides
+      `channels` and, for vectors, leaves at least two channels in each.
+    - `instance`: over each channel of one example (Ulyanov et al. 2016). Maps only.
+
+    Raises ValueError for another name, and for `instance` on vectors.
+    """
+    check_choice("norm", name, NORMS)
+    if name == "none":
+        return nn.Identity()
+    if name == "batch":
+        return nn.BatchNorm1d(channels) if dims == 1 else nn.BatchNorm2d(channels)
+    if name == "layer":
+        return nn.LayerNorm(channels) if dims == 1 else nn.GroupNorm(1, channels)
+    if name == "group":
+        # A group needs two numbers, and one channel of a vector is only one.
+        most = 8 if dims == 2 else min(8, max(1, channels // 2))
+        return nn.GroupNorm(max(n for n in range(1, most + 1) if channels % n == 0), channels)
+    if dims == 1:
+        raise ValueError(
+            "norm 'instance' needs feature maps; for feature vectors choose from none, batch, layer, group"
+        )
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, normalisation, activation and, where `dropout` > 0, dropout of whole maps.
+
+    (N, in_channels, H, W) -> (N, out_channels, H', W'). With stride 1, `padding='same'` keeps the size (zeros outside)
+    and `'valid'` takes off `kernel_size - 1`. Raises ValueError for an unknown activation, norm or padding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        activation: str = "relu",
+        norm: str = "batch",
+        dropout: float = 0.0,
+        padding: str = "same",
+    ) -> None:
+        check_choice("padding", padding, PADDINGS)
+        zeros = kernel_size // 2 if padding == "same" else 0  # as a number: PyTorch's own 'same' refuses a stride
+        bias = norm == "none"  # a normalisation takes any constant off again
+        layers = [
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, zeros, bias=bias),
+            norm_layer(norm, out_channels, dims=2),
+            activation_layer(activation),
+        ]
+        if dropout > 0:
+            layers.append(nn.Dropout2d(dropout))
+        super().__init__(*layers)
+
+
+def init_weights(module: nn.Module, activation: str) -> None:
+    """Draw the weights of all convolutions and linear layers in `module` to suit `activation`; biases become zero.
+
+    Xavier (Glorot and Bengio 2010) for sigmoid and tanh; Kaiming (He et al. 2015) for relu and those shaped like it,
+    with twice the variance to make up for the half that a relu cuts off. Make a network's last layer afterwards: no
+    activation follows it, and it does better with PyTorch's smaller weights.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if activation in ("sigmoid", "tanh"):
+                nn.init.xavier_normal_(layer.weight)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def center_crop(maps: Tensor, like: Tensor) -> Tensor:
+    """The middle of `maps` (N, C, H, W), as high and wide as `like`."""
+    (height, width), (new_height, new_width) = maps.shape[-2:], like.shape[-2:]
+    top, left = (height - new_height) // 2, (width - new_width) // 2
+    return maps[..., top : top + new_height, left : left + new_width]
+
+
+class EncoderDecoder(nn.Module):
+    """The base of the image-to-image networks: which sizes one fits that halves its maps and doubles them back.
+
+    Args:
+        depth: how many times the maps are halved.
+        trim: pixels an axis loses to unpadded convolutions at each level, going down and again going up.
+    """
+
+    def __init__(self, depth: int, trim: int) -> None:
+        super().__init__()
+        self.step = 2**depth
+        self.trim = trim
+        # What an axis loses: a pixel of level k is 2**k input pixels, and each level but the deepest trims twice.
+        self.margin = trim * (self.step + 2 * (self.step - 1))
+
+    def output_size(self, n: int) -> int:
+        """The output's length for an input of length `n`; half of what is missing lies on each side.
+
+        Raises ValueError for a length the network does not accept: an axis must be even wherever it is halved, and
+        something must be left at the end.
+        """
+        if n <= self.margin or (n + self.trim) % self.step:
+            fits = self.input_size(max(n - self.margin, 1))
+            raise ValueError(f"an image side of {n} pixels does not fit this network; the next that does is {fits}")
+        return n - self.margin
+
+    def input_size(self, n: int) -> int:
+        """The smallest input length whose output is at least `n` >= 1 long."""
+        return n + self.margin + (self.trim - n) % self.step
+
+    def check_size(self, x: Tensor) -> None:
+        """Raise `output_size`'s ValueError if `x` (N, C, H, W) does not fit."""
+        for n in x.shape[-2:]:
+            self.output_size(n)

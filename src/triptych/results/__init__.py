@@ -1,0 +1,59 @@
+"""Finished runs: their directories, metrics, pictures, and the way back from a directory to a trained model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.results.directory import find_run
+from triptych.results.saved_config import read_config
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network with what belongs to it.
+
+    Attributes:
+        directory: the run directory.
+        config: the run's whole config, as plain dicts and lists.
+        model: the LightningModule with its best weights, in evaluation mode, on the CPU.
+        datamodule: the LightningDataModule as the run had it; call ``setup()`` to read the data.
+    """
+
+    directory: Path
+    config: dict[str, Any]
+    model: Any
+    datamodule: Any
+
+
+def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = ()) -> Run:
+    """Load a finished run from its directory, without running any code that the directory may hold.
+
+    >>> run = load_run("latest")                          # doctest: +SKIP
+    >>> run.model.predict(run.datamodule.examples(4)[0])  # doctest: +SKIP
+
+    Args:
+        run: a run directory, or ``latest`` for the newest of any experiment.
+        checkpoint: ``best`` or ``last``.
+        trust: packages of your own whose classes the run's config names.
+
+    Raises:
+        ValueError: there is no such run or checkpoint, or its config names a class that is not allowed.
+    """
+    from triptych.build import build, resolve
+    from triptych.build import trust as trust_packages
+
+    trust_packages(trust)
+    directory = find_run(str(run))
+    path = directory / "checkpoints" / f"{checkpoint}.ckpt"
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}: the run ended before its first one")
+    config = read_config(directory)
+    datamodule = build(config["data"])
+    model_class: Any = resolve(config["model"]["_target_"])
+    try:
+        model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Torch and zip errors of every kind, for a checkpoint of any origin.
+        raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
+    return Run(directory, config, model.eval(), datamodule)

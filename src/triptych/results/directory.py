@@ -1,0 +1,87 @@
+"""The run directory: what lies where in it, how it is found again, how its files are written."""
+
+import json
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from triptych.files import replaced
+
+LOGS = Path("logs")
+"""Where runs land, below the folder from which one starts them."""
+DONE = "DONE"
+METRICS = "metrics.json"
+CONFIG = Path(".hydra") / "config.yaml"
+
+
+def new_run_id() -> str:
+    """The time to the second, and four random digits, so that two runs of one second do not collide."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+
+
+def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
+    """Point ``logs/<experiment>/latest`` at ``directory``; in one step, for other runs may do so at the same time."""
+    folder = logs / experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    target = os.path.relpath(directory.resolve(), folder.resolve())
+    aside = folder / f".latest-{secrets.token_hex(4)}"
+    try:
+        aside.symlink_to(target, target_is_directory=True)
+        aside.replace(folder / "latest")
+    except OSError:
+        # No symbolic links here (Windows without the right), or a folder of that name: the run does not need it.
+        aside.unlink(missing_ok=True)
+
+
+def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
+    """The run directory with this path, or with ``latest`` the newest of any experiment.
+
+    Args:
+        name: a path or ``latest``.
+        logs: folder with one folder an experiment.
+        unfinished: whether ``latest`` is to be the newest without DONE.
+
+    Raises:
+        ValueError: there is no such directory, or it holds no run.
+    """
+    if name == "latest":
+        links = [link for link in logs.glob("*/latest") if (link / CONFIG).exists()]
+        runs = {link.resolve() for link in links}
+        runs |= {config.parent.parent.resolve() for config in logs.glob(f"*/*/{CONFIG}")}
+        runs |= {config.parent.parent.resolve() for config in logs.glob(f"sweeps/*/*/{CONFIG}")}
+        if unfinished:
+            runs = {run for run in runs if not (run / DONE).exists()}
+        if not runs:
+            raise ValueError(f"no {'unfinished ' if unfinished else ''}run below {logs.absolute()}: train one first")
+        return max(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns)
+    directory = Path(name)
+    if not (directory / CONFIG).is_file():
+        raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}")
+    return directory.resolve()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write the file whole or not at all. NaN and infinities, which JSON lacks, become null."""
+    with replaced(path) as aside:
+        aside.write_text(json.dumps(_finite(content), indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return value
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """What ``metrics.json`` of a run holds."""
+    path = directory / METRICS
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): has the run ended?") from error

@@ -1,0 +1,54 @@
+"""Measure a finished run again."""
+
+import logging
+from collections.abc import Iterable
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from triptych.build import build
+from triptych.results import load_run
+from triptych.results.directory import read_metrics
+from triptych.results.summary import format_number
+
+
+def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iterable[str] = ()) -> dict[str, float]:
+    """Print and return the metrics of a run's best checkpoint, beside those that its ``metrics.json`` holds.
+
+    Args:
+        run: a run directory or ``latest``.
+        split: ``val`` or ``test``.
+        root: where the data lie, if not where they lay in training.
+        trust: packages of your own whose classes the run's config names.
+
+    Raises:
+        ValueError: there is no such run, or the data are not there.
+    """
+    loaded = load_run(run, trust=trust)
+    stored = read_metrics(loaded.directory)
+    if root is None:
+        datamodule = loaded.datamodule
+    else:
+        datamodule = build(loaded.config["data"], root=root)
+    datamodule.setup(split)
+    if not datamodule.describe()["sizes"][split]:
+        raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
+    if datamodule.describe()["fingerprint"] != stored["data"]["fingerprint"]:
+        print("The data are not those of the run: their fingerprints differ.")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    # The test step is used for both: it judges by the saved threshold.
+    loader = datamodule.test_dataloader() if split == "test" else datamodule.val_dataloader()
+    datamodule.test_dataloader = lambda: loader
+    (metrics,) = trainer.test(loaded.model, datamodule=datamodule, verbose=False)
+    measured = {name.partition("/")[2]: value for name, value in metrics.items()}
+    known = stored["test"] if split == "test" else stored["best"]
+
+    table = Table(title=f"{split} of {loaded.directory.name}", box=None)
+    for column in ("metric", "now", "in metrics.json"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, value in measured.items():
+        table.add_row(name, format_number(value), format_number((known or {}).get(f"{split}/{name}")))
+    Console(highlight=False).print(table)
+    return measured

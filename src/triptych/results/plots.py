@@ -1,0 +1,62 @@
+"""Pictures of samples and answers, as matplotlib figures of their own (no pyplot, no window, any thread)."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+RIGHT, WRONG = "#2a6f97", "#c1121f"
+
+
+def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure, axes
+
+
+def pages(dirty: np.ndarray, cleaned: np.ndarray, target: np.ndarray) -> Figure:
+    """A row a page, each (count, height, width) in [0, 1], with the RMSE of the dirty and of the cleaned page."""
+    figure, axes = _panels(len(dirty), 3, 3.6, 3.6 * dirty.shape[1] / dirty.shape[2] + 0.25)
+    for row, images in zip(axes, zip(dirty, cleaned, target, strict=True), strict=True):
+        for axis, image, title in zip(row, images, ("dirty", "cleaned", "target"), strict=True):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+            error = np.sqrt(np.mean((image - images[2]) ** 2))
+            axis.set_title(title if title == "target" else f"{title}, RMSE {error:.3f}", fontsize=9)
+    return figure
+
+
+def xrays(images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, columns: int = 6) -> Figure:
+    """X-rays (count, side, side) in [0, 1] with P(pneumonia) and the true label; red where they disagree at a half."""
+    figure, axes = _panels(-(-len(images) // columns), columns, 1.7, 1.95)
+    for axis, image, probability, label in zip(axes.flat, images, probabilities, labels, strict=False):
+        right = (probability > 0.5) == bool(label)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(
+            f"P {probability:.2f}, is {'ill' if label else 'well'}", fontsize=8, color=RIGHT if right else WRONG
+        )
+        axis.spines[:].set(color=RIGHT if right else WRONG, linewidth=2)
+    for axis in axes.flat[len(images) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def prices(true: np.ndarray, predicted: np.ndarray) -> Figure:
+    """Predicted against true prices (count,) in dollars, with the line on which they agree."""
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axis = figure.subplots()
+    thousand = 1000
+    limit = max(float(true.max()), float(predicted.max())) / thousand * 1.03
+    axis.plot([0, limit], [0, limit], color=WRONG, linewidth=1)
+    axis.scatter(true / thousand, predicted / thousand, s=6, alpha=0.35, color=RIGHT, linewidths=0)
+    error = np.sqrt(np.mean((true - predicted) ** 2)) / thousand
+    axis.set(
+        xlim=(0, limit),
+        ylim=(0, limit),
+        aspect="equal",
+        xlabel="true price, thousand dollars",
+        ylabel="predicted price, thousand dollars",
+        title=f"validation, RMSE {error:.1f} thousand dollars",
+    )
+    return figure

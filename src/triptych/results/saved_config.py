@@ -1,0 +1,48 @@
+"""A run's config read back from its directory, which may come from a stranger."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from triptych.results.directory import CONFIG
+
+REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The config of a run as plain dicts and lists, references such as ``${monitor}`` filled in.
+
+    Raises:
+        ValueError: it cannot be read, or it uses a resolver (``${oc.env:...}``), which could read what is not its own.
+    """
+    # What a later resume changed counts: its config lies beside the first one, numbered.
+    resumes = sorted(directory.glob(".hydra/resume-*/config.yaml"), key=lambda path: int(path.parent.name[7:]))
+    path = resumes[-1] if resumes else directory / CONFIG
+    try:
+        raw = yaml.safe_load(path.read_text())
+        for text in _strings(raw):
+            if "${" in text and not REFERENCE.fullmatch(text):
+                raise ValueError(f"{text!r} is more than a reference to another key")
+        config = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+    if not isinstance(config, dict) or not {"data", "model"} <= config.keys():
+        raise ValueError(f"{path} is no config of a run: it has no data and model")
+    return config  # type: ignore[return-value]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)

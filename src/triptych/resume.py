@@ -1,0 +1,94 @@
+"""Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from triptych.config import ConfigError
+from triptych.results.directory import DONE, find_run
+from triptych.results.saved_config import read_config
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A run to go on with. ``checkpoint`` is None for a run that was stopped before its first one."""
+
+    config: DictConfig
+    directory: Path
+    experiment: str
+    checkpoint: Path | None
+    finished: bool
+
+
+def resumption(arguments: Sequence[str]) -> Resumption | None:
+    """What ``resume=RUN`` among the arguments asks for; None without it.
+
+    The config is the saved one with the given values; it is kept in ``.hydra/resume-N/``, and the first one stays.
+
+    Raises:
+        ConfigError: there is no such run, or an argument is not a value that its config has.
+    """
+    names = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if not names:
+        return None
+    rest = [argument for argument in arguments if not argument.startswith("resume=")]
+    if len(names) > 1:
+        raise ConfigError("resume= is given more than once")
+    if {"-m", "--multirun"} & set(rest):
+        raise ConfigError("a sweep cannot be resumed as a whole: resume its jobs one by one, resume=SWEEP/JOB")
+    try:
+        directory = find_run(names[0], unfinished=True)
+        config = OmegaConf.create(read_config(directory))
+        hydra = yaml.safe_load((directory / ".hydra" / "hydra.yaml").read_text())
+        experiment = str(hydra["hydra"]["runtime"]["choices"]["experiment"])
+        if not re.fullmatch(r"[\w.-]+", experiment):
+            raise ValueError(f"{experiment!r} is no experiment's name")
+        overrides = OverridesParser.create().parse_overrides(list(rest))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, HydraException) as error:
+        raise ConfigError(f"resume={names[0]}: {error}") from error
+    for override in overrides:
+        _apply(config, override)
+    finished = (directory / DONE).exists() and not overrides
+    if not finished:
+        _record(config, rest, directory)
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    return Resumption(config, directory, experiment, checkpoint if checkpoint.is_file() else None, finished)
+
+
+def _apply(config: DictConfig, override: Override) -> None:
+    """Set one value. Only what the saved config has can be set, and only to a value."""
+    key = override.key_or_group
+    text = override.input_line
+    if override.is_delete() or override.is_add() or override.is_force_add() or override.is_sweep_override():
+        raise ConfigError(f"{text}: a resumed run takes values only (key=value)")
+    known = {name for name, _ in _leaves(config)}
+    if key not in known:
+        if OmegaConf.is_dict(OmegaConf.select(config, key)) or key == "experiment":
+            raise ConfigError(f"{text}: a resumed run keeps its {key}; start a new run to change it")
+        near = get_close_matches(key, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{key} is not a key of this run{hint}")
+    OmegaConf.update(config, key, override.value())
+
+
+def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not OmegaConf.is_dict(config) or not config:
+        return [(prefix, config)]
+    return [leaf for name in config for leaf in _leaves(config[name], f"{prefix}.{name}" if prefix else str(name))]
+
+
+def _record(config: DictConfig, overrides: list[str], directory: Path) -> None:
+    number = 1 + len(list(directory.glob(".hydra/resume-*")))
+    folder = directory / ".hydra" / f"resume-{number}"
+    folder.mkdir()
+    OmegaConf.save(config, folder / "config.yaml")
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))

@@ -1,0 +1,266 @@
+"""One run: build, fit, test, write the results."""
+
+import logging
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf
+
+from triptych.build import build, resolve, trust
+from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, write_json
+from triptych.results.history import History
+from triptych.results.provenance import device_name, git_state, versions
+from triptych.results.summary import print_summary
+
+log = logging.getLogger(__name__)
+
+# Deterministic algorithms would also fill every new tensor with NaN, to show what reads memory it never wrote.
+torch.utils.deterministic.fill_uninitialized_memory = False
+if not torch.cuda.is_available():
+    # Set by `import lightning`; without a GPU every optimizer step would then look for NVIDIA's library.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+
+
+class UserError(Exception):
+    """Something the user got wrong, found before training; the message says what and how to mend it."""
+
+
+def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path | None = None) -> dict[str, Any]:
+    """Train, test and write ``metrics.json`` and ``DONE``.
+
+    Args:
+        config: the whole config of the run, as composed.
+        directory: the run directory.
+        experiment: name of the experiment.
+        resume_from: a checkpoint to go on from.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        UserError: the config or the data are wrong.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM; a checkpoint has been saved.
+    """
+    started = time.perf_counter()
+    directory.mkdir(parents=True, exist_ok=True)
+    link_latest(directory, experiment)
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    before = read_metrics(directory) if (directory / METRICS).exists() else {}
+    (directory / DONE).unlink(missing_ok=True)
+
+    with quiet_lightning(), user_errors():
+        trust(settings["packages"])
+        if settings["threads"] is not None:
+            torch.set_num_threads(settings["threads"])
+        seed_everything(settings["seed"], workers=True, verbose=False)
+        log.info("%s: reading the data", experiment)
+        datamodule: LightningDataModule = build(settings["data"])
+        datamodule.setup("fit")
+        data = datamodule.describe()  # type: ignore[attr-defined]
+        model: LightningModule = build(
+            settings["model"],
+            optimizer=settings["optimizer"],
+            scheduler=settings["scheduler"],
+            monitor=settings["monitor"],
+            **datamodule.model_arguments(),  # type: ignore[attr-defined]
+        )
+        first_step = _checkpoint_step(resume_from)
+        history = History(directory / "metrics.csv", first_step)
+        loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
+        trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
+    parameters = model.parameter_count()  # type: ignore[operator]
+    sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
+    log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
+
+    with quiet_lightning():
+        fit(trainer, model, datamodule, directory, resume_from)
+        test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
+
+    best = best_metrics(history, settings["monitor"], settings["mode"])
+    _log_hyperparameters(loggers, settings, best.get(settings["monitor"]))
+    metrics = {
+        "experiment": experiment,
+        "monitor": settings["monitor"],
+        "best": best,
+        "test": test,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(before.get("seconds", 0) + time.perf_counter() - started, 2),
+        "parameters": parameters,
+        "data": data,
+        "resumed": before.get("resumed", []) + ([first_step] if resume_from else []),
+        "seed": settings["seed"],
+        "threads": torch.get_num_threads(),
+        "git": git_state(),
+        "versions": versions(),
+        "device": device_name(trainer.strategy.root_device),
+        "precision": str(trainer.precision),
+    }
+    if trainer.is_global_zero:
+        write_json(directory / METRICS, metrics)
+        (directory / DONE).touch()
+        print_summary(metrics, directory)
+    return metrics
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn the ValueErrors of this block, which tell users what to mend, into UserErrors."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
+    """The loggers of the config, writing into the run directory.
+
+    Raises:
+        ValueError: a logger's package is not installed.
+    """
+    loggers = []
+    for name, config in (configs or {}).items():
+        more: dict[str, Any] = {"save_dir": str(directory)}
+        if issubclass(resolve(config["_target_"]), TensorBoardLogger) and first_step:
+            more["purge_step"] = first_step
+        try:
+            loggers.append(build(config, **more))
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"logger={name} needs a package that is not installed ({error}): `make setup EXTRAS={name}` adds it"
+            ) from error
+    return loggers
+
+
+def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logger], validates: bool) -> Trainer:
+    """The Trainer with its callbacks; without validation nothing stops early and the last state is the best."""
+    arguments = dict(settings["trainer"])
+    validates = validates and arguments["limit_val_batches"] != 0
+    if not validates:
+        arguments["limit_val_batches"] = 0
+    callbacks: list[Callback] = []
+    for config in settings["callbacks"].values():
+        target = resolve(config["_target_"])
+        if issubclass(target, EarlyStopping) and not validates:
+            continue
+        more: dict[str, Any] = {"monitor": None} if issubclass(target, ModelCheckpoint) and not validates else {}
+        parameters = signature(target).parameters
+        if "dirpath" in parameters:
+            more["dirpath"] = str(directory / "checkpoints")
+        if "directory" in parameters:
+            more["directory"] = str(directory)
+        callbacks.append(build(config, **more))
+    bar = arguments["enable_progress_bar"] and sys.stdout.isatty()
+    arguments["enable_progress_bar"] = bar
+    if bar:
+        callbacks.append(RichProgressBar())
+    try:
+        return Trainer(**arguments, callbacks=callbacks, logger=loggers, default_root_dir=str(directory))
+    except (TypeError, RuntimeError) as error:
+        # Lightning's MisconfigurationException is a RuntimeError or a plain Exception by version.
+        raise ValueError(f"trainer: {error}") from error
+
+
+def fit(
+    trainer: Trainer,
+    model: LightningModule,
+    datamodule: LightningDataModule,
+    directory: Path,
+    resume_from: Path | None,
+) -> None:
+    """Train; an interruption becomes its exit code."""
+    code = None
+    try:
+        trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
+    except SIGTERMException:
+        code = 143
+    except SystemExit:
+        # Lightning's answer to Ctrl-C, after the callbacks have saved what they had.
+        if trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        code = 130
+    if code is not None:
+        log.warning("Interrupted at step %d. Go on with: python train.py resume=%s", trainer.global_step, directory)
+        raise SystemExit(code)
+
+
+def _test(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule) -> dict[str, float]:
+    """Metrics of the test split with the best checkpoint, or with the weights as they are where none was saved."""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    return dict(results[0]) if results else {}
+
+
+def best_metrics(history: History, monitor: str, mode: str) -> dict[str, float]:
+    """What was logged at the end of the epoch with the best monitor; nothing where none was validated."""
+    rows = [row for row in history.rows.values() if monitor in row]
+    scored = [row for row in rows if not math.isnan(float(row[monitor]))]
+    if not scored:
+        return {}
+    chosen = (min if mode == "min" else max)(scored, key=lambda row: float(row[monitor]))
+    return {name: float(value) for name, value in chosen.items() if name != "train/loss_step"}
+
+
+def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None) -> None:
+    """Fill TensorBoard's HParams tab: the knobs of the run beside its best monitored metric."""
+    groups = {name: settings[name] for name in ("data", "model", "optimizer", "scheduler")}
+    knobs = dict(
+        _flatten({**groups, "seed": settings["seed"], "trainer.max_epochs": settings["trainer"]["max_epochs"]})
+    )
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(knobs, {settings["monitor"]: score} if score is not None else {})
+        else:
+            logger.log_hyperparams(knobs)
+        logger.finalize("success")
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value if isinstance(value, int | float | str | bool) else str(value)
+
+
+def _checkpoint_step(path: Path | None) -> int:
+    if path is None:
+        return 0
+    return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+
+
+def _class(model: LightningModule) -> str:
+    return type(model.network).__name__
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning says that does not help here, each by its own filter."""
+    # Its INFO lines repeat the config and advertise packages; warnings stay.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            # Batches lie in memory: workers would only copy them.
+            ".*does not have many workers.*",
+            # Few batches and a large log_every_n_steps: the epoch's numbers are logged in any case.
+            ".*smaller than the logging interval.*",
+            # Lightning's own use of torch's pytrees.
+            ".*isinstance\\(treespec, LeafSpec\\).*",
+        ):
+            warnings.filterwarnings("ignore", message)
+        yield

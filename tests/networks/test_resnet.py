@@ -1,0 +1,54 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from triptych.networks.layers import ACTIVATIONS
+from triptych.networks.resnet import ResidualBlock, ResNet18, SmallResNet
+
+
+@pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
+def test_valid_padding_names_the_alternative(network_class):
+    with pytest.raises(ValueError, match="model=cnn"):
+        network_class(padding="valid")
+    with pytest.raises(ValueError, match="same, valid"):
+        network_class(padding="smae")
+
+
+def test_resnet18_is_torchvisions():
+    torch.manual_seed(0)
+    ours, theirs = ResNet18(in_channels=3, num_outputs=5).eval(), resnet18(num_classes=5).eval()
+    names = {name: name.replace("fc.1.", "fc.") for name in ours.state_dict()}
+    theirs.load_state_dict({names[name]: value for name, value in ours.state_dict().items()})
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
+@pytest.mark.parametrize("name", set(ACTIVATIONS) - {"relu"})
+def test_no_other_activation_is_left(network_class, name: str):
+    kinds = {type(module) for module in network_class(activation=name).modules()}
+    assert ACTIVATIONS[name] in kinds
+    assert nn.ReLU not in kinds
+
+
+@pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
+def test_norm_is_swapped(network_class):
+    kinds = {type(module) for module in network_class(norm="group").modules()}
+    assert nn.GroupNorm in kinds
+    assert nn.BatchNorm2d not in kinds
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(1, 4), (2, 4), (1, 8)])
+def test_residual_block_adds_its_shortcut(stride: int, channels: int):
+    block = ResidualBlock(4, channels, stride, activation="relu", norm="none")
+    for parameter in block.residual[1].parameters():
+        nn.init.zeros_(parameter)
+    x = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(block(x), block.shortcut(x).relu())
+    assert isinstance(block.shortcut, nn.Identity) == (stride == 1 and channels == 4)
+
+
+@pytest.mark.parametrize(("network_class", "count"), [(ResNet18, 11_170_753), (SmallResNet, 700_305)])
+def test_parameter_count(network_class, count: int):
+    assert sum(p.numel() for p in network_class().parameters()) == count

@@ -1,0 +1,538 @@
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from triptych.composed import Composer
+from triptych.config import ConfigError, check, flags_first
+from triptych.declared import alternatives_in, comments_in, nearest, undocumented
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = {
+    "config.yaml": """
+        defaults:
+          - _self_
+          - data: null
+          - model: null
+          - optimizer: adam
+          - trainer: auto
+          - experiment: null
+          - study: null
+          - debug: null
+        monitor: null   # null | str: metric that picks the best epoch
+        mode: min       # min | max
+        seed: 0         # seeds everything
+        name: run       # free text
+        extras: {}      # handed on as they are
+        hydra:
+          run:
+            dir: logs/${hydra:runtime.choices.experiment}
+        """,
+    "data/_base.yaml": """
+        root: null       # null | str: folder of the data
+        batch_size: 64   # int | full: rows a step; full is batch gradient descent
+        augment: true    # turn and flip
+        columns: [a, b]  # columns to read
+        share: 0.5       # share of the rows
+        """,
+    "data/houses.yaml": """
+        # Houses.
+        defaults: [_base, _self_]
+        _target_: houses.Data
+        batch_size: 256
+        form: ???        # kaggle | statlib
+        """,
+    "data/pages.yaml": """
+        defaults: [_base, _self_]
+        _target_: pages.Data
+        crop: 96         # pixels
+        """,
+    "model/_base.yaml": """
+        activation: relu # sigmoid | tanh | relu | gelu
+        dropout: 0.1     # share of units dropped
+        rate: 1e-3       # YAML 1.1 would call this text
+        """,
+    "model/mlp.yaml": """
+        defaults: [_base, _self_]
+        dropout: 0
+        network:
+          _target_: networks.Mlp
+          width: 16      # units of a layer
+          columns: ${data.columns}  # list: what it reads
+        """,
+    "model/unet.yaml": """
+        defaults: [_base, _self_]
+        network:
+          _target_: networks.UNet
+          depth: 3       # levels
+        """,
+    "optimizer/adam.yaml": """
+        lr: 0.002        # learning rate
+        betas: [0.9, 0.999]  # decay of the means
+        """,
+    "optimizer/sgd.yaml": """
+        lr: 0.1          # learning rate
+        momentum: 0.9    # share of the last step
+        """,
+    "optimizer/adagrad.yaml": "lr: 0.1  # learning rate",
+    "trainer/auto.yaml": """
+        max_epochs: 10   # null | int: -1 is without end
+        precision: 32-true  # 32-true | bf16-mixed
+        deterministic: true  # bool | warn
+        devices: auto    # auto | int | list | str
+        """,
+    "experiment/houses.yaml": """
+        # @package _global_
+        # Price houses: python train.py experiment=houses
+        defaults:
+          - override /data: houses
+          - override /model: mlp
+        monitor: val/rmse
+        data:
+          form: kaggle
+        model:
+          rate: 2e-3
+        """,
+    "experiment/pages.yaml": """
+        # @package _global_
+        # Clean pages.
+        defaults:
+          - override /data: pages
+          - override /model: unet
+          - override /optimizer: sgd
+        optimizer:
+          momentum: 0.95
+        """,
+    "study/rates.yaml": """
+        # @package _global_
+        defaults:
+          - override /experiment: houses
+        hydra:
+          sweeper:
+            params:
+              optimizer: adam,sgd
+              model.dropout: 0.0,0.5
+              optimizer.lr: tag(log, interval(0.001, 1))
+        """,
+    "debug/smoke.yaml": """
+        # @package _global_
+        trainer:
+          max_epochs: 1
+        """,
+}
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        write(tmp_path / "conf" / name, text)
+    return tmp_path / "conf"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dedent(text).strip() + "\n", encoding="utf-8")
+
+
+def mistakes(conf: Path, command: str | list[str]) -> list[str]:
+    """The lines of the message for a command line, [] if it is right."""
+    try:
+        check(command.split() if isinstance(command, str) else command, conf)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=3",
+        "mode=max",
+        "monitor=val/auroc",
+        "monitor=null",
+        "model.dropout=0.3",
+        "model.dropout=1",  # an integer is a float, and 0 in mlp.yaml is still the float of _base.yaml
+        "model.rate=1e-4",
+        "model.rate=inf",
+        "model.rate=${model.dropout}",
+        "model.activation=gelu",
+        "data.batch_size=1",
+        "data.batch_size=full",
+        "data.augment=false",
+        "data.columns=[c]",
+        "data.columns.0=c",
+        "data.root=/data",
+        "data={batch_size: full, root: null}",
+        "model.network=null",
+        "model.network.width=8",
+        "model.network._target_=networks.Other",
+        "trainer.precision=bf16-mixed",
+        "trainer.deterministic=warn",
+        "trainer.devices=[0,1]",
+        "++trainer.max_epochs=3",
+        "+extras.anything.at.all=3",
+        "+extras={a: 1}",
+        "~data.augment",
+        "~optimizer.betas",
+        "~debug",
+        "optimizer=sgd",
+        "optimizer=[sgd]",
+        "model=unet",
+        "debug=smoke",
+        "hydra.run.dir=/tmp/run",
+        "hydra.run.dir='/tmp/x=y'",
+        "hydra/job_logging=none",
+        "--cfg=job",
+    ],
+)
+def test_accepts(conf: Path, override: str) -> None:
+    assert mistakes(conf, ["experiment=houses", override]) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.activaton=relu", "model.activaton is not a key of this run; did you mean model.activation?"),
+        ("+model.activaton=relu", "model.activaton is not a key of this run; did you mean model.activation?"),
+        ("++model.activaton=relu", "model.activaton is not a key of this run; did you mean model.activation?"),
+        ("~model.activaton", "model.activaton is not a key of this run; did you mean model.activation?"),
+        ("~extras.there", "Could not delete from config. 'extras.there' does not exist."),
+        ("dropout=0.1", "dropout is not a key of this run; did you mean model.dropout?"),
+        ("data.dropout=0.1", "data.dropout is not a key of this run; did you mean model.dropout?"),
+        ("model.network.depth=3", "model.network.depth is not a key of this run; model.network has columns, width"),
+        ("model={activaton: relu}", "model.activaton is not a key of this run; did you mean model.activation?"),
+        ("seed.x=1", "seed.x is not a key of this run; seed has no keys"),
+        ("data.columns.first=c", "data.columns.first is not a key of this run; data.columns has no keys"),
+        ("optimzer=adam", "optimzer is not a key of this run; did you mean optimizer?"),
+        ("optimzer/x=adam", "optimzer/x is not a key of this run; did you mean optimizer?"),
+        ("optimizer=admaw", "optimizer has no admaw; did you mean adam? It has: adagrad, adam, sgd"),
+        ("model=_base", "model has no _base. It has: mlp, unet"),
+        ("optimizer=null", "optimizer=null: choose one of adagrad, adam, sgd; ~optimizer leaves it out"),
+        ("hydra/launcher=slurm", "hydra/launcher has no slurm. It has: basic"),
+        ("seed=1.5", "seed=1.5: expected int (declared in conf/config.yaml)"),
+        ("seed=true", "seed=true: expected int (declared in conf/config.yaml)"),
+        ("seed=null", "seed=null: expected int (declared in conf/config.yaml)"),
+        ("seed='1'", "seed=1: expected int (declared in conf/config.yaml)"),
+        ("name=3", "name=3: expected str (declared in conf/config.yaml); as text it is written \"'3'\""),
+        ("mode=mox", "mode=mox: choose one of min, max (declared in conf/config.yaml); did you mean max?"),
+        ("monitor=3", "monitor=3: expected null or str (declared in conf/config.yaml)"),
+        ("model.dropout=high", "model.dropout=high: expected float (declared in conf/model/mlp.yaml)"),
+        ("model.dropout=true", "model.dropout=true: expected float (declared in conf/model/mlp.yaml)"),
+        ("model.rate='1e-4'", "model.rate=1e-4: expected float (declared in conf/model/_base.yaml)"),
+        (
+            "model.activation=ReLu",
+            "model.activation=ReLu: choose one of sigmoid, tanh, relu, gelu "
+            "(declared in conf/model/_base.yaml); did you mean relu?",
+        ),
+        ("model.network=3", "model.network=3: expected a mapping (declared in conf/model/mlp.yaml)"),
+        ("model={dropout: x}", "model.dropout=x: expected float (declared in conf/model/mlp.yaml)"),
+        ("data.augment=1", "data.augment=1: expected bool (declared in conf/data/_base.yaml)"),
+        ("data.columns=a", "data.columns=a: expected list (declared in conf/data/_base.yaml)"),
+        (
+            "data.batch_size=ful",
+            "data.batch_size=ful: expected int or full (declared in conf/data/_base.yaml); did you mean full?",
+        ),
+        ("data.form=statib", "data.form=statib: choose one of kaggle, statlib (declared in conf/data/houses.yaml)"),
+        ("trainer.max_epochs=2.5", "trainer.max_epochs=2.5: expected null or int (declared in conf/trainer/auto.yaml)"),
+        ("+trainer.max_epochs=3", "trainer.max_epochs is a key of this run already: leave out the + before it"),
+        ("+experiment=pages", "experiment is chosen twice"),
+        ("hydra.rum.dir=x", "hydra.rum.dir is not a key of Hydra's; did you mean hydra.run.dir?"),
+        ("hydra/lanucher=x", "hydra/lanucher is not a key of Hydra's; did you mean hydra/launcher?"),
+        ("hydra.job.num=x", "Error merging override hydra.job.num=x Value 'x' of type 'str'"),
+        ("hydra.run.dir=/tmp/x=y", "hydra.run.dir=/tmp/x=y cannot be read"),
+        ("houses", "houses cannot be read (missing EQUAL at '<EOF>'); write key=value"),
+        ("--seed=3", "unrecognized arguments: --seed=3 (settings are written key=value, without dashes)"),
+        ("=3", " is not a key of this run"),
+        ("optimizer=", "optimizer has no ''. It has: adagrad"),
+        ("--cfg=jobs", "argument --cfg/-c: invalid choice: 'jobs'"),
+        ("--resolve", "--resolve goes with --cfg"),
+        ("--config-dir=nowhere", "--config-dir nowhere: there is no such folder"),
+    ],
+)
+def test_refuses(conf: Path, override: str, message: str) -> None:
+    [mistake] = mistakes(conf, ["experiment=houses", override])
+    assert mistake.startswith(message)
+
+
+def test_all_mistakes_come_at_once(conf: Path) -> None:
+    found = mistakes(conf, "experiment=houses optimizer=admaw model=mpl optimizer.x=1 seed=a data.rot=1")
+    assert [line.split()[0] for line in found] == ["optimizer", "model", "seed=a:", "data.rot"]
+
+
+def test_grammar_mistakes_come_at_once(conf: Path) -> None:
+    assert len(mistakes(conf, "experiment=houses seed==3 model.dropout=a=b")) == 2
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--hydra-help", "--version", "--shell-completion", "--info"])
+def test_help_is_not_checked(conf: Path, flag: str) -> None:
+    check(["nonsense=1", flag], conf)
+
+
+def test_without_an_experiment_all_are_listed(conf: Path) -> None:
+    assert mistakes(conf, "seed=3") == [
+        "Choose an experiment: python train.py experiment=NAME, where NAME is one of",
+        "  houses  Price houses: python train.py experiment=houses",
+        "  pages   Clean pages.",
+    ]
+
+
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_unknown_experiment(conf: Path, plus: str) -> None:
+    message = "experiment has no hoses; did you mean houses? It has: houses, pages"
+    assert mistakes(conf, f"{plus}experiment=hoses seed=x") == [message]
+
+
+def test_missing_conf(tmp_path: Path) -> None:
+    [mistake] = mistakes(tmp_path / "nowhere", "experiment=houses")
+    assert "Cannot find primary config 'config'" in mistake
+
+
+class TestFiles:
+    """Mistakes in files, which the message names."""
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("model: {activaton: relu}", "model.activaton is not a key of this run; did you mean model.activation?"),
+            (
+                "model: {activation: rleu}",
+                "model.activation=rleu: choose one of sigmoid, tanh, relu, gelu (declared in",
+            ),
+            ("trainer: {max_epochs: 1e3}", "trainer.max_epochs=1000.0: expected null or int (declared in"),
+            ("modle: {}", "modle is not a key of this run; did you mean mode or model?"),
+            ("defaults: [override /optimizer: admaw]", "optimizer has no admaw; did you mean adam? It has: adagrad"),
+            ("defaults: [override /optimzer: adam]", "optimzer is not a group; did you mean optimizer?"),
+            ("defaults: [other]", "experiment has no other"),
+            ("- a", "expected keys and values, got a list"),
+        ],
+    )
+    def test_experiment(self, conf: Path, text: str, message: str) -> None:
+        write(conf / "experiment/mine.yaml", f"# @package _global_\n{text}")
+        [mistake] = mistakes(conf, "experiment=mine data=houses model=mlp data.form=kaggle")
+        assert mistake.startswith(f"conf/experiment/mine.yaml: {message}")
+
+    def test_hydra_keys(self, conf: Path) -> None:
+        write(conf / "experiment/mine.yaml", "# @package _global_\nhydra: {job: {nmae: x}}")
+        [mistake] = mistakes(conf, "experiment=mine")
+        assert mistake.startswith("In 'experiment/mine'")
+        assert "'nmae' not in 'JobConf'" in mistake
+
+    def test_yaml(self, conf: Path) -> None:
+        write(conf / "experiment/mine.yaml", "# @package _global_\nmodel: {a: 1")
+        [mistake] = mistakes(conf, "experiment=mine")
+        assert "mine.yaml" in mistake
+        assert "line 3" in mistake
+
+    def test_inherited_alternatives_hold_for_a_new_default(self, conf: Path) -> None:
+        write(conf / "model/mlp.yaml", "defaults: [_base, _self_]\nactivation: rleu")
+        [mistake] = mistakes(conf, "experiment=houses")
+        assert mistake.startswith("conf/model/mlp.yaml: model.activation=rleu: choose one of sigmoid, tanh")
+        assert "(declared in conf/model/_base.yaml); did you mean relu?" in mistake
+
+    def test_a_choice_that_lacks_what_the_experiment_sets(self, conf: Path) -> None:
+        [mistake] = mistakes(conf, "experiment=pages optimizer=adam")
+        assert mistake == (
+            "conf/experiment/pages.yaml: optimizer.momentum is not a key of this run; optimizer has betas, lr "
+            "(~optimizer.momentum leaves it out for optimizer=adam)"
+        )
+        assert mistakes(conf, "experiment=pages optimizer=adam ~optimizer.momentum") == []
+
+    def test_what_must_be_given(self, conf: Path) -> None:
+        write(conf / "experiment/mine.yaml", "# @package _global_\ndefaults: [override /data: houses]")
+        assert mistakes(conf, "experiment=mine model=mlp") == [
+            "data.form must be given (declared in conf/data/houses.yaml)"
+        ]
+        assert mistakes(conf, "experiment=mine model=mlp data.form=statlib") == []
+
+    def test_debug_is_checked(self, conf: Path) -> None:
+        write(conf / "debug/smoke.yaml", "# @package _global_\ntrainer: {max_epoch: 1}")
+        [mistake] = mistakes(conf, "experiment=houses debug=smoke")
+        assert mistake.startswith("conf/debug/smoke.yaml: trainer.max_epoch is not a key")
+
+    def test_a_new_task_needs_new_files_only(self, conf: Path) -> None:
+        write(conf / "data/stars.yaml", "bands: 5  # colours")
+        experiment = "# @package _global_\ndefaults:\n- override /data: stars\n- override /model: mlp\ndata: {bands: 3}"
+        write(conf / "experiment/stars.yaml", experiment)
+        assert mistakes(conf, "experiment=stars data.bands=4") == []
+        assert mistakes(conf, "experiment=stars data.bnds=4") == [
+            "data.bnds is not a key of this run; did you mean data.bands?"
+        ]
+
+    @pytest.mark.parametrize("how", ["--config-dir={}", "hydra.searchpath=['{}']"])
+    def test_another_folder(self, conf: Path, tmp_path: Path, how: str) -> None:
+        experiment = "# @package _global_\ndefaults: [override /data: pages, override /model: mlp]\nsed: 3"
+        write(tmp_path / "more/experiment/mine.yaml", experiment)
+        [mistake] = mistakes(conf, ["experiment=mine", how.format(tmp_path / "more")])
+        assert mistake == f"{tmp_path}/more/experiment/mine.yaml: sed is not a key of this run; did you mean seed?"
+
+    def test_interpolations_are_checked_once_resolved(self, conf: Path) -> None:
+        assert mistakes(conf, ["experiment=houses", "seed=${model.dropout}", "name=${nothing:}"]) == []
+        [mistake] = mistakes(conf, ["experiment=houses", "seed=${model.rate}"])
+        assert mistake == "seed=${model.rate} is 0.002: expected int (declared in conf/config.yaml)"
+        [mistake] = mistakes(conf, ["experiment=houses", "data.columns=${name}"])
+        assert mistake.startswith("data.columns=${name} is run: expected list")
+
+
+class TestSweeps:
+    def test_needs_m(self, conf: Path) -> None:
+        message = "asks for several runs: python train.py -m experiment=houses seed=1,2 'data.batch_size=range(1,3)'"
+        found = mistakes(conf, ["experiment=houses", "seed=1,2", "data.batch_size=range(1,3)"])
+        assert [line.partition(" (")[0] for line in found] == [
+            f"seed=1,2 {message}",
+            f"data.batch_size=range(1,3) {message}",
+        ]
+        assert mistakes(conf, "-m experiment=houses seed=1,2") == []
+        assert mistakes(conf, "experiment=houses seed=1,2 hydra.mode=MULTIRUN") == []
+
+    def test_study_needs_m(self, conf: Path) -> None:
+        found = mistakes(conf, "study=rates seed=3")
+        assert found == ["study=rates asks for several runs: python train.py -m study=rates seed=3"]
+        assert mistakes(conf, "-m study=rates seed=3") == []
+        assert mistakes(conf, "study=rates --cfg job") == []
+
+    def test_studies_cannot_be_swept(self, conf: Path) -> None:
+        write(conf / "study/more.yaml", FILES["study/rates.yaml"])
+        assert len(mistakes(conf, "-m study=rates,more")) == 2
+
+    def test_study_is_checked(self, conf: Path) -> None:
+        wrong = FILES["study/rates.yaml"].replace("adam,sgd", "adma,sgd").replace("dropout: 0.0", "dropout: low")
+        write(conf / "study/rates.yaml", wrong.replace("interval(0.001", "interval(a"))
+        assert "study/rates.yaml: optimizer.lr=tag(log, interval(a" in mistakes(conf, "-m study=rates")[0]
+        write(conf / "study/rates.yaml", wrong)
+        assert mistakes(conf, "-m study=rates") == [
+            "conf/study/rates.yaml: optimizer has no adma; did you mean adam? It has: adagrad, adam, sgd",
+            "conf/study/rates.yaml: model.dropout=low: expected float (declared in conf/model/mlp.yaml)",
+        ]
+        assert mistakes(conf, "-m study=rates model.dropout=0.1 optimizer=adam") == []  # the command line wins
+
+    def test_every_value_is_checked(self, conf: Path) -> None:
+        command = "-m experiment=houses seed=1,2,x model.activation=relu,ReLU data.batch_size=range(1,4) optimizer.z=1"
+        found = mistakes(conf, command)
+        assert [line.split()[0] for line in found] == ["seed=x:", "model.activation=ReLU:", "optimizer.z"]
+
+    def test_the_job_is_named(self, conf: Path) -> None:
+        found = mistakes(conf, "-m experiment=houses optimizer=adam,sgd,adagrad optimizer.momentum=0.5 seed=1,2")
+        assert [line.partition(" (")[2] for line in found] == [
+            "in the jobs with optimizer=adam)",
+            "in the jobs with optimizer=adagrad)",
+        ]
+
+    def test_globs_and_intervals(self, conf: Path) -> None:
+        assert mistakes(conf, ["-m", "experiment=glob(*)", "optimizer=glob(*)", "~optimizer.momentum"]) != []
+        assert mistakes(conf, ["-m", "experiment=houses", "optimizer=glob(a*)", "optimizer.lr=interval(0.1,1)"]) == []
+        assert mistakes(conf, ["-m", "experiment=houses", "seed=interval(1,9)"]) == []
+        assert mistakes(conf, ["-m", "experiment=houses", "seed=interval(0.5,9)"]) != []
+        assert mistakes(conf, ["-m", "experiment=houses", "optimizer=glob(z*)"]) == [
+            "optimizer=glob(z*) matches nothing"
+        ]
+
+    @pytest.mark.parametrize("override", ["+hydra.sweeper.params={KEY: '1,2'}", "+hydra.sweeper.params.KEY='1,2'"])
+    def test_params_on_the_command_line(self, conf: Path, override: str) -> None:
+        assert mistakes(conf, ["-m", "study=rates", override.replace("KEY", "seed")]) == []
+        [mistake] = mistakes(conf, ["-m", "study=rates", override.replace("KEY", "sed")])
+        assert mistake == "sed is not a key of this run; did you mean seed?"
+
+    def test_hydra_cannot_be_swept(self, conf: Path) -> None:
+        [mistake] = mistakes(conf, "-m experiment=houses hydra.verbose=true,false")
+        assert mistake == "hydra.verbose=true,false: Hydra's own keys cannot be swept over"
+
+    def test_only_choices_of_groups_cost_a_composition(self, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        composed, merged = [], []
+        compose, merge = Composer._compose, Composer.merge
+        monkeypatch.setattr(Composer, "_compose", lambda *given: composed.append(1) or compose(*given))
+        monkeypatch.setattr(Composer, "merge", lambda *given: merged.append(1) or merge(*given))
+        check(["-m", "experiment=houses", "optimizer=adam,sgd", "seed=range(0,50)", "model.dropout=0,0.5"], conf)
+        assert len(composed) == 3  # of 200 jobs: what all share, and each optimizer
+        assert len(merged) == 2
+
+
+def test_flags_may_stand_anywhere(conf: Path) -> None:
+    command = ["experiment=houses", "-m", "seed=1,2", "--config-name", "config", "~data.augment"]
+    assert mistakes(conf, command) == []
+    expected = ["-m", "--config-name", "config", "experiment=houses", "seed=1,2", "~data.augment"]
+    assert flags_first(command) == expected
+    assert flags_first(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("comment", "alternatives"),
+    [
+        ("int | full: rows a step; full is all", ("int", "full")),
+        ("sigmoid | tanh", ("sigmoid", "tanh")),
+        ("null | float (share)", ("null", "float")),
+        ("a | b; c | d", ("a", "b")),
+        ("rows: a | b", ()),
+        ("this one | or that", ()),
+        ("prose", ()),
+        ("", ()),
+    ],
+)
+def test_alternatives(comment: str, alternatives: tuple[str, ...]) -> None:
+    assert alternatives_in(comment) == alternatives
+
+
+def test_comments_stand_on_the_line_of_their_key() -> None:
+    text = dedent("""
+        # above
+        a: 1 # one
+        b: "# no"  # text
+        c:  # mapping
+          d: [1, 2]  # list
+        e: x#y
+        f:
+        g: | # block
+          # inside
+        """)
+    expected = {"a": "one", "b": "text", "c": "mapping", "c.d": "list", "g": "block"}
+    assert comments_in(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lr", ["optimizer.lr", "scheduler.lr"]),
+        ("optimzer.lr", ["optimizer.lr"]),
+        ("model.max_epochs", ["trainer.max_epochs"]),
+        ("trainer.zzz", []),
+    ],
+)
+def test_nearest(name: str, expected: list[str]) -> None:
+    assert nearest(name, ["optimizer.lr", "scheduler.lr", "trainer.max_epochs", "trainer.devices"]) == expected
+
+
+def test_undocumented(conf: Path) -> None:
+    write(conf / "data/stars.yaml", "_target_: x\n# bands\nbands: 5\nrows: 3\nnested: {a: 1}\nsome: # yes\n  b: {}")
+    assert undocumented(conf) == [
+        "data/houses.yaml:batch_size",
+        "data/stars.yaml:rows",
+        "data/stars.yaml:nested.a",
+        "data/stars.yaml:some.b",
+        "model/mlp.yaml:dropout",
+    ]
+
+
+def test_imports_nothing_heavy() -> None:
+    program = "import sys, triptych.config; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "torchvision", "lightning", "numpy", "pandas", "matplotlib"} & {*loaded}
+
+
+class TestRepository:
+    """The project's own config."""
+
+    conf = REPOSITORY / "conf"
+    experiments = sorted(path.stem for path in conf.glob("experiment/[!_]*.yaml"))
+
+    @pytest.mark.parametrize("experiment", experiments)
+    def test_experiment(self, experiment: str) -> None:
+        check([f"experiment={experiment}"], self.conf)
+
+    @pytest.mark.parametrize("group", ["study", "search"])
+    def test_sweeps(self, group: str) -> None:
+        for path in sorted(self.conf.glob(f"{group}/[!_]*.yaml")):
+            check(["-m", f"{group}={path.stem}"], self.conf)
+
+    def test_every_key_is_documented_where_it_stands(self) -> None:
+        assert undocumented(self.conf) == []
