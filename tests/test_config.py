@@ -7,7 +7,7 @@ import pytest
 
 from triptych.composed import Composer
 from triptych.config import ConfigError, check, flags_first
-from triptych.declared import alternatives_in, comments_in, nearest, undocumented
+from triptych.declared import Declaration, alternatives_in, comments_in, nearest, undocumented
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = {
@@ -454,6 +454,26 @@ def test_flags_may_stand_anywhere(conf: Path) -> None:
     expected = ["-m", "--config-name", "config", "experiment=houses", "seed=1,2", "~data.augment"]
     assert flags_first(command) == expected
     assert flags_first(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("comment", "value", "accepted"),
+    [
+        ("1 | 2", 2, True),
+        ("1 | 2", 2.0, True),
+        ("1 | 2", 3, False),
+        ("1 | 2", "2", True),
+        ("@ | 1.2.3", 3, False),
+        ("true | auto", True, True),
+        ("true | auto", False, False),
+        ("true | auto", 1, False),
+        ("null | dict", {"a": 1}, True),
+        ("int | full", [1], False),
+        ("float | auto", float("nan"), True),
+    ],
+)
+def test_values_against_alternatives(comment: str, value: object, accepted: bool) -> None:
+    assert Declaration("default", "file", alternatives_in(comment)).accepts(value) is accepted
 
 
 @pytest.mark.parametrize(

@@ -223,8 +223,9 @@ def _fits(value: object, word: str) -> bool:
     """Whether a value is of the type that `word` names, or is that word."""
     if word in TYPES:
         return TYPES[word](value)
-    is_same_number = TYPES["float"](value) and yaml.safe_load(word) == value
-    return not isinstance(value, list | dict) and (show(value) == word or is_same_number)
+    if TYPES["float"](value) and re.fullmatch(r"-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?", word):
+        return float(word) == value  # 1 for 1.0
+    return not isinstance(value, list | dict) and show(value) == word
 
 
 def _key_nodes(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, yaml.ScalarNode, yaml.Node]]:

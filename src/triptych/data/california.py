@@ -1,5 +1,6 @@
 """California Housing Prices: block groups of the 1990 census and what their houses cost."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ NUMBERS = (
     "median_income",
 )
 TARGET = "median_house_value"
+ROTATED = "place_at_"
+"""Prefix of the columns that ``data.rotations`` adds; the angle in degrees follows, from east towards north."""
 PROXIMITY = "ocean_proximity"
 PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
 MAY_BE_MISSING = ("total_bedrooms",)
@@ -61,6 +64,8 @@ class CaliforniaDataModule(DataModule[Rows]):
 
     Args:
         form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); where one file lies alone, that one is read.
+        rotations: how many further columns hold the place along an axis turned between east and north. A network that
+            looks at one column at a time sees diagonal borders, such as California's coast, only along such an axis.
         arguments: those of DataModule.
     """
 
@@ -70,11 +75,14 @@ class CaliforniaDataModule(DataModule[Rows]):
     augmentations = ("noise",)
     published = ("papers",)
 
-    def __init__(self, form: str = "kaggle", **arguments: Any) -> None:
+    def __init__(self, form: str = "kaggle", rotations: int = 0, **arguments: Any) -> None:
         super().__init__(**arguments)
+        if rotations < 0:
+            raise ValueError(f"data.rotations={rotations}: expected a number from 0")
         if form not in ("kaggle", "statlib"):
             raise ValueError(f"data.form={form}: choose kaggle or statlib")
         self.form = form
+        self.rotations = rotations
 
     @classmethod
     def synthesize(cls, folder: Path) -> None:
@@ -87,7 +95,8 @@ class CaliforniaDataModule(DataModule[Rows]):
             raise DataError(f"neither housing.csv nor cal_housing.data in {folder}: put one of them there")
         path = there[0]
         table = read_table(path)
-        names = [*NUMBERS, *(PROXIMITIES if PROXIMITY in table else ())]
+        angles = [180 * (turn + 1) / (self.rotations + 1) for turn in range(self.rotations)]
+        names = [*NUMBERS, *(f"{ROTATED}{angle:.4g}" for angle in angles), *(PROXIMITIES if PROXIMITY in table else ())]
         return Rows(feature_matrix(table, names), numbers(table, TARGET), names), fingerprint(folder, [path])
 
     def make_split(self, samples: Rows) -> Split:
@@ -119,7 +128,8 @@ class CaliforniaDataModule(DataModule[Rows]):
         if "noise" not in self.augment_names:
             return nn.Identity()
         deviation = np.nanstd(self.samples.features[self.split.train], axis=0)
-        deviation[len(NUMBERS) :] = 0  # a place is near the ocean or is not
+        numeric = [name not in PROXIMITIES for name in self.samples.names]
+        deviation[~np.array(numeric)] = 0  # a place is near the ocean or is not
         return BatchNoise(torch.from_numpy(NOISE * deviation))
 
     def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
@@ -159,12 +169,15 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """The named features, float32 (rows, columns): NUMBERS as they are, PROXIMITIES as 0 and 1.
+    """The named features, float32 (rows, columns): NUMBERS as they are, turned places, PROXIMITIES as 0 and 1.
 
     Raises:
         DataError: a column is missing, or a cell is not what its column holds.
     """
     columns = [numbers(table, name) for name in NUMBERS]
+    east, north = columns[:2]
+    for angle in (math.radians(float(name.removeprefix(ROTATED))) for name in names if name.startswith(ROTATED)):
+        columns.append((math.cos(angle) * east + math.sin(angle) * north).astype(np.float32))
     if set(names) & set(PROXIMITIES):
         cells = _column(table, PROXIMITY)
         _refuse(table, PROXIMITY, ~cells.isin(PROXIMITIES), f"one of {', '.join(PROXIMITIES)}")

@@ -37,10 +37,6 @@ def from_kaggle(page: str, folder: Path, contents: Sequence[str]) -> Path:
         raise DataError(f"{folder} exists already: move it away, or name another folder (--root FOLDER, data.root)")
     try:
         write_whole(folder, lambda aside: _fill(aside, page, contents))
-    except DataError as error:
-        raise DataError(
-            f"{error}. Another way: download {SITE}/{page} in a browser and unpack it into {folder}"
-        ) from error.__cause__
     except OSError as error:
         # Another job of the same sweep may have been first; then its folder serves.
         if not folder.exists():
@@ -77,7 +73,9 @@ def _fetch(page: str, folder: Path) -> Path:
     try:
         import kagglehub
     except ImportError as error:
-        raise DataError("the download needs kagglehub: `make setup EXTRAS=kaggle`") from error
+        raise DataError(
+            f"this needs kagglehub: `make setup EXTRAS=kaggle`, or unpack what a browser gets from {SITE}/{page}"
+        ) from error
     kind, handle = page.split("/", 1)
     download = kagglehub.competition_download if kind == "competitions" else kagglehub.dataset_download
     try:
@@ -93,31 +91,35 @@ def _explain(error: Exception, page: str) -> str:
     """What a failure of kagglehub means, and its remedy."""
     from kagglehub import exceptions
 
+    said = " ".join(str(error).split())
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return f"Kaggle does not accept the account's token (401): {TOKEN}"
     if status == 403 and page.startswith("competitions/"):
         return f"Kaggle asks to accept the competition's rules first (403): join it at {SITE}/{page}/rules"
     if status == 403:
-        return f"Kaggle refuses this data set to this account (403): see at {SITE}/{page} what it asks for; else {TOKEN}"
+        return f"Kaggle refuses this data set (403): see at {SITE}/{page} what it asks for. If an account, {TOKEN}"
     if status == 404:
         return f"Kaggle has no {SITE}/{page} (404): look whether it was renamed"
     if status is not None:
-        return f"Kaggle answered {status} ({error}): try again later"
+        return f"Kaggle answered {status} ({said}): try again later"
     if isinstance(error, exceptions.UnauthenticatedError):
         return f"Kaggle gives this data set to accounts only: {TOKEN}"
     # An OSError without a number is one of requests', whose exceptions all derive from it.
     if isinstance(error, OSError):
-        return f"the connection to Kaggle failed or broke off ({error}): look to the network or proxy and try again"
-    if isinstance(error, ValueError) and "credentials" in str(error):
-        return f"{error}: {TOKEN}"
+        return (
+            f"the connection to Kaggle failed or broke off ({said}): look to the network or proxy and try again, "
+            f"or unpack what a browser gets from {SITE}/{page}"
+        )
+    if isinstance(error, ValueError) and "credentials" in said:
+        return f"{said}: {TOKEN}"
     if isinstance(error, (exceptions.DataCorruptionError, tarfile.TarError, ValueError, *DAMAGED)):
-        return f"what came from Kaggle is damaged ({error}): try again"
-    return f"kagglehub failed ({type(error).__name__}: {error}): try again, or `make setup EXTRAS=kaggle`"
+        return f"what came from Kaggle is damaged ({said}): try again"
+    return f"kagglehub failed ({type(error).__name__}: {said}): try again, or `make setup EXTRAS=kaggle`"
 
 
 def _remove_twins(folder: Path) -> None:
-    """Remove folders that repeat their parent, as ``chest_xray/chest_xray`` does, whose every file lies above it too."""
+    """Remove folders that only repeat their parent, as ``chest_xray/chest_xray`` does."""
     twins = [path for path in folder.rglob("*") if path.is_dir() and path.name == path.parent.name]
     for twin in sorted(twins, reverse=True):  # the inner one first
         files = [path for path in twin.rglob("*") if path.is_file()]
