@@ -5,9 +5,9 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build, resolve, trust
+from triptych.quiet import quiet_lightning
 from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, write_json
 from triptych.results.history import History
 from triptych.results.provenance import device_name, git_state, versions
@@ -78,6 +79,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
             monitor=settings["monitor"],
             **datamodule.model_arguments(),  # type: ignore[attr-defined]
         )
+        check_before_training(model, settings["monitor"])
         first_step = _checkpoint_step(resume_from)
         history = History(directory / "metrics.csv", first_step)
         loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
@@ -126,6 +128,24 @@ def user_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
+def check_before_training(model: LightningModule, monitor: str) -> None:
+    """Find now what would otherwise show after an epoch, or with a traceback.
+
+    Raises:
+        ValueError: the optimizer's arguments are wrong, or nothing is logged by the name of the monitor.
+    """
+    model.make_optimizer()  # type: ignore[operator]
+    logged = [
+        f"{split}/{name.partition('/')[2]}"
+        for split in ("val", "train")
+        for name in ("val/loss", *model.val_metrics.keys())  # type: ignore[union-attr, operator]
+    ]
+    if monitor not in logged:
+        near = get_close_matches(monitor, logged, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"monitor={monitor} is never logged: choose one of {', '.join(logged)}{hint}")
+
+
 def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
     """The loggers of the config, writing into the run directory.
 
@@ -170,8 +190,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
         callbacks.append(RichProgressBar())
     try:
         return Trainer(**arguments, callbacks=callbacks, logger=loggers, default_root_dir=str(directory))
-    except (TypeError, RuntimeError) as error:
-        # Lightning's MisconfigurationException is a RuntimeError or a plain Exception by version.
+    except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"trainer: {error}") from error
 
 
@@ -186,6 +205,11 @@ def fit(
     code = None
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
+    except ValueError as error:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
+            raise
+        # Before the first batch it is the config that does not fit together.
+        raise UserError(str(error)) from error
     except SIGTERMException:
         code = 143
     except SystemExit:
@@ -245,22 +269,3 @@ def _checkpoint_step(path: Path | None) -> int:
 
 def _class(model: LightningModule) -> str:
     return type(model.network).__name__
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says that does not help here, each by its own filter."""
-    # Its INFO lines repeat the config and advertise packages; warnings stay.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            # Batches lie in memory: workers would only copy them.
-            ".*does not have many workers.*",
-            # Few batches and a large log_every_n_steps: the epoch's numbers are logged in any case.
-            ".*smaller than the logging interval.*",
-            # Lightning's own use of torch's pytrees.
-            ".*isinstance\\(treespec, LeafSpec\\).*",
-        ):
-            warnings.filterwarnings("ignore", message)
-        yield

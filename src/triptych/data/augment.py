@@ -39,7 +39,7 @@ def _uniform(images: Tensor, low: float, high: float) -> Tensor:
 
 
 class BatchAffine(v2.Transform):
-    """Rotate, scale, move and mirror each image (N, C, H, W) by its own amount; what comes into view is black.
+    """Rotate, scale, move and mirror each square image (N, C, H, W) by its own amount; what comes into view is black.
 
     Args:
         rotation: largest angle in degrees, either way.
@@ -111,7 +111,7 @@ class BatchExposure(v2.Transform):
 
 
 class BatchTurns(v2.Transform):
-    """Mirror each square image (N, C, H, W) in its own of the eight ways a square can lie. Takes pairs alike."""
+    """Lay each square image (N, C, H, W) in its own of the eight ways a square can lie; a pair goes as two channels."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {name: _uniform(flat_inputs[0], 0, 1) < 0.5 for name in ("horizontal", "vertical", "transpose")}

@@ -23,6 +23,9 @@ from triptych.data.splits import Split
 
 Samples = TypeVar("Samples")
 
+MAX_SEED = 2**32 - 1
+"""scikit-learn takes seeds below 2**32; a split draws with ``split_seed`` and the next."""
+
 
 class Predictor(Protocol):
     """What ``predict_files`` needs of a trained model."""
@@ -88,8 +91,18 @@ class DataModule(LightningDataModule, Generic[Samples]):
         if split in ("mle_bench", "papers") and split not in self.published:
             rules = [rule for rule in splits.RULES if rule not in ("mle_bench", "papers") or rule in self.published]
             raise ValueError(f"data.split={split} is not published for {self.slug}: choose one of {', '.join(rules)}")
+        if folds is not None and split not in ("grouped", "random"):
+            raise ValueError(f"data.folds={folds}: data.split={split} is one fixed split; choose grouped or random")
+        if folds is None and fold != 0:
+            raise ValueError(f"data.fold={fold}: say with data.folds how many there are")
         if batch_size != "full" and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"data.batch_size={batch_size}: expected a number from 1, or full")
+        if eval_batch_size < 1:
+            raise ValueError(f"data.eval_batch_size={eval_batch_size}: expected a number from 1")
+        if num_workers < 0:
+            raise ValueError(f"data.num_workers={num_workers}: expected a number from 0")
+        if not 0 <= split_seed < MAX_SEED:
+            raise ValueError(f"data.split_seed={split_seed}: expected a number from 0 to {MAX_SEED - 1}")
         self.root = data_root(root)
         self.source = source
         self.split_rule = split
@@ -165,18 +178,18 @@ class DataModule(LightningDataModule, Generic[Samples]):
         found = locate(self.slug, self.source, self.root, self.cache, self.synthesize, self.download)
         self.samples, fingerprint = self.read(found.folder)
         split = self._split()
-        self.datasets = {
+        datasets = {
             name: self.make_dataset(self.samples, indices, training=name == "train")
             for name, indices in (("train", split.train), ("val", split.val), ("test", split.test))
             if len(indices)
         }
-        size = len(self.datasets["train"])  # type: ignore[arg-type]
+        size = len(datasets["train"])  # type: ignore[arg-type]
         if isinstance(self.batch_size, int) and self.batch_size > size:
             raise DataError(
                 f"data.batch_size={self.batch_size} is larger than the training split ({size} samples): "
                 f"choose at most {size}, or data.batch_size=full"
             )
-        self.split = split
+        self.split, self.datasets = split, datasets
         self.augmentation = self.make_augmentation()
         self.description = Description(
             source=found.kind,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from triptych.data import splits
@@ -105,12 +104,10 @@ class CaliforniaDataModule(DataModule[Rows]):
 
     def _papers(self, samples: Rows) -> Split:
         """The split of the papers on tabular networks (Gorishniy et al. 2021): 64/16/20, with their seeds."""
-        rest, test = train_test_split(np.arange(len(samples)), test_size=0.2, random_state=0)
-        train, val = train_test_split(rest, test_size=0.2, random_state=1)
         stand_in = None
         if len(samples) != COMPLETE:
             stand_in = f"the papers' rule applied to {len(samples)} of {COMPLETE} rows"
-        return splits.require_filled(Split(train, val, test, stand_in))
+        return splits.published(range(len(samples)), val_share=0.2, val_seed=1, stand_in=stand_in)
 
     def make_dataset(self, samples: Rows, indices: np.ndarray, training: bool) -> ArrayDataset:
         return ArrayDataset(torch.from_numpy(samples.features[indices]), torch.from_numpy(samples.prices[indices]))
@@ -155,16 +152,19 @@ def read_table(path: Path) -> pd.DataFrame:
             path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None if statlib else "infer"
         )
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path}: not a readable table ({error})") from error
+        raise DataError(f"{path}: not a readable table ({error}); expected comma-separated text") from error
     if statlib:
         columns = (*NUMBERS, TARGET)
         if not len(NUMBERS) <= table.shape[1] <= len(columns):
             raise DataError(f"{path}: {table.shape[1]} columns; expected {len(columns)}: {', '.join(columns)}")
         table.columns = pd.Index(columns[: table.shape[1]])
     if table.empty:
-        raise DataError(f"{path}: no rows")
+        raise DataError(f"{path}: no rows; expected one for each block group")
+    if not isinstance(table.index, pd.RangeIndex):
+        # pandas takes what is too much for an index, and every value for that of the next column.
+        raise DataError(f"{path}: the rows have more cells than the header has names; give each column a name")
     table.attrs["file"] = path
-    table.attrs["first_line"] = 1 if statlib else 2
+    table.attrs["header"] = 0 if statlib else 1
     return table
 
 
@@ -191,15 +191,16 @@ def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
     values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float32)
     wrong = ~np.isfinite(values)
     if name in MAY_BE_MISSING:
-        wrong &= (cells != "").to_numpy()
-    _refuse(table, name, wrong, "a number")
+        _refuse(table, name, wrong & (cells != "").to_numpy(), "a number or nothing")
+    else:
+        _refuse(table, name, wrong, "a number")
     return values
 
 
 def _column(table: pd.DataFrame, name: str) -> "pd.Series[str]":
     if name not in table:
         there = ", ".join(map(str, table.columns))
-        raise DataError(f"{table.attrs['file']}: no column {name}; the file has {there}")
+        raise DataError(f"{table.attrs['file']}: no column {name}; expected commas between columns, found {there}")
     return table[name]
 
 
@@ -207,7 +208,10 @@ def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
     """Name the first wrong cell."""
     rows = np.flatnonzero(wrong)
     if len(rows):
-        line = table.attrs["first_line"] + rows[0]
+        # pandas skips blank lines.
+        lines = table.attrs["file"].read_text(encoding="utf-8-sig").splitlines()
+        filled = [number for number, line in enumerate(lines, start=1) if line.strip()]
+        line = filled[table.attrs["header"] + rows[0]]
         cell = table[name].iloc[rows[0]]
         more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
         raise DataError(

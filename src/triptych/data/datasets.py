@@ -71,6 +71,8 @@ class CropDataset(PageDataset):
         return len(self.dirty) * self.crops_per_page
 
     def __getitem__(self, index: int) -> Batch:
+        if index >= len(self):
+            raise IndexError(f"crop {index} of {len(self)}")  # ends `for crop in dataset`
         dirty, clean = super().__getitem__(index % len(self.dirty))
         height, width = dirty.shape[-2:]
         top = int(torch.randint(height - self.crop_size + 1, ()))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from triptych.data import splits
@@ -19,7 +18,7 @@ from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import cached, fingerprint
 from triptych.data.datasets import Batch, CropDataset, PageDataset
 from triptych.data.errors import DataError
-from triptych.data.images import decode, find_images
+from triptych.data.images import DECODER, decode, find_images
 from triptych.data.splits import Split
 from triptych.data.synthetic.pages import write_pages
 from triptych.files import replaced
@@ -40,6 +39,7 @@ class DocumentDataModule(DataModule[Pages]):
     Args:
         crop_size: side of a training crop in pixels.
         crops_per_page: crops of each page an epoch.
+        eval_batch_size: whole pages a step; more than 1 only where all are of one size.
         arguments: those of DataModule.
     """
 
@@ -49,8 +49,10 @@ class DocumentDataModule(DataModule[Pages]):
     augmentations = ("flip",)
     published = ("mle_bench",)
 
-    def __init__(self, crop_size: int = 96, crops_per_page: int = 8, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(
+        self, crop_size: int = 96, crops_per_page: int = 8, eval_batch_size: int = 1, **arguments: Any
+    ) -> None:
+        super().__init__(eval_batch_size=eval_batch_size, **arguments)
         if crop_size < 1 or crops_per_page < 1:
             raise ValueError("data.crop_size and data.crops_per_page: expected numbers from 1")
         self.crop_size = crop_size
@@ -61,25 +63,25 @@ class DocumentDataModule(DataModule[Pages]):
         write_pages(folder)
 
     def read(self, folder: Path) -> tuple[Pages, str]:
-        dirty, clean = (find_images(folder / name, ".png") for name in ("train", "train_cleaned"))
-        clean_names = {path.name for path in clean}
-        for path in dirty:
-            if path.name not in clean_names:
-                raise DataError(
-                    f"{path}: no clean page {folder / 'train_cleaned' / path.name} beside it; add or remove"
-                )
-        for path in clean:
-            if not (folder / "train" / path.name).exists():
-                raise DataError(f"{path}: no dirty page {folder / 'train' / path.name} beside it; add or remove")
-        mark = fingerprint(folder, dirty + clean)
-        arrays = cached(
-            self.cache, f"documents-{mark}", lambda: {f"{p.parent.name}/{p.name}": decode(p) for p in dirty + clean}
+        dirty, clean = (
+            {path.relative_to(folder / part).as_posix(): path for path in find_images(folder / part, ".png")}
+            for part in ("train", "train_cleaned")
         )
-        pages = [(path.name, arrays[f"train/{path.name}"], arrays[f"train_cleaned/{path.name}"]) for path in dirty]
+        for name in sorted(dirty.keys() ^ clean.keys()):
+            there, lacking = ("train", "train_cleaned") if name in dirty else ("train_cleaned", "train")
+            raise DataError(f"{folder / there / name} has no twin {folder / lacking / name}: add that, or remove both")
+        files = {f"train/{name}": path for name, path in dirty.items()}
+        files |= {f"train_cleaned/{name}": path for name, path in clean.items()}
+        mark = fingerprint(folder, files.values())
+        arrays = cached(
+            self.cache, f"documents-{mark}-{DECODER}", lambda: {name: decode(path) for name, path in files.items()}
+        )
+        pages = [(name, arrays[f"train/{name}"], arrays[f"train_cleaned/{name}"]) for name in dirty]
         for name, page, twin in pages:
             if page.shape != twin.shape:
                 sizes = " and ".join(f"{width} x {height}" for height, width in (page.shape, twin.shape))
-                raise DataError(f"{folder / 'train' / name}: page and clean twin differ in size ({sizes})")
+                path = folder / "train" / name
+                raise DataError(f"{path}: page and clean twin differ in size ({sizes}); replace or remove both")
         return pages, mark
 
     def make_split(self, samples: Pages) -> Split:
@@ -91,17 +93,21 @@ class DocumentDataModule(DataModule[Pages]):
     def _mle_bench(self, samples: Pages) -> Split:
         """MLE-bench's rule: a fifth of the sorted pages tests. A tenth of the others validates."""
         order = sorted(range(len(samples)), key=lambda index: samples[index][0])
-        rest, test = train_test_split(order, test_size=0.2, random_state=0)
-        train, val = train_test_split(rest, test_size=0.1, random_state=0)
         stand_in = None
         if len(samples) != COMPLETE:
             stand_in = f"MLE-bench's rule applied to {len(samples)} of {COMPLETE} pages"
-        return splits.require_filled(Split(np.array(train), np.array(val), np.array(test), stand_in))
+        return splits.published(order, val_share=0.1, val_seed=0, stand_in=stand_in)
 
     def make_dataset(self, samples: Pages, indices: np.ndarray, training: bool) -> PageDataset:
         dirty = [torch.from_numpy(samples[index][1])[None] for index in indices]
         clean = [torch.from_numpy(samples[index][2])[None] for index in indices]
-        return CropDataset(dirty, clean, self.crop_size, self.crops_per_page) if training else PageDataset(dirty, clean)
+        if training:
+            return CropDataset(dirty, clean, self.crop_size, self.crops_per_page)
+        if self.eval_batch_size > 1 and len({page.shape for page in dirty}) > 1:
+            raise DataError(
+                f"data.eval_batch_size={self.eval_batch_size}: the pages differ in size and cannot be stacked; choose 1"
+            )
+        return PageDataset(dirty, clean)
 
     def make_augmentation(self) -> nn.Module:
         return BatchTurns() if "flip" in self.augment_names else nn.Identity()
@@ -131,6 +137,8 @@ class DocumentDataModule(DataModule[Pages]):
     ) -> Iterator[str]:
         """A cleaned PNG of the same name and size for each page; ``submission`` adds Kaggle's ``submission.csv``."""
         base = source if source.is_dir() else source.parent
+        if output.resolve() == base.resolve():
+            raise DataError(f"cleaned pages in {output} would replace the dirty ones: choose another folder")
         with ExitStack() as stack:
             table = None
             if submission:

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from triptych.data.cache import code_version
 from triptych.data.errors import DataError
 
+DECODER = code_version(Path(__file__))
+"""Part of the cache's keys, so that a change of ``decode`` is seen."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -20,12 +23,13 @@ def find_images(folder: Path, *suffixes: str) -> list[Path]:
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        raise DataError(f"no folder {folder}: expected images ({', '.join(wanted)}) there")
-    # Names that begin with a dot are what systems leave behind (._1.png), never samples.
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in wanted and not path.name.startswith(".")]
+        raise DataError(f"no folder {folder}: expected one with images ({', '.join(wanted)}); put them there")
+    names = {path: path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in wanted}
+    # Names that begin with a dot are what systems leave behind (._1.png, .ipynb_checkpoints), never samples.
+    found = [path for path, name in names.items() if not any(part.startswith(".") for part in name.parts)]
     if not found:
-        raise DataError(f"no images ({', '.join(wanted)}) in {folder}")
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        raise DataError(f"no images ({', '.join(wanted)}) in {folder}: put some there")
+    return sorted(found, key=lambda path: names[path].as_posix())
 
 
 def decode(path: Path, size: int | None = None) -> np.ndarray:
@@ -48,6 +52,8 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range: expected 1, 8 or 16 bits a pixel")
     if image.mode.startswith("I"):
         # 16-bit pages: PIL would clip instead of scaling.
         pixels = np.asarray(image, dtype=np.float64) / 257

@@ -1,6 +1,5 @@
 """Where a data set's files come from: the user's own folder, Kaggle, or the project's synthetic stand-in."""
 
-import hashlib
 import logging
 import os
 import secrets
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import triptych.data.synthetic
+from triptych.data.cache import code_version
 from triptych.data.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ def locate(
     if source not in SOURCES:
         raise DataError(f"data.source={source}: choose one of {', '.join(SOURCES)}")
     folder = root / slug
+    if source != "synthetic" and folder.is_symlink() and not folder.exists():
+        raise DataError(f"{folder} is a link to {folder.readlink()}, which is not there: mend or remove the link")
     if source == "kaggle" and not folder.exists():
         download(root)
     if source == "files" and not folder.exists():
@@ -71,9 +74,10 @@ def locate(
 
 def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None]) -> Path:
     """Write the synthetic data set once, and find it again as long as the code that writes it stays the same."""
-    module = sys.modules[synthesize.__module__]
-    version = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:8]
-    folder = cache / "synthetic" / version / slug
+    writers = sorted(Path(triptych.data.synthetic.__path__[0]).glob("*.py"))
+    if module_file := getattr(sys.modules[synthesize.__module__], "__file__", None):  # a notebook has none
+        writers.append(Path(module_file))
+    folder = cache / "synthetic" / code_version(*writers) / slug
     if not folder.exists():
         try:
             write_whole(folder, synthesize)

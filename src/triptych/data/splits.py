@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit, train_test_split
 
 from triptych.data.errors import DataError
 
@@ -38,16 +38,30 @@ def draw(
     """
     everything = np.arange(count)
     if official_test is None:
+        _require(everything, groups, 3)
         rest, test = _cut(everything, groups, 0.1, seed)
         share = 1 / 9
     else:
         rest, test = np.setdiff1d(everything, official_test), official_test
+        _require(rest, groups, 2)
         share = 0.1
     if folds is None:
         train, val = _cut(rest, groups, share, seed + 1)
     else:
         train, val = _fold(rest, groups, folds, fold, seed + 1)
     return require_filled(Split(train, val, test))
+
+
+def published(order: Sequence[int], val_share: float, val_seed: int, stand_in: str | None) -> Split:
+    """Two calls of scikit-learn's ``train_test_split``: a fifth tests, drawn with seed 0, then some validate.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    _require(np.asarray(order), None, 3)
+    rest, test = train_test_split(np.asarray(order), test_size=0.2, random_state=0)
+    train, val = train_test_split(rest, test_size=val_share, random_state=val_seed)
+    return Split(train, val, test, stand_in)
 
 
 def everything(count: int) -> Split:
@@ -72,28 +86,39 @@ def _groups_of(indices: np.ndarray, groups: Sequence[str] | None) -> np.ndarray 
     return None if groups is None else np.asarray(groups)[indices]
 
 
+def _units(indices: np.ndarray, groups: Sequence[str] | None) -> int:
+    """How many samples, or groups, there are to share out."""
+    own_groups = _groups_of(indices, groups)
+    return len(indices) if own_groups is None else len(np.unique(own_groups))
+
+
+def _require(indices: np.ndarray, groups: Sequence[str] | None, needed: int) -> None:
+    units = _units(indices, groups)
+    if units < needed:
+        kind = "samples" if groups is None else "groups of samples that belong together"
+        raise DataError(
+            f"{units} {kind} outside an official test set: a split needs at least {needed}, or one part is empty; "
+            "add some, or train on all of them with data.split=all"
+        )
+
+
 def _cut(indices: np.ndarray, groups: Sequence[str] | None, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut off ``share`` of the samples, or of the groups."""
     splitter = ShuffleSplit if groups is None else GroupShuffleSplit
     parts = splitter(n_splits=1, test_size=share, random_state=seed)
-    own_groups = _groups_of(indices, groups)
-    units = len(indices) if own_groups is None else len(np.unique(own_groups))
-    if units < 2:
-        raise DataError(f"{units} {'sample' if groups is None else 'group'} cannot be split: at least 2 are needed")
-    kept, cut = next(parts.split(indices, groups=own_groups))
+    kept, cut = next(parts.split(indices, groups=_groups_of(indices, groups)))
     return np.sort(indices[kept]), np.sort(indices[cut])
 
 
 def _fold(
     indices: np.ndarray, groups: Sequence[str] | None, folds: int, fold: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    own_groups = _groups_of(indices, groups)
-    units = len(indices) if own_groups is None else len(np.unique(own_groups))
+    units = _units(indices, groups)
     if not 2 <= folds <= units:
         raise DataError(f"data.folds={folds}: choose from 2 to {units}, the number of samples or groups")
     if not 0 <= fold < folds:
         raise DataError(f"data.fold={fold}: with data.folds={folds} the folds are 0 to {folds - 1}")
     splitter = KFold if groups is None else GroupKFold
-    parts = splitter(n_splits=folds, shuffle=True, random_state=seed).split(indices, groups=own_groups)
+    parts = splitter(n_splits=folds, shuffle=True, random_state=seed).split(indices, groups=_groups_of(indices, groups))
     kept, held_out = list(parts)[fold]
     return indices[kept], indices[held_out]

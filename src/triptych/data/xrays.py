@@ -19,7 +19,7 @@ from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import cached, fingerprint
 from triptych.data.datasets import ArrayDataset, Batch
 from triptych.data.errors import DataError
-from triptych.data.images import decode, find_images
+from triptych.data.images import DECODER, decode, find_images
 from triptych.data.splits import Split
 from triptych.data.synthetic.chests import write_chests
 from triptych.files import replaced
@@ -81,22 +81,23 @@ class XrayDataModule(DataModule[Xrays]):
     def read(self, folder: Path) -> tuple[Xrays, str]:
         top = folder / "chest_xray"
         parts = [part for part in ("train", "val", "test") if part != "val" or (top / part).exists()]
-        files = [path for part in parts for label in CLASSES for path in find_images(top / part / label)]
+        labelled = {path: label for part in parts for label in CLASSES for path in find_images(top / part / label)}
+        files = list(labelled)
         mark = fingerprint(folder, files)
 
         def decode_all() -> dict[str, np.ndarray]:
             with ThreadPoolExecutor() as pool:
                 return {"images": np.stack(list(pool.map(partial(decode, size=self.image_size), files)))}
 
-        images = cached(self.cache, f"xrays-{self.image_size}-{mark}", decode_all)["images"]
-        labels = np.array([CLASSES.index(path.parent.name) for path in files])
+        images = cached(self.cache, f"xrays-{self.image_size}-{mark}-{DECODER}", decode_all)["images"]
+        labels = np.array([CLASSES.index(label) for label in labelled.values()])
         return Xrays([path.relative_to(top).as_posix() for path in files], images, labels), mark
 
     def make_split(self, samples: Xrays) -> Split:
         in_test = np.array([name.startswith("test/") for name in samples.names])
         groups = [patient(name) for name in samples.names] if self.split_rule == "grouped" else None
         split = self.draw_split(samples, groups, np.flatnonzero(in_test))
-        if self.split_rule == "random" or in_test.sum() == OFFICIAL_TEST:
+        if in_test.sum() == OFFICIAL_TEST:
             return split
         stand_in = f"the test folder holds {in_test.sum()} X-rays, not the official {OFFICIAL_TEST}"
         return Split(split.train, split.val, split.test, stand_in)

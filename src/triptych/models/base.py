@@ -1,11 +1,13 @@
 """The short base of all models: a network, its loss, its metrics, its optimizer."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
@@ -112,17 +114,22 @@ class Model(LightningModule):
         """Matrices and kernels: what L1 and weight decay pull at. Biases and norms are vectors."""
         return [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def make_optimizer(self) -> Optimizer:
+        """The configured optimizer over the network's parameters, weight decay on weights only."""
         weights = self._weights()
         ids = {id(weight) for weight in weights}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = build(self.optimizer_config, groups)
+        return build(self.optimizer_config, groups)
 
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.make_optimizer()
         settings = dict(self.scheduler_config)
         interval = settings.pop("interval")
         steps = int(self.trainer.estimated_stepping_batches) if interval == "step" else self.trainer.max_epochs
-        filled = {"T_max": steps, "total_steps": steps, "max_lr": self.optimizer_config["lr"]}
+        # A one-cycle schedule warms up for at least a step, also in a run of a few steps, which then sees its beginning.
+        cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
+        filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
         settings = {key: filled[key] if value == "auto" else value for key, value in settings.items()}
         scheduler = build(settings, optimizer)
         if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.enable_validation:

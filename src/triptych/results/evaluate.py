@@ -1,6 +1,5 @@
 """Measure a finished run again."""
 
-import logging
 from collections.abc import Iterable
 
 from lightning.pytorch import Trainer
@@ -8,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from triptych.build import build
+from triptych.quiet import quiet_lightning
 from triptych.results import load_run
 from triptych.results.directory import read_metrics
 from triptych.results.summary import format_number
@@ -36,12 +36,14 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
     if datamodule.describe()["fingerprint"] != stored["data"]["fingerprint"]:
         print("The data are not those of the run: their fingerprints differ.")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    # The test step is used for both: it judges by the saved threshold.
-    loader = datamodule.test_dataloader() if split == "test" else datamodule.val_dataloader()
-    datamodule.test_dataloader = lambda: loader
-    (metrics,) = trainer.test(loaded.model, datamodule=datamodule, verbose=False)
+    if split == "val":
+        # The test step is used for both: it judges by the saved threshold.
+        datamodule.test_dataloader = datamodule.val_dataloader
+    with quiet_lightning():
+        trainer = Trainer(
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+        )
+        (metrics,) = trainer.test(loaded.model, datamodule=datamodule, verbose=False)
     measured = {name.partition("/")[2]: value for name, value in metrics.items()}
     known = stored["test"] if split == "test" else stored["best"]
 

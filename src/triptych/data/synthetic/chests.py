@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from triptych.data.synthetic.fonts import load_font
 from triptych.data.synthetic.noise import fractal_noise, smoothstep, to_uint8
-from triptych.data.synthetic.pages import load_font
 from triptych.data.synthetic.phantom import Patient, film, lungs
 
 PREVALENCE = {"train": 0.74, "test": 0.625}

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from triptych.data.synthetic.dirt import STAINS, scan
+from triptych.data.synthetic.fonts import load_font
 from triptych.data.synthetic.noise import to_uint8
 
 WIDTH, HEIGHTS = 540, (420, 258, 420)
@@ -59,12 +59,6 @@ def sentence(rng: np.random.Generator) -> str:
         words.append(word + slot[len(kind) :])
     text = re.sub(r"\ba (?=[aeiou])", "an ", " ".join(words))
     return text[0].upper() + text[1:] + str(rng.choice([".", ".", ".", ".", ".", ".", ".", ".", "?", "!"]))
-
-
-def load_font(name: str, size: float) -> ImageFont.FreeTypeFont:
-    """Load a font that matplotlib ships: the same everywhere. Basic layout, because Raqm is not everywhere."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def text_lines(rng: np.random.Generator, font: ImageFont.FreeTypeFont, width: float, count: int) -> list[str]:

@@ -1,0 +1,27 @@
+"""Lightning without what does not help here."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning says that does not help here, each by its own filter."""
+    # Its INFO lines repeat the config and advertise packages; warnings stay.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            # Batches lie in memory: workers would only copy them.
+            ".*does not have many workers.*",
+            # Few batches and a large log_every_n_steps: the epoch's numbers are logged in any case.
+            ".*smaller than the logging interval.*",
+            # A resumed run goes on in its own directory.
+            ".*exists and is not empty.*",
+            # Lightning's own use of torch's pytrees.
+            ".*isinstance\\(treespec, LeafSpec\\).*",
+        ):
+            warnings.filterwarnings("ignore", message)
+        yield

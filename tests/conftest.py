@@ -1,0 +1,80 @@
+"""Tiny data in the real layout, and an environment that neither reads nor writes the user's own folders."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+REAL_DATA = os.environ.get("TRIPTYCH_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches go to a temporary folder, which the tests of one worker share; no test sees the user's data unasked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("TRIPTYCH_DATA", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _real_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give tests marked ``real`` the folder of the real data sets, or skip them."""
+    if request.node.get_closest_marker("real"):
+        if not REAL_DATA:
+            pytest.skip("needs the real data sets: name their folder in the environment variable TRIPTYCH_DATA")
+        # Absolute, for some tests run in a folder of their own.
+        monkeypatch.setenv("TRIPTYCH_DATA", str(Path(REAL_DATA).expanduser().absolute()))
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``data.root`` with every data set in small: 40 pages (10 texts), 60 X-rays, 400 rows. Only to be read."""
+    from triptych.data.catalogue import data_sets
+
+    root = tmp_path_factory.mktemp("data")
+    for name, module in data_sets().items():
+        small = {"documents": _few_pages, "xrays": _few_chests, "california": _few_homes}
+        small.get(name, module.synthesize)(root / module.slug)
+    return root
+
+
+@pytest.fixture
+def data_copy(data_root: Path, tmp_path: Path) -> Path:
+    """A ``data.root`` of the test's own, to be damaged."""
+    return shutil.copytree(data_root, tmp_path / "data")
+
+
+# The writers are imported where they are used, so that a panel can be removed without touching this file.
+
+
+def _few_pages(folder: Path) -> None:
+    """Cut a page under its four kinds of dirt into ten small ones: sizes and numbers differ as Kaggle's do."""
+    from triptych.data.synthetic.pages import write_pages
+
+    whole = folder.with_name(f".{folder.name}")
+    write_pages(whole, pages=1)
+    for path in sorted(whole.rglob("*.png")):
+        target = folder / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as page:
+            for index in range(10):
+                left, top, height = 180 * (index % 3), 104 * (index // 3), (104, 80)[index % 2]
+                window = page.crop((left, top, left + 180, top + height))
+                window.save(target / f"{int(path.stem) + 12 * index}.png")
+    shutil.rmtree(whole)
+
+
+def _few_chests(folder: Path) -> None:
+    from triptych.data.synthetic.chests import write_chests
+
+    write_chests(folder, images=60, size=64)
+
+
+def _few_homes(folder: Path) -> None:
+    from triptych.data.synthetic.homes import write_homes
+
+    write_homes(folder, rows=400)

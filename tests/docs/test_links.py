@@ -1,0 +1,78 @@
+"""What the README and the pages of docs/ name is there: linked files, paths, and commands that the config accepts."""
+
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from triptych.config import check
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text("utf-8")
+    for path in (*sorted(REPOSITORY.glob("README.md")), *sorted((REPOSITORY / "docs").rglob("*.md")))
+}
+FOLDERS = sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir() and not path.name.startswith("."))
+LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\"")
+SPAN = re.compile(r"`([^`\n]+)`")
+# A file that a page tells the reader to write stands in bold above its content.
+NEW_FILE = re.compile(r"^\*\*`(\S+)`\*\*$", re.MULTILINE)
+COMMAND = re.compile(r"python train\.py([^`\n#]*)")
+PLACEHOLDER = re.compile(r"<[^>]*>|\.\.\.|\b[A-Z]{2,}\b|\$")
+WRITTEN_BY_RUNS = ("logs/", "data/")
+
+
+def links(text: str) -> list[str]:
+    """The targets of relative links."""
+    targets = [markdown or html for markdown, html in LINK.findall(text)]
+    return [target for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+def paths(text: str) -> list[str]:
+    """The code spans that look like a file or folder of the repository and are no placeholder."""
+    spans = [
+        span for span in SPAN.findall(text) if "/" in span and not re.search(r"[\s<>*{}$=,:]|\.\.\.|[A-Z]{3,}", span)
+    ]
+    new = NEW_FILE.findall(text)
+    ours = [span for span in spans if span.split("/")[0] in FOLDERS and not span.startswith(WRITTEN_BY_RUNS)]
+    return [span for span in ours if span not in new]
+
+
+def commands(text: str) -> list[list[str]]:
+    """What follows `python train.py` in code, without commands that have placeholders."""
+    found = [match.strip() for match in COMMAND.findall(text.replace("\\\n", " "))]
+    return [shlex.split(arguments) for arguments in found if not PLACEHOLDER.search(arguments)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str):
+    folder = (REPOSITORY / page).parent
+    broken = [link for link in links(PAGES[page]) if not (folder / unquote(link.partition("#")[0])).exists()]
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page: str):
+    assert not [path for path in paths(PAGES[page]) if not (REPOSITORY / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_pass_the_check(page: str):
+    new = {Path(path).stem for path in NEW_FILE.findall(PAGES[page])}
+    for arguments in commands(PAGES[page]):
+        # A page's own new experiment is run by a test of its own; a resumed run is checked against its own config.
+        if not any(word.partition("=")[2] in new or word.startswith("resume=") for word in arguments):
+            check(arguments, REPOSITORY / "conf")
+
+
+def test_the_patterns_find_what_they_look_for():
+    text = """[a](../src/x.py#L3 "title") <img src="docs/a%20b.png"> [b](https://c.d) [e](#f)
+        `src/triptych/x.py` `conf/model/` `val/rmse` `logs/<experiment>/latest` `src/NAME/x.py` `python train.py a=1`
+        python train.py -m experiment=denoise \\\n seed=1,2  # a remark
+        python train.py experiment=NAME"""
+    assert links(text) == ["../src/x.py#L3", "docs/a%20b.png"]
+    assert paths(text) == ["src/triptych/x.py", "conf/model/"]
+    assert commands(text) == [["a=1"], ["-m", "experiment=denoise", "seed=1,2"]]
+    assert "docs/adding-a-task.md" in PAGES

@@ -1,0 +1,55 @@
+"""Runs experiments in small, in this process or through the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict, read_write
+
+REPOSITORY = Path(__file__).parent.parent
+CONF = REPOSITORY / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+# Small networks on small samples; an experiment that is not named here runs at its own size.
+SMALL = {
+    "denoise": ["data.crop_size=32", "data.crops_per_page=2", "data.batch_size=8", "model.network.width=4"],
+    "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4"],
+    "housing": ["data.batch_size=32", "model.network.width=16"],
+}
+
+
+def small(experiment: str, data_root: Path, *overrides: str) -> list[str]:
+    """The command line of an experiment in small: two epochs on the files of ``data_root``."""
+    common = [f"data.root={data_root}", "data.source=files", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
+    return [f"experiment={experiment}", *common, *SMALL.get(experiment, []), *overrides]
+
+
+def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> dict[str, Any]:
+    """Run in this process, as train.py does, into ``directory``; returns what metrics.json holds."""
+    from triptych.run import run
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", list(overrides), return_hydra_config=True)
+    choices: dict[str, Any] = dict(config.hydra.runtime.choices)
+    with read_write(config), open_dict(config):
+        del config["hydra"]
+    saved = directory / ".hydra"
+    saved.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, saved / "config.yaml")
+    OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), saved / "hydra.yaml")
+    return run(config, directory, choices["experiment"], resume_from)
+
+
+def command(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """``python train.py ARGUMENTS`` in a process of its own, in the folder ``cwd``."""
+    return subprocess.run(
+        [sys.executable, REPOSITORY / "train.py", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

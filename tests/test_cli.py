@@ -1,0 +1,124 @@
+"""triptych evaluate, predict and data, as users call them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.harness import EXPERIMENTS, small, train
+
+from triptych.cli import main
+
+
+def call(*arguments: object) -> int:
+    """The exit code of ``triptych ARGUMENTS``."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def trained(experiment: str, data_root: Path, directory: Path) -> Path:
+    """A run directory of a short run; skips where a project has no such experiment."""
+    if experiment not in EXPERIMENTS:
+        pytest.skip(f"the {experiment} panel is not here")
+    train(directory, *small(experiment, data_root, "trainer.max_epochs=1", "logger=none", "test=false"))
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_pages_come_out_with_their_names_and_sizes(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("denoise", data_root, tmp_path / "run")
+    pages = tmp_path / "pages"
+    sizes = {"one.png": (67, 45), "below/two.png": (33, 80)}
+    for name, size in sizes.items():
+        (pages / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, 200).save(pages / name)
+    (pages / "broken.png").write_bytes(b"no image")
+
+    out = tmp_path / "out"
+    assert call("predict", run, pages, "--output", out, "--submission") == 1
+    assert "broken.png" in capsys.readouterr().err
+    written = {path.relative_to(out).as_posix(): Image.open(path) for path in out.rglob("*.png")}
+    assert {name: image.size for name, image in written.items()} == sizes
+    assert all(image.mode == "L" for image in written.values())
+
+    # Kaggle's form: image_row_column counted from 1, values in [0, 1], the same pixels as the page.
+    with (out / "submission.csv").open() as file:
+        rows = {row["id"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert len(rows) == sum(width * height for width, height in sizes.values())
+    pixels = np.asarray(written["one.png"]) / 255
+    assert rows["one_3_7"] == pytest.approx(pixels[2, 6], abs=1 / 255)
+
+    assert call("predict", run, pages / "one.png", "--output", tmp_path / "single") == 0
+    assert [path.name for path in (tmp_path / "single").iterdir()] == ["one.png"]
+
+
+def test_xrays_get_a_probability_and_a_label_each(data_root: Path, tmp_path: Path) -> None:
+    run = trained("pneumonia", data_root, tmp_path / "run")
+    folder = data_root / "chest-xray-pneumonia/chest_xray/test"
+    assert call("predict", run, folder, "--output", tmp_path / "out") == 0
+    with (tmp_path / "out/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "probability", "label"]
+    assert [row["file"] for row in rows] == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+    assert {row["label"] for row in rows} <= {"NORMAL", "PNEUMONIA"}
+    ill = [float(row["probability"]) for row in rows if row["label"] == "PNEUMONIA"]
+    well = [float(row["probability"]) for row in rows if row["label"] == "NORMAL"]
+    assert min(ill, default=1.0) >= max(well, default=0.0)  # by one threshold
+
+
+@pytest.mark.parametrize("with_target", [True, False])
+def test_houses_keep_their_columns_and_order_and_get_a_price(
+    with_target: bool, data_root: Path, tmp_path: Path
+) -> None:
+    run = trained("housing", data_root, tmp_path / "run")
+    lines = (data_root / "california-housing-prices/housing.csv").read_text().splitlines()[:6]
+    if not with_target:
+        lines = [",".join(cells[:8] + cells[9:]) for cells in (line.split(",") for line in lines)]
+    (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
+    assert call("predict", run, tmp_path / "houses.csv", "--output", tmp_path / "out") == 0
+    written = (tmp_path / "out/predictions.csv").read_text().splitlines()
+    assert written[0] == f"{lines[0]},prediction"
+    assert [line.rpartition(",")[0] for line in written[1:]] == lines[1:]
+    assert all(0 < float(line.rpartition(",")[2]) < 2_000_000 for line in written[1:])
+
+
+def test_evaluate_measures_again_on_data_that_moved(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "run", *small(EXPERIMENTS[-1], data_root, "trainer.max_epochs=1", "logger=none"))
+    assert call("evaluate", tmp_path / "run", "--root", data_root) == 0
+    assert "metrics.json" in capsys.readouterr().out
+    assert call("evaluate", "latest") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "nowhere"], "no run directory"),
+        (["evaluate", "latest"], "train one first"),
+        (["data", "synthesize", "huosing"], "no data set"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_synthesized_data_are_found_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", "synthesize", "california", "--root", tmp_path / "made") == 0
+    assert call("data", "synthesize", "california", "--root", tmp_path / "made") == 2
+    assert call("data", "list", "--root", tmp_path / "made") == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["california", "here"] in [line[:2] for line in listed]

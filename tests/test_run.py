@@ -1,0 +1,169 @@
+"""Each experiment through fit, test, reload and evaluate, on tiny files in the real layout."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.harness import CONF, EXPERIMENTS, small, train
+
+from triptych.results import load_run
+from triptych.results.evaluate import evaluate
+from triptych.run import UserError
+
+RECORDED = {
+    "experiment", "monitor", "best", "test", "epochs", "steps", "seconds", "parameters", "data", "resumed", "seed",
+    "threads", "git", "versions", "device", "precision",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    metrics = train(directory, *small(experiment, data_root))
+
+    assert json.loads((directory / "metrics.json").read_text()) == metrics
+    assert metrics.keys() == RECORDED
+    assert (directory / "DONE").exists()
+    assert {path.name for path in (directory / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert [path.name for path in sorted((directory / "figures").iterdir())] == ["epoch-001.png", "epoch-002.png"]
+    assert list(directory.glob("events.out.tfevents.*"))
+    assert (Path("logs") / experiment / "latest").resolve() == directory.resolve()
+
+    # The experiment logs its own monitor, and the best of it is what the results say.
+    with (directory / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    monitored = [float(row[metrics["monitor"]]) for row in rows if row[metrics["monitor"]]]
+    assert len(monitored) == metrics["epochs"] == 2
+    assert metrics["best"][metrics["monitor"]] in (min(monitored), max(monitored))
+    assert {name.partition("/")[0] for name in metrics["best"]} >= {"train", "val"}
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows}, key=int)
+
+    # What is read back is what was trained, and measures the same.
+    loaded = load_run(directory)
+    again = evaluate(str(directory))
+    assert {f"test/{name}": value for name, value in again.items()} == pytest.approx(metrics["test"], rel=1e-5)
+    loaded.datamodule.setup()
+    inputs, _ = loaded.datamodule.examples(2)
+    with torch.inference_mode():
+        answers = loaded.model.predict(inputs)
+    assert all(torch.isfinite(values.float()).all() for values in answers.values())
+    assert metrics["data"]["fingerprint"] == loaded.datamodule.describe()["fingerprint"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(
+    experiment: str, data_root: Path, tmp_path: Path
+) -> None:
+    quick = ("logger=none", "trainer.max_epochs=1", "trainer.limit_train_batches=3")
+    one, same, other = (
+        train(tmp_path / name, *small(experiment, data_root, *quick, f"seed={seed}"))
+        for name, seed in (("one", 1), ("same", 1), ("other", 2))
+    )
+    assert one["best"] == same["best"]
+    assert one["test"] == same["test"]
+    assert one["best"]["train/loss"] != other["best"]["train/loss"]
+    assert one["data"] == other["data"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_training_on_everything_runs_to_the_end_and_tests_nothing(
+    experiment: str, data_root: Path, tmp_path: Path
+) -> None:
+    metrics = train(tmp_path / "run", *small(experiment, data_root, "data.split=all", "logger=none"))
+    assert metrics["test"] is None
+    assert metrics["epochs"] == 2
+    assert metrics["data"]["sizes"]["val"] == metrics["data"]["sizes"]["test"] == 0
+    best, last = (
+        torch.load(tmp_path / f"run/checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    )
+    assert all(torch.equal(best[name], last[name]) for name in last)
+
+
+MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
+OPTIONS = [f"model={name}" for name in MODELS] + [
+    f"{group}={path.stem}"
+    for group in ("optimizer", "scheduler", "logger")
+    for path in sorted((CONF / group).glob("[!_]*.yaml"))
+    if path.stem not in ("wandb", "mlflow")  # extras that need not be installed
+]
+
+
+def _experiment_for(option: str) -> str | None:
+    """An experiment whose own model is of the same kind as the option, for models; else the last one."""
+    group, _, name = option.partition("=")
+    if group != "model":
+        return EXPERIMENTS[0]
+    family = next(line for line in (CONF / f"model/{name}.yaml").read_text().splitlines() if "defaults" in line)
+    for experiment in EXPERIMENTS:
+        text = (CONF / f"experiment/{experiment}.yaml").read_text()
+        own = text.partition("override /model: ")[2].split()[0]
+        if family in (CONF / f"model/{own}.yaml").read_text():
+            return experiment
+    return None
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_trains(option: str, data_root: Path, tmp_path: Path) -> None:
+    experiment = _experiment_for(option)
+    if experiment is None:
+        pytest.skip("no experiment uses this kind of model")
+    small_network = [part for part in small(experiment, data_root) if not part.startswith("model.network")]
+    quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "test=false")
+    metrics = train(tmp_path / "run", *small_network, *quick, option)
+    assert metrics["steps"] == 2
+    assert metrics["best"][metrics["monitor"]] is not None
+
+
+@pytest.mark.parametrize("batch_size", ["1", "full"])
+def test_gradient_descent_goes_from_stochastic_to_full_batch(batch_size: str, data_root: Path, tmp_path: Path) -> None:
+    if "housing" not in EXPERIMENTS:
+        pytest.skip("the housing panel is not here")
+    options = (f"data.batch_size={batch_size}", "trainer.max_epochs=1", "trainer.limit_train_batches=5", "logger=none")
+    metrics = train(tmp_path / "run", *small("housing", data_root, *options))
+    assert metrics["steps"] == (5 if batch_size == "1" else 1)
+
+
+def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    options = small(EXPERIMENTS[0], data_root, "scheduler=constant", "logger=none")
+    first = train(directory, *options)
+    more = train(directory, *options, "trainer.max_epochs=3", resume_from=directory / "checkpoints/last.ckpt")
+    assert (first["epochs"], more["epochs"]) == (2, 3)
+    assert more["resumed"] == [first["steps"]]
+    assert more["steps"] == first["steps"] * 3 / 2
+    with (directory / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len([row for row in rows if row[more["monitor"]]]) == 3
+    assert len({row["step"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.root=/nowhere/at/all", "data.source=synthetic"),
+        ("data.batch_size=1000000", "data.batch_size=full"),
+        ("data.fold=7", "data.fold"),
+        ("optimizer.lr=-1", "learning rate"),
+        ("monitor=val/rsme", "did you mean"),
+        ("trainer.accelerator=gpu", "gpu"),
+        ("model.activation=nope", "activation"),
+    ],
+)
+def test_a_users_mistake_is_told_and_leaves_no_results(
+    override: str, message: str, data_root: Path, tmp_path: Path
+) -> None:
+    if override == "trainer.accelerator=gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    folds = ["data.folds=2"] if "fold" in override else []
+    with pytest.raises(UserError, match=f"(?i){message}"):
+        train(tmp_path / "run", *small(EXPERIMENTS[0], data_root, *folds, override))
+    assert not (tmp_path / "run/DONE").exists()
+    assert not (tmp_path / "run/metrics.json").exists()

@@ -1,0 +1,128 @@
+"""train.py as users run it: exit codes, messages, sweeps, interruption and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.harness import EXPERIMENTS, REPOSITORY, command, small
+
+EXPERIMENT = EXPERIMENTS[-1]
+
+
+def only_run(folder: Path) -> Path:
+    """The one run directory below ``folder``."""
+    (hydra,) = (path for path in folder.rglob(".hydra") if "latest" not in path.parts)
+    return hydra.parent
+
+
+def test_a_run_prints_its_table_and_exits_0(data_root: Path, tmp_path: Path) -> None:
+    ended = command(*small(EXPERIMENT, data_root), cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    directory = only_run(tmp_path)
+    assert directory.parent == tmp_path / "logs" / EXPERIMENT
+    assert (directory / "DONE").exists()
+    # What it prints: the data, an epoch a line, the monitored metric of validation and test, and where the run lies.
+    for part in ("data", "epoch 1/2", "(monitor)", "test", directory.name):
+        assert part in ended.stdout
+    assert "epoch 2/2" in (directory / "train.log").read_text()
+    # Nothing that helps nobody: no advertisements, no warnings.
+    assert "litlogger" not in ended.stdout + ended.stderr
+    assert "Warning" not in ended.stderr
+
+
+def test_without_an_experiment_it_lists_them(tmp_path: Path) -> None:
+    ended = command(cwd=tmp_path)
+    assert ended.returncode == 2
+    assert all(name in ended.stderr for name in EXPERIMENTS)
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("optimizer.lrr=1", "did you mean optimizer.lr?"),
+        ("optimizer=admaw", "did you mean adamw?"),
+        ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
+        ("trainer.max_epochs=many", "expected"),
+        ("hydra.rum.dir=x", "hydra.run.dir"),
+        ("--nonsense", "nonsense"),
+        ("resume=nowhere", "nowhere"),
+        ("data.source=files data.root=/nowhere/at/all", "triptych data download"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_exit_code_2(argument: str, message: str, tmp_path: Path) -> None:
+    ended = command(f"experiment={EXPERIMENT}", *argument.split(), cwd=tmp_path)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 3
+
+
+def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp_path: Path) -> None:
+    options = small(EXPERIMENT, data_root, "trainer.max_epochs=1", "optimizer.lr=0.01,-1", "-m")
+    ended = command(*options, cwd=tmp_path)
+    assert ended.returncode == 1
+    (sweep,) = (tmp_path / "logs/sweeps").iterdir()
+    assert [(sweep / job / "DONE").exists() for job in ("0", "1")] == [True, False]
+    assert "optimizer.lr=-1" in ended.stdout
+    assert "failed: " in ended.stdout
+    assert "Invalid learning rate" in (sweep / "1/error.txt").read_text()
+
+
+def test_every_job_of_a_sweep_is_checked_before_the_first_starts(data_root: Path, tmp_path: Path) -> None:
+    ended = command(*small(EXPERIMENT, data_root, "optimizer=adam,admaw", "-m"), cwd=tmp_path)
+    assert ended.returncode == 2
+    assert not (tmp_path / "logs").exists()
+
+
+def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
+    """A run in the background, waited for until its second epoch is under way."""
+    run = subprocess.Popen(
+        [sys.executable, REPOSITORY / "train.py", *options],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    time.sleep(0.3)
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
+    sent: signal.Signals, code: int, data_root: Path, tmp_path: Path
+) -> None:
+    run = _started(small(EXPERIMENT, data_root, "trainer.max_epochs=2000", "callbacks.figures=null"), tmp_path)
+    run.send_signal(sent)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == code, output
+    directory = only_run(tmp_path)
+    assert f"python train.py resume={directory}" in output
+    assert not (directory / "DONE").exists()
+    assert (directory / "checkpoints/last.ckpt").exists()
+    before = (directory / ".hydra/config.yaml").read_bytes()
+
+    # `latest` is the newest run without DONE; a value may change, a group may not.
+    refused = command("resume=latest", "optimizer=sgd", cwd=tmp_path)
+    assert refused.returncode == 2
+    ended = command("resume=latest", "trainer.max_epochs=1", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert len(metrics["resumed"]) == 1
+    assert (directory / ".hydra/config.yaml").read_bytes() == before
+    assert (directory / ".hydra/resume-1/overrides.yaml").exists()
+
+    again = command(f"resume={directory}", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "done already" in again.stdout
