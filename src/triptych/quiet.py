@@ -9,9 +9,11 @@ from contextlib import contextmanager
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Leave out what Lightning says that does not help here, each by its own filter."""
-    # Its INFO lines repeat the config and advertise packages; warnings stay.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Handlers of its own would print everything twice.
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        # What comes from here repeats the config and advertises packages. Profilers speak elsewhere; warnings stay.
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
             # Batches lie in memory: workers would only copy them.

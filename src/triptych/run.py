@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build, resolve, trust
@@ -30,7 +32,7 @@ from triptych.results.summary import print_summary
 log = logging.getLogger(__name__)
 
 # Deterministic algorithms would also fill every new tensor with NaN, to show what reads memory it never wrote.
-torch.utils.deterministic.fill_uninitialized_memory = False
+torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 if not torch.cuda.is_available():
     # Set by `import lightning`; without a GPU every optimizer step would then look for NVIDIA's library.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -57,6 +59,9 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM; a checkpoint has been saved.
     """
     started = time.perf_counter()
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        # One process speaks for all of a distributed run.
+        logging.getLogger(__package__).setLevel(logging.WARNING)
     directory.mkdir(parents=True, exist_ok=True)
     link_latest(directory, experiment)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -191,7 +196,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     try:
         return Trainer(**arguments, callbacks=callbacks, logger=loggers, default_root_dir=str(directory))
     except (MisconfigurationException, TypeError) as error:
-        raise ValueError(f"trainer: {error}") from error
+        raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
 
 
 def fit(

@@ -1,5 +1,7 @@
 """The rules by counts and groups alone: shares, groups, folds, seeds, the published splits."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
@@ -29,7 +31,7 @@ def parts(split: Split) -> dict[str, list[int]]:
 def test_shares_are_80_10_10_or_90_10_beside_an_official_test(count: int, official_test, sizes: tuple[int, ...]):
     split = splits.draw(count, None, seed=0, official_test=official_test)
     assert tuple(map(len, parts(split).values())) == sizes
-    assert sorted(sum(parts(split).values(), [])) == list(range(count))
+    assert sorted(chain(*parts(split).values())) == list(range(count))
 
 
 def test_an_official_test_stays_as_it_is():
@@ -43,7 +45,7 @@ def test_a_group_is_never_in_two_parts(folds: int | None, official_test):
     split = parts(splits.draw(COUNT, GROUPS, 0, official_test, folds))
     found = [{GROUPS[index] for index in part} for part in split.values()]
     assert len(set.union(*found)) == sum(map(len, found)) == 37
-    assert sorted(sum(split.values(), [])) == list(range(COUNT))
+    assert sorted(chain(*split.values())) == list(range(COUNT))
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["random", "grouped"])

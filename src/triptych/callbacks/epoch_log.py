@@ -11,7 +11,8 @@ log = logging.getLogger(__name__)
 class EpochLog(Callback):
     """Log the epoch, its seconds, the training loss and the validation metrics after each epoch."""
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not on_train_epoch_start: Lightning leaves it out where a run goes on in the middle of an epoch.
         self.started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -24,3 +25,4 @@ class EpochLog(Callback):
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         metrics = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
         log.info("epoch %d%s  %.1f s  %s", trainer.current_epoch + 1, total, seconds, metrics)
+        self.started = time.perf_counter()

@@ -88,7 +88,7 @@ class Model(LightningModule):
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
         self.update_metrics(metrics, outputs.detach(), targets)
         # With the batch's size, so that a ragged last batch weighs by its samples.
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs))
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs), sync_dist=True)
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(inputs))
         return loss
 
@@ -100,7 +100,7 @@ class Model(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.shared_step(batch, "val")
@@ -127,7 +127,7 @@ class Model(LightningModule):
         settings = dict(self.scheduler_config)
         interval = settings.pop("interval")
         steps = int(self.trainer.estimated_stepping_batches) if interval == "step" else self.trainer.max_epochs
-        # A one-cycle schedule warms up for at least a step, also in a run of a few steps, which then sees its beginning.
+        # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
         cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
         filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
         settings = {key: filled[key] if value == "auto" else value for key, value in settings.items()}

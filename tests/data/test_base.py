@@ -1,0 +1,175 @@
+"""What every DataModule does: checks its arguments, loads batches, describes itself, leaves data.root alone."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from triptych.data.base import DataModule
+from triptych.data.catalogue import data_sets
+from triptych.data.datasets import ArrayDataset
+from triptych.data.errors import DataError
+
+MODULES = data_sets()
+
+
+class Numbers(DataModule[list[int]]):
+    """The smallest data set: the numbers from 0 to 39; 32 train."""
+
+    slug = "numbers"
+
+    @classmethod
+    def synthesize(cls, folder: Path) -> None:
+        folder.mkdir(parents=True)
+
+    def read(self, folder: Path) -> tuple[list[int], str]:
+        return list(range(40)), "mark"
+
+    def make_split(self, samples: list[int]) -> Any:
+        return self.draw_split(samples)
+
+    def make_dataset(self, samples: list[int], indices: Any, training: bool) -> ArrayDataset:
+        numbers = torch.as_tensor(samples)[indices][:, None].float()
+        return ArrayDataset(numbers, numbers[:, 0])
+
+    def predict_files(self, *arguments: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+def numbers(**arguments: Any) -> Numbers:
+    data = Numbers(source="synthetic", **{"batch_size": 8} | arguments)
+    data.setup()
+    return data
+
+
+def batches(loader: Any) -> list[list[float]]:
+    return [targets.tolist() for _, targets in loader]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [("full", [32]), (32, [32]), (8, [8] * 4), (10, [10, 10, 10, 2]), (1, [1] * 32)],
+)
+def test_an_epoch_has_every_training_sample_once(batch_size: int | str, sizes: list[int]):
+    data = numbers(batch_size=batch_size)
+    epoch = batches(data.train_dataloader())
+    assert list(map(len, epoch)) == sizes
+    assert sorted(chain(*epoch)) == data.split.train.tolist()
+
+
+@pytest.mark.parametrize("batch_size", [31, 3])
+def test_a_last_batch_of_one_is_left_out(batch_size: int):
+    """Batch norm has no variance to divide by there. Validation keeps it: its samples must all count."""
+    data = numbers(batch_size=batch_size, eval_batch_size=3)
+    assert {len(batch) for batch in batches(data.train_dataloader())} - {batch_size} <= {2}
+    assert list(map(len, batches(data.val_dataloader()))) == [3, 1]
+    assert sum(map(len, batches(numbers(batch_size=31).train_dataloader()))) == 31
+
+
+def test_training_is_shuffled_anew_each_epoch_and_the_rest_never():
+    data = numbers(batch_size="full", eval_batch_size=2)
+    loader = data.train_dataloader()
+    assert batches(loader) != batches(loader)
+    assert list(chain(*batches(data.val_dataloader()))) == data.split.val.tolist()
+    assert list(chain(*batches(data.test_dataloader()))) == data.split.test.tolist()
+
+
+def test_worker_processes_load_the_same_batches():
+    expected, loaded = (batches(numbers(num_workers=workers).val_dataloader()) for workers in (0, 1))
+    assert loaded == expected
+
+
+@pytest.mark.parametrize("batch_size", [33, 1000])
+def test_a_batch_larger_than_the_training_split_is_refused_each_time(batch_size: int):
+    data = Numbers(source="synthetic", batch_size=batch_size)
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"data.batch_size={batch_size} .*\(32 samples\).* at most 32, or .*=full"):
+            data.setup()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "data.batch_size=0: expected a number from 1, or full"),
+        ({"batch_size": -4}, "data.batch_size=-4"),
+        ({"batch_size": "half"}, "data.batch_size=half"),
+        ({"batch_size": 2.5}, "data.batch_size=2.5"),
+        ({"eval_batch_size": 0}, "data.eval_batch_size=0: expected a number from 1"),
+        ({"num_workers": -1}, "data.num_workers=-1: expected a number from 0"),
+        ({"split_seed": -1}, "data.split_seed=-1: expected a number from 0 to 4294967294"),
+        ({"split_seed": 2**32 - 1}, "data.split_seed=4294967295"),
+        ({"split": "groups"}, "data.split=groups: choose one of grouped, random, mle_bench, papers, all"),
+        ({"split": "papers"}, "data.split=papers is not published for numbers: choose one of grouped, random, all"),
+        ({"split": "all", "folds": 5}, "data.folds=5: data.split=all is one fixed split; choose grouped or random"),
+        ({"fold": 2}, "data.fold=2: say with data.folds how many there are"),
+        ({"augment": "flip"}, "data.augment=flip: choose all, none"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_any_data_are_read(arguments: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Numbers(source="synthetic", **arguments)
+
+
+@pytest.mark.parametrize("split_seed", [0, 2**32 - 2])
+def test_the_smallest_and_largest_split_seed(split_seed: int):
+    assert numbers(split_seed=split_seed, folds=3).describe()["sizes"] == {"train": 24, "val": 12, "test": 4}
+
+
+def test_setup_reads_once(monkeypatch: pytest.MonkeyPatch):
+    data = numbers()
+    monkeypatch.setattr(Numbers, "read", lambda *_: pytest.fail("read again"))
+    for stage in ("fit", "validate", "test"):
+        data.setup(stage)
+
+
+def test_what_the_results_say_about_the_data():
+    data = numbers(folds=4, fold=1)
+    description = data.describe()
+    assert Path(description.pop("root")).name == "numbers"
+    assert description == {
+        "source": "synthetic",
+        "split": "grouped",
+        "fold": "1 of 4",
+        "stand_in": "synthetic data",
+        "fingerprint": "mark",
+        "sizes": {"train": 27, "val": 9, "test": 4},
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_augmentation_is_for_training_batches_alone(name: str, data_root: Path):
+    data = MODULES[name](root=str(data_root), source="files", augment="all", batch_size=1)
+    data.setup()
+    data.augmentation = torch.nn.Module()  # would fail if it were called
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        data.prepare_batch(next(iter(loader)), training=False)
+    with pytest.raises(NotImplementedError):
+        data.prepare_batch(next(iter(data.train_dataloader())), training=True)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_are_the_same_each_time_and_as_many_as_there_are(name: str, data_root: Path):
+    data = MODULES[name](root=str(data_root), source="files", batch_size=1)
+    data.setup()
+    (first, targets), (again, _) = data.examples(3), data.examples(3)
+    assert torch.equal(first.nan_to_num(), again.nan_to_num())
+    assert len(first) == len(targets) == 3
+    assert len(data.examples(10_000)[0]) == len(data.split.val)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_reading_writes_into_the_cache_and_never_below_the_root(name: str, data_copy: Path, tmp_path: Path):
+    before = sorted(data_copy.rglob("*"))
+    for cache in (None, str(tmp_path / "cache")):
+        MODULES[name](root=str(data_copy), source="files", cache_dir=cache, batch_size=1).setup()
+    assert sorted(data_copy.rglob("*")) == before
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", MODULES)
+def test_the_real_files_are_recognised_as_real(name: str):
+    data = MODULES[name]()
+    data.setup()
+    assert data.describe()["source"] == "files"

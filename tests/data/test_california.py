@@ -1,0 +1,312 @@
+"""The houses: both file forms, the papers' split, what each cell may be, predictions in the input's order."""
+
+import csv
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from triptych.data import california as module
+from triptych.data.california import NUMBERS, PROXIMITIES, CaliforniaDataModule
+from triptych.data.errors import DataError
+
+HEADER = [*NUMBERS, "median_house_value", "ocean_proximity"]
+ROW = ["-122.23", "37.88", "41.0", "880.0", "129.0", "322.0", "126.0", "8.3252", "452600.0", "NEAR BAY"]
+
+
+def houses(root: Path, **arguments: Any) -> CaliforniaDataModule:
+    data = CaliforniaDataModule(root=str(root), source="files", **{"batch_size": "full"} | arguments)
+    data.setup()
+    return data
+
+
+def lines(count: int = 10, **changed: str) -> list[str]:
+    """A header and ``count`` rows; what is changed is changed in the fourth row, line 5."""
+    rows = [list(ROW) for _ in range(count)]
+    for name, cell in changed.items():
+        rows[3][HEADER.index(name)] = cell
+    return [",".join(row) for row in (HEADER, *rows)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / CaliforniaDataModule.slug).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def table(root: Path) -> Path:
+    return root / CaliforniaDataModule.slug / "housing.csv"
+
+
+@pytest.fixture
+def statlib(root: Path) -> Path:
+    return root / CaliforniaDataModule.slug / "cal_housing.data"
+
+
+def test_kaggles_form_has_eight_numbers_and_a_column_for_each_place(table: Path, root: Path):
+    table.write_text("\n".join(lines(ocean_proximity="ISLAND", median_income="1.5")))
+    data = houses(root)
+    assert data.samples.features.dtype == data.samples.prices.dtype == np.float32
+    expected = np.float32([-122.23, 37.88, 41, 880, 129, 322, 126, 8.3252, 0, 0, 0, 1, 0])
+    np.testing.assert_array_equal(data.samples.features[0], expected)
+    np.testing.assert_array_equal(data.samples.features[3, 7:], np.float32([1.5, 0, 0, 1, 0, 0]))
+    assert data.samples.prices.tolist() == [452_600] * 10
+    assert data.model_arguments() == {"feature_names": [*NUMBERS, *PROXIMITIES]}
+
+
+def test_statlibs_form_has_eight_numbers_and_no_header(statlib: Path, root: Path):
+    statlib.write_text("\n".join(",".join(ROW[:9]) for _ in range(10)) + "\n")
+    data = houses(root)
+    assert data.samples.features.shape == (10, 8)
+    np.testing.assert_array_equal(data.samples.features[0], np.float32(ROW[:8]))
+    assert data.samples.prices[0] == 452_600
+
+
+@pytest.mark.parametrize(("form", "count"), [("kaggle", 10), ("statlib", 12)])
+def test_form_chooses_where_both_files_lie(form: str, count: int, table: Path, statlib: Path, root: Path):
+    table.write_text("\n".join(lines(10)))
+    statlib.write_text("\n".join(",".join(ROW[:9]) for _ in range(12)))
+    assert len(houses(root, form=form).samples) == count
+    assert len(houses(root).samples) == 10
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match=r"data.form=csv: choose kaggle or statlib"):
+        CaliforniaDataModule(form="csv")
+
+
+def test_missing_bedrooms_are_normal_and_stay_nan(table: Path, root: Path):
+    table.write_text("\n".join(lines(total_bedrooms="")))
+    assert np.argwhere(np.isnan(houses(root).samples.features)).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
+def test_what_windows_does_to_a_file_is_read_over(newline: str, mark: str, table: Path, root: Path):
+    table.write_bytes((mark + newline.join([*lines(), "", ""])).encode())
+    np.testing.assert_array_equal(houses(root).samples.features[:, 0], np.float32(-122.23))
+
+
+def test_columns_are_found_by_name_in_any_order(table: Path, root: Path):
+    table.write_text("\n".join(",".join(["more", *reversed(line.split(","))]) for line in lines()))
+    np.testing.assert_array_equal(houses(root).samples.features[0, :8], np.float32(ROW[:8]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_is_rows_and_prices_as_they_are(training: bool, data_root: Path):
+    data = houses(data_root, augment="none", batch_size=32)
+    inputs, prices = data.prepare_batch(next(iter(data.train_dataloader())), training)
+    assert inputs.shape == (32, 13)
+    assert inputs.dtype == prices.dtype == torch.float32
+    assert prices.min() > 10_000
+
+
+def test_training_rows_are_those_of_the_training_split(data_root: Path):
+    data = houses(data_root)
+    inputs, prices = data.training_rows()
+    np.testing.assert_array_equal(inputs, data.samples.features[data.split.train])
+    np.testing.assert_array_equal(prices, data.samples.prices[data.split.train])
+    assert len(inputs) == 320 < len(data.samples)
+
+
+def test_noise_is_a_share_of_the_training_rows_deviation_and_spares_the_places(data_root: Path):
+    data = houses(data_root, augment="noise")
+    deviation = np.nanstd(data.samples.features[data.split.train], axis=0)
+    np.testing.assert_allclose(data.augmentation.deviation[:8], 0.05 * deviation[:8], rtol=1e-6)
+    assert data.augmentation.deviation[8:].tolist() == [0] * 5
+    alike = torch.from_numpy(data.samples.features[:1]).expand(16, -1)
+    noisy, _ = data.prepare_batch((alike, torch.zeros(16)), training=True)
+    assert len(noisy[:, :8].unique(dim=0)) == 16
+    assert torch.equal(noisy[:, 8:], alike[:, 8:])
+
+
+def test_the_papers_split_is_scikit_learns(data_root: Path):
+    data = houses(data_root, split="papers")
+    rest, test = train_test_split(np.arange(400), test_size=0.2, random_state=0)
+    train, val = train_test_split(rest, test_size=0.2, random_state=1)
+    assert [part.tolist() for part in (data.split.train, data.split.val, data.split.test)] == [
+        part.tolist() for part in (train, val, test)
+    ]
+
+
+def test_a_published_split_of_incomplete_data_is_a_stand_in(data_root: Path, monkeypatch: pytest.MonkeyPatch):
+    assert houses(data_root, split="papers").describe()["stand_in"] == "the papers' rule applied to 400 of 20640 rows"
+    assert houses(data_root).describe()["stand_in"] is None
+    monkeypatch.setattr(module, "COMPLETE", 400)
+    assert houses(data_root, split="papers").describe()["stand_in"] is None
+
+
+# What bad input gets
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "expected"),
+    [
+        ("median_income", "high", "a number"),
+        ("median_income", "", "a number"),
+        ("longitude", "-122,23", "a number"),
+        ("total_bedrooms", "NA", "a number or nothing"),
+        ("median_house_value", "", "a number"),
+        ("median_house_value", "nan", "a number"),
+        ("median_house_value", "inf", "a number"),
+        ("median_house_value", "-Infinity", "a number"),
+        ("population", "1e39", "a number"),
+        ("ocean_proximity", "NEAR LAKE", "one of <1H OCEAN, INLAND, ISLAND, NEAR BAY, NEAR OCEAN"),
+        ("ocean_proximity", "", "one of <1H OCEAN"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_wrong_cell_is_named_by_line_and_column(name: str, cell: str, expected: str, table: Path, root: Path):
+    quoted = f'"{cell}"' if "," in cell else cell
+    table.write_text("\n".join(lines(**{name: quoted})))
+    with pytest.raises(DataError) as caught:
+        houses(root)
+    assert f"{table}, line 5: {name} is {cell!r}, expected {expected}" in str(caught.value)
+    assert str(caught.value).endswith("mend or remove the row")
+
+
+def test_of_several_wrong_cells_the_first_is_named_blank_lines_counted(table: Path, root: Path):
+    header, *rows = lines()
+    rows[2] = rows[2].replace("8.3252", "high")
+    rows[7] = rows[7].replace("8.3252", "low")
+    table.write_text("\n".join([header, rows[0], "", "  ", *rows[1:]]))
+    with pytest.raises(DataError, match=r"line 6 \(and 1 more\): median_income is 'high'"):
+        houses(root)
+
+
+def test_a_wrong_cell_of_statlibs_form_is_named_by_line(statlib: Path, root: Path):
+    rows = [list(ROW[:9]) for _ in range(10)]
+    rows[3][8] = "NaN"
+    statlib.write_text("\n".join(map(",".join, rows)))
+    with pytest.raises(DataError, match=r"cal_housing\.data, line 4: median_house_value is 'NaN'"):
+        houses(root)
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, "median_house_value"])
+def test_a_missing_column_is_named(name: str, table: Path, root: Path):
+    table.write_text("\n".join(lines()).replace(name, "other"))
+    with pytest.raises(DataError, match=rf"housing\.csv: no column {name}; .* found .*other"):
+        houses(root)
+
+
+def row_with(cells: int) -> str:
+    return ",".join((ROW * 2)[:cells])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a readable table"),
+        (",".join(HEADER) + "\n", "no rows"),
+        (
+            "\n".join(lines()).replace(",", ";"),
+            "no column longitude; expected commas between columns, found longitude;",
+        ),
+        ("\n".join(lines()[1:]), "no column longitude; expected commas between columns, found -122.23"),
+        ("\n".join([lines()[0], *(f"{line}," for line in lines()[1:])]), "more cells than the header has names"),
+        ("\n".join([*lines(), row_with(11)]), "not a readable table .*line 12"),
+        ("\n".join([*lines(), row_with(7)]), "line 12: median_income is .*, expected a number"),
+        ("\n".join([*lines(), '"unfinished']), "not a readable table"),
+        ("\n".join(lines()).encode("utf-16"), "not a readable table .*expected comma-separated text"),
+        (b"\x00\xff random bytes" * 50, "not a readable table"),
+    ],
+    ids=["empty", "no rows", "semicolons", "no header", "commas at the end", "long row", "short row", "quote", "utf-16", "noise"],
+)
+def test_what_is_no_table_is_refused(content: str | bytes, message: str, table: Path, root: Path):
+    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=rf"(?s)housing\.csv.*{message}"):
+        houses(root)
+
+
+@pytest.mark.parametrize("cells", [7, 10])
+def test_statlibs_form_has_nine_columns(cells: int, statlib: Path, root: Path):
+    statlib.write_text("\n".join([row_with(cells)] * 10))
+    with pytest.raises(DataError, match=rf"cal_housing\.data: {cells} columns; expected 9: longitude, latitude"):
+        houses(root)
+
+
+def test_a_folder_without_either_file_is_named(root: Path):
+    with pytest.raises(DataError, match=r"neither housing.csv nor cal_housing.data in .*put one of them there"):
+        houses(root)
+
+
+@pytest.mark.parametrize("rule", ["grouped", "random", "papers"])
+def test_too_few_rows_to_split_are_refused_but_can_all_train(rule: str, table: Path, root: Path):
+    table.write_text("\n".join(lines(10)[:3]))
+    with pytest.raises(DataError, match=r"2 samples .* at least 3.*data.split=all"):
+        houses(root, split=rule)
+    assert houses(root, split="all").describe()["sizes"] == {"train": 2, "val": 0, "test": 0}
+
+
+# Prediction
+
+
+class Rooms:
+    """A model that asks a dollar a room; where bedrooms are missing, nothing."""
+
+    hparams = SimpleNamespace()
+
+    def __init__(self, *names: str) -> None:
+        self.hparams = {"feature_names": list(names)}
+
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        assert inputs.shape[1] == len(self.hparams["feature_names"])
+        return {"prediction": inputs[:, 3] * ~inputs[:, 4].isnan()}
+
+
+@pytest.mark.parametrize("columns", [HEADER, [*NUMBERS, "ocean_proximity"], ["note", *reversed(HEADER)]])
+def test_predictions_keep_the_inputs_columns_and_order(columns: list[str], tmp_path: Path):
+    source = tmp_path / "houses.csv"
+    rows = [dict(zip(HEADER, ROW, strict=True)) | {"total_rooms": str(rooms), "note": "007"} for rooms in (5, 3, 4)]
+    rows[1]["total_bedrooms"] = ""
+    with source.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    data = CaliforniaDataModule(eval_batch_size=2)
+    assert list(data.predict_files(Rooms(*NUMBERS, *PROXIMITIES), source, tmp_path)) == []
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == [*columns, "prediction"]
+    assert [row.pop("prediction") for row in found] == ["5.00", "0.00", "4.00"]
+    assert found == [{name: row[name] for name in columns} for row in rows]
+
+
+def test_a_model_of_the_eight_numbers_needs_no_place(tmp_path: Path):
+    (tmp_path / "houses.csv").write_text("\n".join(",".join(line.split(",")[:9]) for line in lines(3)))
+    assert list(CaliforniaDataModule().predict_files(Rooms(*NUMBERS), tmp_path / "houses.csv", tmp_path)) == []
+
+
+def test_a_wrong_input_leaves_no_predictions(tmp_path: Path):
+    (tmp_path / "houses.csv").write_text("\n".join(lines(median_income="high")))
+    with pytest.raises(DataError, match="line 5: median_income is 'high'"):
+        list(CaliforniaDataModule().predict_files(Rooms(*NUMBERS), tmp_path / "houses.csv", tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["houses.csv"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("form", "columns"), [("kaggle", 13), ("statlib", 8)])
+def test_the_real_rows(form: str, columns: int):
+    data = CaliforniaDataModule(form=form)
+    data.setup()
+    assert data.samples.features.shape == (16_512, columns)
+    missing = np.isnan(data.samples.features).sum(axis=0)
+    assert missing.sum() == missing[4]
+    assert (missing[4] > 0) == (form == "kaggle")
+    assert data.describe()["sizes"] == {"train": 13_208, "val": 1_652, "test": 1_652}
+    assert math.isclose(data.samples.prices.max(), 500_001)
+
+
+@pytest.mark.real
+def test_both_real_forms_hold_the_same_rows():
+    kaggle, statlib = (CaliforniaDataModule(form=form) for form in ("kaggle", "statlib"))
+    for data in (kaggle, statlib):
+        data.setup()
+    np.testing.assert_array_equal(kaggle.samples.prices, statlib.samples.prices)

@@ -1,0 +1,224 @@
+"""The X-rays: folders and labels, patients, class counts, damaged files, predictions."""
+
+import csv
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from triptych.data import xrays as module
+from triptych.data.errors import DataError
+from triptych.data.images import decode
+from triptych.data.xrays import XrayDataModule, patient
+
+
+def xrays(root: Path, **arguments: Any) -> XrayDataModule:
+    data = XrayDataModule(root=str(root), source="files", **{"batch_size": 4, "image_size": 24} | arguments)
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def folder(data_copy: Path) -> Path:
+    return data_copy / XrayDataModule.slug / "chest_xray"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train/PNEUMONIA/person1000_virus_1681.jpeg", "person1000"),
+        ("train/PNEUMONIA/person1000_bacteria_2931.jpeg", "person1000"),
+        ("train/PNEUMONIA/person100_virus_184.jpeg", "person100"),
+        ("train/NORMAL/IM-0115-0001.jpeg", "IM-0115"),
+        ("train/NORMAL/NORMAL2-IM-0959-0001-0002.jpeg", "IM-0959"),
+        ("train/NORMAL/other.jpeg", "train/NORMAL/other.jpeg"),
+    ],
+)
+def test_the_patient_is_in_the_file_name(name: str, expected: str):
+    assert patient(name) == expected
+
+
+def test_labels_are_those_of_the_folders(data_root: Path):
+    data = xrays(data_root)
+    assert len(data.samples) == 60
+    assert data.samples.labels.tolist() == [int("/PNEUMONIA/" in name) for name in data.samples.names]
+    path = data_root / data.slug / "chest_xray" / data.samples.names[20]
+    assert np.array_equal(data.samples.images[20], decode(path, 24))
+
+
+def test_a_subfolder_of_a_class_belongs_to_it(folder: Path):
+    hospital = folder / "train" / "NORMAL" / "PNEUMONIA hospital"
+    hospital.mkdir()
+    shutil.copy(next((folder / "train" / "NORMAL").glob("*.jpeg")), hospital / "IM-9999-0001.jpeg")
+    samples = xrays(folder.parents[1]).samples
+    assert samples.labels[samples.names.index("train/NORMAL/PNEUMONIA hospital/IM-9999-0001.jpeg")] == 0
+
+
+@pytest.mark.parametrize("rule", ["grouped", "random", "papers"])
+def test_the_test_folder_is_the_test_and_val_joins_train(rule: str, data_root: Path):
+    data = xrays(data_root, split=rule)
+    folders = np.array([name.split("/")[0] for name in data.samples.names])
+    assert np.flatnonzero(folders == "test").tolist() == data.split.test.tolist()
+    rest = [*data.split.train, *data.split.val]
+    assert set(folders[rest]) == {"train", "val"}
+    assert len(rest) == sum(folders != "test")
+
+
+def test_val_may_be_missing(folder: Path):
+    shutil.rmtree(folder / "val")
+    assert len(xrays(folder.parents[1]).samples) == 58
+
+
+@pytest.mark.parametrize("rule", ["grouped", "random", "papers"])
+def test_another_test_folder_than_the_official_one_is_a_stand_in(rule: str, data_root: Path, monkeypatch):
+    message = "the test folder holds 12 X-rays, not the official 624"
+    assert xrays(data_root, split=rule).describe()["stand_in"] == message
+    monkeypatch.setattr(module, "OFFICIAL_TEST", 12)
+    assert xrays(data_root, split=rule).describe()["stand_in"] is None
+
+
+@pytest.mark.parametrize("split_seed", range(3))
+def test_class_counts_are_those_of_the_training_split(split_seed: int, data_root: Path):
+    data = xrays(data_root, split_seed=split_seed)
+    labels = data.samples.labels[data.split.train]
+    counts = [int((labels == 0).sum()), int((labels == 1).sum())]
+    assert data.model_arguments() == {"class_names": ["NORMAL", "PNEUMONIA"], "class_counts": counts}
+    assert sum(counts) == len(data.split.train) < len(data.samples)
+
+
+def test_a_batch_is_grey_squares_in_0_to_1_with_labels(data_root: Path):
+    data = xrays(data_root, image_size=40)
+    raw = next(iter(data.train_dataloader()))
+    assert raw[0].dtype == torch.uint8
+    for training in (True, False):
+        images, labels = data.prepare_batch(raw, training)
+        assert images.shape == (4, 1, 40, 40)
+        assert images.dtype == torch.float32
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("name", [*XrayDataModule.augmentations, "all"])
+def test_each_augmentation_changes_each_x_ray_by_its_own_amount(name: str, data_root: Path):
+    torch.manual_seed(0)
+    data = xrays(data_root, augment=name)
+    alike = torch.from_numpy(data.samples.images[:1])[:, None].expand(64, -1, -1, -1)
+    images, _ = data.prepare_batch((alike, torch.zeros(64)), training=True)
+    assert len(images.unique(dim=0)) == (2 if name == "flip" else 64)
+
+
+def test_without_augmentation_pixels_stay_as_they_are(data_root: Path):
+    data = xrays(data_root, augment="none")
+    raw, labels = next(iter(data.train_dataloader()))
+    assert torch.equal(data.prepare_batch((raw, labels), training=True)[0], raw.float() / 255)
+
+
+def test_another_size_is_another_entry_in_the_cache(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for size in (24, 32):
+        assert xrays(data_root, image_size=size, cache_dir=str(tmp_path)).samples.images.shape == (60, size, size)
+    monkeypatch.setattr(module, "decode", lambda path, size: pytest.fail(f"decoded {path} again"))
+    for size in (24, 32):
+        assert xrays(data_root, image_size=size, cache_dir=str(tmp_path)).samples.images.shape == (60, size, size)
+
+
+# What bad input gets
+
+
+@pytest.mark.parametrize("gone", ["train", "train/NORMAL", "test/PNEUMONIA", "val/NORMAL"])
+def test_a_missing_folder_is_named(gone: str, folder: Path):
+    shutil.rmtree(folder / gone)
+    with pytest.raises(DataError, match=f"no folder {folder / gone}"):
+        xrays(folder.parents[1])
+
+
+def test_an_empty_folder_is_named(folder: Path):
+    for path in (folder / "test" / "NORMAL").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=f"no images .* in {folder / 'test' / 'NORMAL'}: put some there"):
+        xrays(folder.parents[1])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"random bytes" * 50], ids=["truncated", "empty", "noise"])
+def test_a_damaged_x_ray_is_named_and_nothing_is_cached(content: bytes | None, folder: Path, tmp_path: Path):
+    path = sorted((folder / "train" / "PNEUMONIA").iterdir())[3]
+    path.write_bytes(path.read_bytes()[:700] if content is None else content)
+    with pytest.raises(DataError, match=f"{re.escape(str(path))}: not a readable image .*; replace or remove it"):
+        xrays(folder.parents[1], cache_dir=str(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_one_patient_cannot_be_split(folder: Path):
+    shutil.rmtree(folder / "val")
+    for label in ("NORMAL", "PNEUMONIA"):
+        first, *others = (folder / "train" / label).iterdir()
+        first.rename(first.with_name(f"person1_{label}.jpeg"))
+        for path in others:
+            path.unlink()
+    with pytest.raises(DataError, match=r"1 groups .* at least 2"):
+        xrays(folder.parents[1], batch_size=1)
+
+
+def test_a_class_without_training_samples_is_refused(data_root: Path):
+    data = xrays(data_root)
+    data.samples.labels[data.split.train] = 1
+    with pytest.raises(DataError, match="no NORMAL X-ray in the training split"):
+        data.model_arguments()
+
+
+def test_a_size_is_a_number_from_1():
+    with pytest.raises(ValueError, match=r"data.image_size=0: expected a number from 1"):
+        XrayDataModule(image_size=0)
+
+
+# Prediction
+
+
+class Brightness:
+    """A model that finds pneumonia where an X-ray is bright."""
+
+    hparams = SimpleNamespace()
+
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        probability = inputs.mean(dim=(1, 2, 3))
+        return {"probability": probability, "label": (probability > 0.5).long()}
+
+
+def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
+    source, output = tmp_path / "source", tmp_path / "output"
+    (source / "ward").mkdir(parents=True)
+    output.mkdir()
+    for index, grey in enumerate((0, 255, 51)):
+        Image.new("RGB", (30 + index, 20), (grey,) * 3).save(source / "ward" / f"{index}.png")
+    (source / "bad.jpeg").write_bytes(b"no image")
+    skipped = list(XrayDataModule(eval_batch_size=2).predict_files(Brightness(), source, output))
+    with (output / "predictions.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["file", "probability", "label"],
+            ["ward/0.png", "0.000000", "NORMAL"],
+            ["ward/1.png", "1.000000", "PNEUMONIA"],
+            ["ward/2.png", "0.200000", "NORMAL"],
+        ]
+    assert len(skipped) == 1
+    assert "bad.jpeg: not a readable image" in skipped[0]
+    assert [path.name for path in output.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.real
+def test_the_real_x_rays():
+    data = XrayDataModule(image_size=16)
+    data.setup()
+    assert len(data.samples) == 5_216
+    assert np.bincount(data.samples.labels).tolist() == [1_341, 3_875]
+    assert len(data.split.test) == 548
+    assert data.describe()["stand_in"] == "the test folder holds 548 X-rays, not the official 624"
+    train, val = ({patient(data.samples.names[index]) for index in part} for part in (data.split.train, data.split.val))
+    assert not train & val
+    assert 0.08 < len(data.split.val) / (5_216 - 548) < 0.12
