@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.harness import CONF, EXPERIMENTS, small, train
+from tests.harness import CONF, EXPERIMENTS, FASTEST, small, train
 
 from triptych.results import load_run
 from triptych.results.evaluate import evaluate
@@ -100,7 +100,7 @@ def _experiment_for(option: str) -> str | None:
     """An experiment whose own model is of the same kind as the option, for models; else the last one."""
     group, _, name = option.partition("=")
     if group != "model":
-        return EXPERIMENTS[0]
+        return FASTEST
     family = next(line for line in (CONF / f"model/{name}.yaml").read_text().splitlines() if "defaults" in line)
     for experiment in EXPERIMENTS:
         text = (CONF / f"experiment/{experiment}.yaml").read_text()
@@ -167,3 +167,28 @@ def test_a_users_mistake_is_told_and_leaves_no_results(
         train(tmp_path / "run", *small(EXPERIMENTS[0], data_root, *folds, override))
     assert not (tmp_path / "run/DONE").exists()
     assert not (tmp_path / "run/metrics.json").exists()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "debug").glob("*.yaml")))
+def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> None:
+    few = [] if name == "smoke" else ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+    own = ("data.source", "trainer.max_epochs", "model.network")
+    options = [option for option in small(FASTEST, data_root) if not option.startswith(own)]
+    metrics = train(tmp_path / "run", *options, f"debug={name}", *few, "logger=none", "callbacks.figures=null")
+    if name == "overfit":
+        with (tmp_path / "run/metrics.csv").open() as file:
+            losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+        assert losses[-1] < losses[0] / 5
+    else:
+        assert metrics["epochs"] == 2
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -> None:
+    few = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
+    quick = (*few, "trainer.limit_test_batches=2", "threads=1", "data.source=files", "logger=none")
+    metrics = train(tmp_path / "run", f"experiment={experiment}", "trainer=cpu", *quick)
+    assert metrics["data"]["source"] == "files"
+    assert metrics["best"][metrics["monitor"]] > 0
+    assert (tmp_path / "run/DONE").exists()

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.harness import EXPERIMENTS, REPOSITORY, command, small
+import torch
+from tests.harness import EXPERIMENTS, FASTEST, REPOSITORY, command, small
 
-EXPERIMENT = EXPERIMENTS[-1]
+EXPERIMENT = FASTEST
 
 
 def only_run(folder: Path) -> Path:
@@ -116,13 +117,31 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
     # `latest` is the newest run without DONE; a value may change, a group may not.
     refused = command("resume=latest", "optimizer=sgd", cwd=tmp_path)
     assert refused.returncode == 2
-    ended = command("resume=latest", "trainer.max_epochs=1", cwd=tmp_path)
+    epoch = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)["epoch"]
+    too_few = command("resume=latest", "trainer.max_epochs=1", cwd=tmp_path)
+    assert too_few.returncode == 2
+    assert "max_epochs=1" in too_few.stderr
+    ended = command("resume=latest", f"trainer.max_epochs={epoch + 2}", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     metrics = json.loads((directory / "metrics.json").read_text())
     assert len(metrics["resumed"]) == 1
     assert (directory / ".hydra/config.yaml").read_bytes() == before
-    assert (directory / ".hydra/resume-1/overrides.yaml").exists()
+    assert (directory / ".hydra/resume-2/overrides.yaml").exists()
 
     again = command(f"resume={directory}", cwd=tmp_path)
     assert again.returncode == 0
     assert "done already" in again.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_into_one_directory(data_root: Path, tmp_path: Path) -> None:
+    options = [option for option in small(EXPERIMENT, data_root) if option != "trainer=cpu"]
+    ended = command(*options, "trainer=ddp", "trainer.accelerator=cpu", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    directory = only_run(tmp_path)
+    metrics = json.loads((directory / "metrics.json").read_text())
+    alone = command(*options, "trainer=cpu", f"hydra.run.dir={tmp_path / 'alone'}", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    steps = json.loads((tmp_path / "alone/metrics.json").read_text())["steps"]
+    assert metrics["steps"] == -(-steps // 2)  # each process takes half of the batches
+    assert ended.stdout.count("epoch 1/2") == 1

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from triptych.models.autoencoder import Autoencoder
 from triptych.models.classifier import Classifier
 from triptych.models.regressor import Regressor
+from triptych.quiet import quiet_lightning
 
 Batch = tuple[Tensor, Tensor]
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
@@ -55,8 +56,8 @@ class Batches(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(self.train, batch_size=None)  # type: ignore[arg-type]
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.held_out, batch_size=None)  # type: ignore[arg-type]
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return DataLoader(self.held_out, batch_size=None) if self.held_out else []  # type: ignore[arg-type]
 
     test_dataloader = val_dataloader
 
@@ -103,20 +104,30 @@ def trainer(folder: Path, **options: Any) -> Trainer:
     return Trainer(**quiet | options)
 
 
-class Answers(nn.Module):
-    """A network that gives its first input feature, whatever its weights: metrics can be computed by hand."""
-
-    def __init__(self, **knobs: Any) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1)[:, :1] * self.scale
+def fit(model: LightningModule, data: Batches, folder: Path, **options: Any) -> Trainer:
+    """Train without a word; returns the Trainer."""
+    run = trainer(folder, **options)
+    with quiet_lightning():
+        run.fit(model, datamodule=data)
+    return run
 
 
 def measured(model: LightningModule, batches: Sequence[Batch], folder: Path, split: str = "test") -> dict[str, float]:
     """The metrics of these batches, without the split's name."""
     run = trainer(folder)
-    data = Batches(batches, batches)
-    (metrics,) = (run.test if split == "test" else run.validate)(model, datamodule=data, verbose=False)
+    with quiet_lightning():
+        judge = run.test if split == "test" else run.validate
+        (metrics,) = judge(model, datamodule=Batches(batches, batches), verbose=False)
     return {name.partition("/")[2]: value for name, value in metrics.items()}
+
+
+class FirstNumber(nn.Module):
+    """A network that answers with the first number of each sample, so that metrics can be computed by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N, 1)."""
+        return x.flatten(1)[:, :1] * self.factor

@@ -22,6 +22,8 @@ def quiet_lightning() -> Iterator[None]:
             ".*smaller than the logging interval.*",
             # A resumed run goes on in its own directory.
             ".*exists and is not empty.*",
+            # That is what debug=overfit is for.
+            ".*requested to overfit but enabled train dataloader shuffling.*",
             # Lightning's own use of torch's pytrees.
             ".*isinstance\\(treespec, LeafSpec\\).*",
         ):

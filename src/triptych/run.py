@@ -178,7 +178,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     if not validates:
         arguments["limit_val_batches"] = 0
     callbacks: list[Callback] = []
-    for config in settings["callbacks"].values():
+    for config in filter(None, settings["callbacks"].values()):
         target = resolve(config["_target_"])
         if issubclass(target, EarlyStopping) and not validates:
             continue
@@ -210,6 +210,8 @@ def fit(
     code = None
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
     except ValueError as error:
         if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
             raise
@@ -252,7 +254,8 @@ def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score:
     )
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(knobs, {settings["monitor"]: score} if score is not None else {})
+            # A name of its own: under the monitor's it would be one more point of that curve.
+            logger.log_hyperparams(knobs, {} if score is None else {f"best/{settings['monitor']}": score})
         else:
             logger.log_hyperparams(knobs)
         logger.finalize("success")

@@ -36,7 +36,7 @@ class Figures(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Here and not after validation: a run without validation (data.split=all) has pictures too.
         epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.should_stop
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps or trainer.should_stop
         if not trainer.is_global_zero or trainer.fast_dev_run or (epoch % self.every_n_epochs and not last):  # type: ignore[attr-defined]
             return
         inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]

@@ -111,8 +111,12 @@ class Model(LightningModule):
     # Optimizer
 
     def _weights(self) -> list[nn.Parameter]:
-        """Matrices and kernels: what L1 and weight decay pull at. Biases and norms are vectors."""
-        return [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
+        """Matrices and kernels: what L1 and weight decay pull at.
+
+        Biases and norms are vectors, but where each feature has a layer of its own the biases are a matrix.
+        """
+        named = self.network.named_parameters()
+        return [parameter for name, parameter in named if parameter.ndim > 1 and not name.endswith("bias")]
 
     def make_optimizer(self) -> Optimizer:
         """The configured optimizer over the network's parameters, weight decay on weights only."""
@@ -126,18 +130,30 @@ class Model(LightningModule):
         optimizer = self.make_optimizer()
         settings = dict(self.scheduler_config)
         interval = settings.pop("interval")
-        steps = int(self.trainer.estimated_stepping_batches) if interval == "step" else self.trainer.max_epochs
-        # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
-        cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
-        filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
-        settings = {key: filled[key] if value == "auto" else value for key, value in settings.items()}
+        if "auto" in settings.values():
+            steps = self._length(interval)
+            # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
+            cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
+            filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
+            settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
         scheduler = build(settings, optimizer)
-        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.enable_validation:
-            raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": self.monitor},
-        }
+        frequency = 1
+        if isinstance(scheduler, ReduceLROnPlateau):
+            if not self.trainer.enable_validation:
+                raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
+            # An epoch without validation has nothing to follow.
+            frequency = self.trainer.check_val_every_n_epoch or 1
+        schedule = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+    def _length(self, interval: str) -> int:
+        """The length of the run, in steps or epochs."""
+        length = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
+        if length is None or length in (-1, math.inf):
+            raise ValueError(
+                "this schedule ends with the run, and the run has no end: set trainer.max_epochs, or scheduler=constant"
+            )
+        return int(length)
 
     def on_fit_start(self) -> None:
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]

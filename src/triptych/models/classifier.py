@@ -35,7 +35,7 @@ class Classifier(Model):
     """
 
     threshold: Tensor
-    """Probability from which a sample is called positive; a buffer."""
+    """Probability above which a sample is called positive; a buffer."""
     weights: Tensor
     """Weight of each class in the loss; a buffer."""
 
@@ -109,7 +109,9 @@ class Classifier(Model):
         false_positives, true_positives, thresholds = self.roc.compute()
         self.roc.reset()
         best = int((true_positives - false_positives).argmax())
-        self.threshold.copy_(thresholds[best].clamp(0, 1))
+        # Half-way to the next probability below: the best one itself must lie above the threshold.
+        below = thresholds[best + 1] if best + 1 < len(thresholds) else torch.zeros_like(thresholds[best])
+        self.threshold.copy_((thresholds[best].clamp(max=1) + below) / 2)
 
     def on_test_start(self) -> None:
         for metric in self.test_metrics.values():

@@ -2,11 +2,19 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 
 from triptych.models.base import Model, regression_loss
 from triptych.networks.scaling import InputScaler, TargetScaler
+
+
+class R2(R2Score):
+    """The share of the variance that is explained; NaN for a single sample, where torchmetrics raises an error."""
+
+    def compute(self) -> Tensor:
+        return super().compute() if self.total > 1 else torch.tensor(torch.nan, device=self.device)
 
 
 class Regressor(Model):
@@ -47,7 +55,7 @@ class Regressor(Model):
 
     def metrics_of_split(self) -> MetricCollection:
         return MetricCollection(
-            {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()},
+            {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2()},
             compute_groups=False,
         )
 

@@ -40,6 +40,8 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
     Raises:
         ValueError: there is no such run or checkpoint, or its config names a class that is not allowed.
     """
+    from lightning.pytorch import LightningDataModule, LightningModule
+
     from triptych.build import build, resolve
     from triptych.build import trust as trust_packages
 
@@ -49,10 +51,12 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}: the run ended before its first one")
     config = read_config(directory)
+    resolve(config["data"]["_target_"], (LightningDataModule,))
     datamodule = build(config["data"])
-    model_class: Any = resolve(config["model"]["_target_"])
+    model_class: Any = resolve(config["model"]["_target_"], (LightningModule,))
     try:
-        model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        # A checkpoint can name a function of Lightning's that makes the model in its own way: none here.
+        model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True, _instantiator=None)
     except Exception as error:
         # Torch and zip errors of every kind, for a checkpoint of any origin.
         raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error

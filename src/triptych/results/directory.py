@@ -17,8 +17,8 @@ CONFIG = Path(".hydra") / "config.yaml"
 
 
 def new_run_id() -> str:
-    """The time to the second, and four random digits, so that two runs of one second do not collide."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+    """The time to the second, and ten random digits: of a thousand runs in one second no two collide."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(5)}"
 
 
 def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:

@@ -1,6 +1,7 @@
 """metrics.csv: every logged number of a run, one row a step."""
 
 import csv
+import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,5 +83,7 @@ class History(Logger):
 
 def read_history(path: Path) -> list[dict[str, str]]:
     """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out."""
-    with path.open(newline="") as file:
-        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    text = path.read_text()
+    # A run that was killed can leave half a row at the end.
+    whole = io.StringIO(text[: text.rfind("\n") + 1])
+    return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]

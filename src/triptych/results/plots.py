@@ -47,7 +47,9 @@ def prices(true: np.ndarray, predicted: np.ndarray) -> Figure:
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     axis = figure.subplots()
     thousand = 1000
-    limit = max(float(true.max()), float(predicted.max())) / thousand * 1.03
+    # Training that diverges predicts NaN or infinity; its picture shows as much, and the run goes on.
+    limit = float(np.max(true, initial=1.0, where=np.isfinite(true)))
+    limit = float(np.max(predicted, initial=limit, where=np.isfinite(predicted))) / thousand * 1.03
     axis.plot([0, limit], [0, limit], color=WRONG, linewidth=1)
     axis.scatter(true / thousand, predicted / thousand, s=6, alpha=0.35, color=RIGHT, linewidths=0)
     error = np.sqrt(np.mean((true - predicted) ** 2)) / thousand

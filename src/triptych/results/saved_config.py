@@ -21,19 +21,24 @@ def read_config(directory: Path) -> dict[str, Any]:
         ValueError: it cannot be read, or it uses a resolver (``${oc.env:...}``), which could read what is not its own.
     """
     # What a later resume changed counts: its config lies beside the first one, numbered.
-    resumes = sorted(directory.glob(".hydra/resume-*/config.yaml"), key=lambda path: int(path.parent.name[7:]))
-    path = resumes[-1] if resumes else directory / CONFIG
+    resumes = {path.parent.name[7:]: path for path in directory.glob(".hydra/resume-*/config.yaml")}
+    numbers = [number for number in resumes if number.isdecimal()]
+    path = resumes[max(numbers, key=int)] if numbers else directory / CONFIG
     try:
         raw = yaml.safe_load(path.read_text())
         for text in _strings(raw):
             if "${" in text and not REFERENCE.fullmatch(text):
                 raise ValueError(f"{text!r} is more than a reference to another key")
         config = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
-    if not isinstance(config, dict) or not {"data", "model"} <= config.keys():
-        raise ValueError(f"{path} is no config of a run: it has no data and model")
+    if not isinstance(config, dict) or not all(_has_target(config.get(name)) for name in ("data", "model")):
+        raise ValueError(f"{path} is no config of a run: it has no data and model with a _target_ each")
     return config  # type: ignore[return-value]
+
+
+def _has_target(config: Any) -> bool:
+    return isinstance(config, dict) and "_target_" in config
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -43,6 +48,6 @@ def _strings(value: Any) -> Iterator[str]:
         for key, item in value.items():
             yield from _strings(key)
             yield from _strings(item)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):  # YAML's !!pairs and !!omap are lists of tuples
         for item in value:
             yield from _strings(item)

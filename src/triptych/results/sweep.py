@@ -32,8 +32,10 @@ def _job_order(job: Path) -> tuple[int, str]:
 
 
 def _row(job: Path) -> dict[str, Any]:
-    overrides = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text())
-    row: dict[str, Any] = {"job": job.name, "overrides": " ".join(overrides), "best": None, "test": None}
+    # Hydra turns an exception here into a warning and exit code 0, so a job killed at any moment must not raise one.
+    saved = job / ".hydra" / "overrides.yaml"
+    overrides = yaml.safe_load(saved.read_text()) if saved.exists() else None
+    row: dict[str, Any] = {"job": job.name, "overrides": " ".join(overrides or []), "best": None, "test": None}
     if (job / DONE).exists() and (job / METRICS).exists():
         metrics = read_metrics(job)
         monitor = metrics["monitor"] or ""
@@ -46,7 +48,8 @@ def _row(job: Path) -> dict[str, Any]:
             "seconds": metrics["seconds"],
         }
     if (job / ERROR).exists():
-        return row | {"state": f"failed: {(job / ERROR).read_text().splitlines()[0]}"}
+        message = (job / ERROR).read_text().partition("\n")[0]
+        return row | {"state": f"failed: {message}"}
     return row | {"state": "interrupted"}
 
 

@@ -1,0 +1,246 @@
+"""What all models share: losses over whole epochs, what is decayed, optimizers, schedules, precision."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import OmegaConf
+from tests.tiny import ADAM, CNN, CONSTANT, Batches, autoencoder, classifier, fit, pages, regressor, rows, xrays
+from torch import Tensor, nn
+
+from triptych.models.base import Model, regression_loss
+
+CONF = Path(__file__).parents[2] / "conf"
+TABULAR = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "embedding_size": 4, "width": 8, "depth": 1}
+UNET = {"_target_": "triptych.networks.unet.UNet", "width": 4, "depth": 1}
+RESNET = {"_target_": "triptych.networks.resnet.SmallResNet", "width": 4, "stages": 1}
+STILL = {"_target_": "torch.optim.SGD", "lr": 0.0}
+
+
+def choices(group: str) -> dict[str, dict[str, Any]]:
+    files = sorted((CONF / group).glob("*.yaml"))
+    trees = {path.stem: OmegaConf.merge({"mode": "min"}, {group: OmegaConf.load(path)}) for path in files}
+    return {name: OmegaConf.to_container(tree, resolve=True)[group] for name, tree in trees.items()}  # type: ignore
+
+
+OPTIMIZERS, SCHEDULERS = choices("optimizer"), choices("scheduler")
+
+
+# Losses
+
+
+@pytest.mark.parametrize(("name", "expected"), [("mse", (4 + 0.25) / 2), ("mae", 1.25), ("huber", (1.5 + 0.125) / 2)])
+def test_regression_losses(name: str, expected: float):
+    loss = regression_loss(name)(torch.tensor([2.0, 0.5]), torch.zeros(2))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_an_unknown_loss_names_the_choices():
+    with pytest.raises(ValueError, match="mse, mae, huber"):
+        regression_loss("l2")
+
+
+def test_a_ragged_last_batch_weighs_by_its_samples(tmp_path: Path):
+    batches = rows(5, 1)
+    model = regressor(optimizer=STILL)
+    logged = fit(model, Batches(batches, batches), tmp_path).callback_metrics
+    inputs, targets = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
+    with torch.no_grad():
+        expected = model.loss(model(inputs), targets).item()
+    assert logged["train/loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert logged["val/loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_metrics_start_anew_each_epoch(tmp_path: Path):
+    model = regressor(optimizer=STILL)
+    first = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=1).callback_metrics["train/rmse"]
+    third = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=3).callback_metrics["train/rmse"]
+    assert first == third
+
+
+# L1 and weight decay
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_l1_adds_the_sum_of_absolute_weights_and_of_nothing_else():
+    (batch,) = rows(4)
+    model = regressor(norm="layer")
+    plain = model.training_step(batch, 0)
+    model.l1 = 0.1
+    weights = [layer.weight for layer in model.network.modules() if isinstance(layer, nn.Linear)]
+    assert len(weights) == 2
+    added = model.training_step(batch, 0) - plain
+    assert added.item() == pytest.approx(0.1 * sum(weight.abs().sum().item() for weight in weights), rel=1e-4)
+
+
+def test_the_logged_loss_is_without_l1(tmp_path: Path):
+    model = regressor(optimizer=STILL)
+    plain = fit(model, Batches(rows(4)), tmp_path).callback_metrics["train/loss"]
+    model.l1 = 10.0
+    assert fit(model, Batches(rows(4)), tmp_path).callback_metrics["train/loss"] == plain
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda **more: autoencoder(**more), id="autoencoder"),
+        pytest.param(lambda **more: autoencoder(UNET, **more), id="unet"),
+        pytest.param(lambda **more: classifier(CNN, **more), id="cnn"),
+        pytest.param(lambda **more: classifier(RESNET, **more), id="resnet"),
+        pytest.param(lambda **more: regressor(**more), id="mlp"),
+        pytest.param(lambda **more: regressor(network=TABULAR, **more), id="tabular"),
+    ],
+)
+def test_weight_decay_pulls_at_weights_not_at_biases_and_norms(make: Any, norm: str):
+    model: Model = make(norm=norm, weight_decay=0.3)
+    decayed, others = model.make_optimizer().param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    names = {id(parameter): name for name, parameter in model.network.named_parameters()}
+    assert {id(parameter) for group in (decayed, others) for parameter in group["params"]} == names.keys()
+    assert decayed["params"]
+    assert all(names[id(parameter)].endswith("weight") for parameter in decayed["params"])
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+    kept = {id(p) for layer in model.network.modules() if isinstance(layer, norms) for p in layer.parameters()}
+    biases = {id(parameter) for name, parameter in model.network.named_parameters() if name.endswith("bias")}
+    assert {id(parameter) for parameter in others["params"]} == kept | biases
+
+
+# Optimizers and schedules
+
+
+class LearningRates(Callback):
+    """The learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *others: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def learning_rates(folder: Path, scheduler: dict[str, Any], optimizer: dict[str, Any] = ADAM, **options: Any) -> Any:
+    rates = LearningRates()
+    model = regressor(optimizer=optimizer, scheduler=scheduler, monitor="val/loss")
+    fit(model, Batches(rows(8, 8), rows(8)), folder, **{"callbacks": [rates], "max_epochs": 10} | options)
+    return rates.seen
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_trains_under_every_schedule(optimizer: str, scheduler: str, tmp_path: Path):
+    torch.manual_seed(0)
+    model = regressor(optimizer=OPTIMIZERS[optimizer], scheduler=SCHEDULERS[scheduler], monitor="val/loss")
+    before = nn.utils.parameters_to_vector(model.parameters())
+    run = fit(model, Batches(rows(8, 8), rows(8)), tmp_path, max_epochs=2)
+    after = nn.utils.parameters_to_vector(model.parameters())
+    assert run.global_step == 4
+    assert after.isfinite().all()
+    assert not torch.equal(before, after)
+    assert run.callback_metrics["learning_rate"] <= OPTIMIZERS[optimizer]["lr"] * (1 + 1e-6)
+
+
+def test_a_constant_schedule_keeps_the_learning_rate(tmp_path: Path):
+    assert set(learning_rates(tmp_path, SCHEDULERS["constant"])) == {0.01}
+
+
+def test_a_cosine_falls_from_the_learning_rate_to_zero(tmp_path: Path):
+    rates = learning_rates(tmp_path, SCHEDULERS["cosine"])
+    assert rates[0] == 0.01
+    assert rates[10] == pytest.approx(0.005)
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[-1] < 0.0002
+
+
+def test_a_cycle_warms_up_to_the_learning_rate_then_anneals(tmp_path: Path):
+    rates = learning_rates(tmp_path, SCHEDULERS["onecycle"])
+    assert rates[0] == pytest.approx(0.01 / 25)
+    assert max(rates) == rates[3] == pytest.approx(0.01)
+    assert rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_a_cycle_takes_a_run_of_any_length(steps: int, tmp_path: Path):
+    rates = learning_rates(tmp_path, SCHEDULERS["onecycle"], max_epochs=-1, max_steps=steps)
+    assert len(rates) == steps
+    assert all(0 < rate <= 0.01 for rate in rates)
+
+
+def test_a_schedule_counts_accumulated_batches_as_one_step(tmp_path: Path):
+    rates = learning_rates(tmp_path, SCHEDULERS["cosine"], accumulate_grad_batches=2)
+    assert rates[10] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_plateau_counts_validations_without_a_gain(every: int, tmp_path: Path):
+    # A loss that falls is never a gain to one that waits for it to rise.
+    plateau = SCHEDULERS["plateau"] | {"patience": 1, "mode": "max"}
+    rates = learning_rates(tmp_path, plateau, max_epochs=8, check_val_every_n_epoch=every)[::2]
+    halvings = [epoch for epoch in range(1, 8) if rates[epoch] < rates[epoch - 1]]
+    assert halvings == {1: [3, 5, 7], 2: [6]}[every]
+
+
+def test_a_plateau_without_validation_is_refused(tmp_path: Path):
+    model = regressor(scheduler=SCHEDULERS["plateau"], monitor="val/loss")
+    with pytest.raises(ValueError, match="no validation split"):
+        fit(model, Batches(rows(4)), tmp_path, limit_val_batches=0)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+@pytest.mark.parametrize("scheduler", ["cosine", "onecycle"])
+def test_a_schedule_of_the_runs_length_needs_a_run_with_an_end(scheduler: str, interval: str, tmp_path: Path):
+    model = regressor(scheduler=SCHEDULERS[scheduler] | {"interval": interval})
+    with pytest.raises(ValueError, match=r"no end: set trainer\.max_epochs"):
+        fit(model, Batches(rows(4)), tmp_path, max_epochs=-1)
+
+
+def test_a_schedule_can_count_epochs(tmp_path: Path):
+    rates = learning_rates(tmp_path, SCHEDULERS["cosine"] | {"interval": "epoch"})
+    assert rates[::2] == rates[1::2]
+    assert rates[10] == pytest.approx(0.005)
+
+
+# Batch norm
+
+
+def test_batch_norm_and_a_batch_of_one_are_refused_before_training(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"model\.norm=layer"):
+        fit(regressor(norm="batch"), Batches(rows(1, 1), batch_size=1), tmp_path)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "group"])
+def test_every_other_norm_takes_a_batch_of_one(norm: str, tmp_path: Path):
+    assert fit(regressor(norm=norm), Batches(rows(1, 1), batch_size=1), tmp_path).global_step == 2
+
+
+# Precision
+
+
+@pytest.mark.parametrize(
+    ("make", "data"),
+    [
+        pytest.param(autoencoder, Batches(pages((8, 8), (8, 8)), pages((5, 7))), id="autoencoder"),
+        pytest.param(classifier, Batches(xrays(4, 4), xrays(4)), id="classifier"),
+        pytest.param(regressor, Batches(rows(8, 8), rows(8)), id="regressor"),
+    ],
+)
+def test_half_precision_trains_and_predicts_in_single(make: Any, data: Batches, tmp_path: Path):
+    model: LightningModule = make()
+    run = fit(model, data, tmp_path, precision="bf16-mixed", max_epochs=2)
+    assert all(value.isfinite() for value in run.callback_metrics.values())
+    answers: dict[str, Tensor] = model.eval().predict(data.held_out[0][0])  # type: ignore[operator]
+    assert {values.dtype for values in answers.values()} <= {torch.float32, torch.int64}
+
+
+def test_the_network_counts_its_trainable_numbers():
+    assert regressor().parameter_count() == (3 + 1) * 8 + (8 + 1)
+    model = regressor()
+    model.network.output.requires_grad_(False)
+    assert model.parameter_count() == (3 + 1) * 8
+
+
+def test_the_learning_rate_is_logged_at_the_end_of_each_epoch(tmp_path: Path):
+    run = fit(regressor(scheduler=CONSTANT), Batches(rows(4)), tmp_path)
+    assert run.callback_metrics["learning_rate"].item() == pytest.approx(0.01)

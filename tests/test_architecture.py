@@ -1,0 +1,184 @@
+"""The house as designed, held by reading the sources: who imports whom, how long a file may be."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+import triptych
+from triptych.declared import undocumented
+
+SOURCE = Path(triptych.__file__).parent
+REPOSITORY = SOURCE.parents[1]
+NAME = SOURCE.name
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {dotted(path): ast.parse(path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+FILES = sorted([*SOURCE.parent.rglob("*.py"), REPOSITORY / "train.py"])
+PACKAGES = {dotted(path.parent / "__init__.py") for path in SOURCE.rglob("__init__.py")}
+
+
+def imports(tree: ast.Module, inside_functions: bool = True) -> Iterator[str]:
+    """The dotted modules that a file imports: for ``from a import b``, a.b where that is a module, else a."""
+    nodes = list(ast.walk(tree) if inside_functions else _top_level(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in TREES else str(node.module)
+
+
+def _top_level(tree: ast.AST) -> Iterator[ast.AST]:
+    """What runs where the module is imported: all but the bodies of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+            yield from _top_level(node)
+
+
+def imported_by(part: str, inside_functions: bool = True) -> dict[str, set[str]]:
+    """Of each module of a part (``data``, ``config``), what it imports."""
+    whole = f"{NAME}.{part}"
+    modules = [name for name in TREES if name == whole or name.startswith(f"{whole}.")]
+    assert modules, part
+    return {module: set(imports(TREES[module], inside_functions)) for module in modules}
+
+
+def parts(modules: set[str]) -> set[str]:
+    """The parts of this package among the modules: {"data", "files"}."""
+    return {module.split(".")[1] for module in modules if module.startswith(f"{NAME}.")}
+
+
+def packages(modules: set[str]) -> set[str]:
+    """The packages, other than this one, among the modules."""
+    return {module.partition(".")[0] for module in modules} - {NAME}
+
+
+@pytest.mark.parametrize(
+    ("part", "others"),
+    [
+        ("networks", {"networks"}),
+        ("data", {"data", "files"}),
+        ("models", {"models", "networks", "build"}),
+        ("callbacks", {"callbacks", "results"}),
+        ("results", {"results", "build", "files", "quiet"}),
+        ("build", set()),
+        ("files", set()),
+        ("declared", set()),
+        ("composed", {"declared"}),
+        ("config", {"composed", "declared"}),
+        ("resume", {"config", "results"}),
+    ],
+)
+def test_a_part_imports_only_those_before_it(part: str, others: set[str]):
+    for module, imported in imported_by(part).items():
+        assert parts(imported) <= others, module
+
+
+def test_nobody_imports_run_or_cli():
+    allowed = {f"{NAME}.run", f"{NAME}.cli"}
+    for module, tree in TREES.items():
+        if module not in allowed:
+            assert not allowed & set(imports(tree)), module
+
+
+def test_networks_import_only_torch():
+    known = {"torch", "torchvision", "collections", "functools", "itertools", "math", "typing"}
+    for module, imported in imported_by("networks").items():
+        assert packages(imported) <= known, module
+
+
+HEAVY = {"torch", "torchvision", "torchmetrics", "lightning", "numpy", "pandas", "sklearn", "matplotlib", "PIL"}
+
+
+@pytest.mark.parametrize("start", ["config", "resume", "cli", "results.sweep"])
+def test_nothing_heavy_is_imported_before_the_check(start: str):
+    seen, left = set(), [f"{NAME}.{start}"]
+    while left:
+        module = left.pop()
+        if module in TREES and module not in seen:
+            seen.add(module)
+            # A module brings the packages around it.
+            left += [module.rpartition(".")[0], *imports(TREES[module], inside_functions=False)]
+            assert not packages(set(imports(TREES[module], inside_functions=False))) & HEAVY, module
+
+
+def test_there_is_no_import_cycle():
+    # Inside functions too: an import put there to break a cycle is a cycle.
+    graph = {module: set(imports(tree)) & TREES.keys() - {module} for module, tree in TREES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_an_init_uses_or_defines_what_it_names(package: str):
+    """Imported for others, a class would have two dotted paths."""
+    tree = TREES[package]
+    imported = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert imported <= used
+    assert not any(isinstance(node, ast.Assign) and "__all__" in ast.dump(node) for node in tree.body)
+
+
+def length(path: Path) -> int:
+    """Lines, blank ones left out."""
+    return sum(bool(line.strip()) for line in path.read_text("utf-8").splitlines())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_says_what_it_is_and_stays_short(path: Path):
+    text = path.read_text("utf-8")
+    assert ast.get_docstring(ast.parse(text)), "a module begins with a docstring"
+    assert length(path) <= 300
+
+
+def test_most_files_are_short():
+    assert median(map(length, FILES)) < 150
+
+
+def test_no_module_is_named_for_nothing():
+    names = set(chain.from_iterable(module.split(".") for module in TREES))
+    assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "registry", "registries"}
+
+
+def test_every_key_of_the_config_is_documented():
+    assert undocumented(REPOSITORY / "conf") == []
+
+
+def test_every_target_of_the_config_is_a_class_where_it_is_made():
+    import yaml
+
+    from triptych.build import resolve
+
+    def targets(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from ([value["_target_"]] if "_target_" in value else [])
+            yield from chain.from_iterable(map(targets, value.values()))
+
+    conf = REPOSITORY / "conf"
+    trees = {path: yaml.safe_load(path.read_text("utf-8")) for path in conf.rglob("*.yaml")}
+    found = {target for path, tree in trees.items() if path.name != "config.yaml" for target in targets(tree)}
+    assert len(found) > 10
+    for target in found:
+        made = resolve(target)
+        if target.startswith(f"{NAME}."):
+            assert target == f"{made.__module__}.{made.__qualname__}"

@@ -1,0 +1,245 @@
+"""A config may come from a stranger: what it can name, and what it can say to what it names."""
+
+import pickle
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from triptych import build as module
+from triptych.build import build, resolve, trust
+
+
+@pytest.fixture(autouse=True)
+def _no_lasting_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_packages", set(module._packages))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.nn.Linear",
+        "torch.optim.AdamW",
+        "torch.optim.lr_scheduler.OneCycleLR",
+        "torchmetrics.MeanSquaredError",
+        "torchvision.transforms.v2.RandomHorizontalFlip",
+        "lightning.pytorch.callbacks.EarlyStopping",
+        "lightning.pytorch.loggers.TensorBoardLogger",
+        "triptych.networks.mlp.Mlp",
+        "triptych.models.regressor.Regressor",
+    ],
+)
+def test_classes_of_every_kind_are_found(target: str):
+    assert resolve(target).__name__ == target.rpartition(".")[2]
+
+
+FUNCTIONS = [
+    "torch.load",
+    "torch.hub.load",
+    "torch.save",
+    "torch.jit.load",
+    "torch.compile",
+    "torch.utils.cpp_extension.load_inline",
+    "torch.multiprocessing.spawn",
+    "torchvision.models.resnet18",
+    "lightning.pytorch.seed_everything",
+    "triptych.run.run",
+    "triptych.build.trust",
+]
+FOREIGN = ["os.system", "builtins.eval", "subprocess.Popen", "pathlib.Path", "hydra.utils.instantiate", "numpy.load"]
+OTHER_CLASSES = [
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
+    "torch.utils.data.DataLoader",
+    "torch.package.PackageImporter",
+    "torch.fx.Graph",
+    "torch.Tensor",
+    "lightning.pytorch.Trainer",
+    "lightning.pytorch.cli.LightningCLI",
+]
+MADE_ELSEWHERE = [
+    "torch.nn.modules.module.OrderedDict",
+    "torch.serialization.pickle.Unpickler",
+    "torch.serialization.os.system",
+    "triptych.run.Path",
+    "triptych.results.provenance.subprocess.Popen",
+]
+PRIVATE = [
+    "torch.nn.Linear.__init__.__globals__",
+    "torch.nn.Linear.__class__",
+    "torch.__builtins__.eval",
+    "torch.utils.bottleneck.__main__.main",
+    "torch.nn.modules.conv._ConvNd",
+    "torch._dynamo.eval_frame.OptimizedModule",
+]
+NOT_A_PATH = ["torch", "", ".", "torch.", ".torch.nn.Linear", "torch..nn", "torch.nn.Linear()", "torch.nn Linear"]
+ABSENT = ["torch.nn.NoSuchLayer", "torch.no_such_module.Linear", "torch.nn.Linear.forward", "triptych.nowhere.Network"]
+
+
+@pytest.mark.parametrize(
+    "target", FUNCTIONS + FOREIGN + OTHER_CLASSES + MADE_ELSEWHERE + PRIVATE + NOT_A_PATH + ABSENT, ids=str
+)
+def test_nothing_else_is_found(target: str):
+    with pytest.raises(ValueError, match="_target_"):
+        resolve(target)
+
+
+@pytest.mark.parametrize("target", [None, 3, True, b"torch.nn.Linear", ["torch.nn.Linear"], {"a": 1}, nn.Linear])
+def test_a_target_of_another_type_is_refused(target: Any):
+    with pytest.raises(ValueError, match="dotted path"):
+        build({"_target_": target})
+
+
+@pytest.mark.parametrize("config", [None, "torch.nn.Linear", ["torch.nn.Linear"], {}, {"in_features": 3}, 0])
+def test_a_config_without_a_target_is_refused(config: Any):
+    with pytest.raises(ValueError, match="_target_"):
+        build(config)
+
+
+def test_a_class_made_elsewhere_is_refused_even_when_it_is_of_a_kind(monkeypatch: pytest.MonkeyPatch):
+    class Stranger(nn.Module):
+        """As if a module of an allowed package had imported it from ``stranger``."""
+
+    Stranger.__module__ = "stranger.networks"
+    monkeypatch.setattr(torch.nn, "Stranger", Stranger, raising=False)
+    with pytest.raises(ValueError, match=r"made in stranger\.networks"):
+        resolve("torch.nn.Stranger")
+
+
+def test_a_module_that_fails_where_it_is_imported_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "broken_project.py").write_text("raise RuntimeError('no licence')")
+    monkeypatch.syspath_prepend(tmp_path)
+    trust(["broken_project"])
+    with pytest.raises(ValueError, match="no licence"):
+        resolve("broken_project.Net")
+
+
+def test_the_place_can_ask_for_fewer_kinds():
+    assert resolve("torch.nn.Linear", (nn.Module,)) is nn.Linear
+    with pytest.raises(ValueError, match="kinds LightningModule"):
+        resolve("torch.nn.Linear", (LightningModule,))
+
+
+# Arguments
+
+
+def test_arguments_come_from_the_config_and_the_callers_win():
+    layer = build({"_target_": "torch.nn.Linear", "in_features": 2, "bias": True}, out_features=3, bias=False)
+    assert layer.weight.shape == (3, 2)
+    assert layer.bias is None
+
+
+def test_positional_arguments_come_first():
+    assert build({"_target_": "torch.nn.Linear", "out_features": 3}, 2).in_features == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_features": 2, "out_features": 3, "depth": 4}, "depth"),
+        ({"in_features": 2}, "out_features"),
+        ({"in_features": 2, "out_features": 3, 4: 5}, "4"),
+    ],
+)
+def test_arguments_that_the_class_does_not_take_are_named(arguments: dict[Any, Any], message: str):
+    with pytest.raises(ValueError, match=rf"torch\.nn\.Linear: .*{message}"):
+        build({"_target_": "torch.nn.Linear"} | arguments)
+
+
+def test_an_argument_that_is_found_unknown_further_in_is_named(monkeypatch: pytest.MonkeyPatch):
+    class TakesAnyKeyword(nn.Module):
+        def __init__(self, **arguments: Any) -> None:
+            nn.Linear(2, 3, **arguments)
+
+    TakesAnyKeyword.__module__ = "triptych.somewhere"
+    monkeypatch.setattr(torch.nn, "TakesAnyKeyword", TakesAnyKeyword, raising=False)
+    with pytest.raises(ValueError, match="depth"):
+        build({"_target_": "torch.nn.TakesAnyKeyword", "depth": 4})
+
+
+def test_a_mistake_inside_the_class_is_no_mistake_of_the_config():
+    with pytest.raises(TypeError):
+        build({"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": None})
+
+
+@pytest.mark.parametrize("key", ["_args_", "_partial_", "_convert_", "_recursive_", "_target", "__class__"])
+@pytest.mark.parametrize("target", ["torch.nn.Linear", "torchmetrics.MetricCollection"])
+def test_hydras_other_keys_are_refused_even_where_any_keyword_is_taken(key: str, target: str):
+    with pytest.raises(ValueError, match=key):
+        build({"_target_": target, key: True})
+
+
+def test_a_nested_target_is_data():
+    nested = {"_target_": "os.system", "command": "false"}
+    callback = build({"_target_": "lightning.pytorch.callbacks.LambdaCallback", "on_fit_start": nested})
+    assert callback.on_fit_start == nested
+
+
+# Classes of the right kinds that look as if they ran what they are given
+
+CODE = "__import__('pathlib').Path('ran').touch()"
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments"),
+    [
+        ("torch.fx.GraphModule", {"root": {}, "graph": CODE}),
+        ("torch.fx.GraphModule", {"root": CODE, "graph": CODE, "class_name": CODE}),
+        ("torch.jit.ScriptModule", {}),
+        ("torch.jit.RecursiveScriptModule", {"cpp_module": "evil.pkl"}),
+        ("torch.export.UnflattenedModule", {"export_module": "evil.pkl"}),
+        ("torch.distributed.nn.RemoteModule", {"remote_device": "worker0/cpu", "module_cls": CODE, "args": [CODE]}),
+        ("torch.distributed.optim.ZeroRedundancyOptimizer", {"params": [], "optimizer_class": CODE}),
+        ("torchvision.transforms.Lambda", {"lambd": CODE}),
+        ("torchvision.transforms.v2.Lambda", {"lambd": CODE}),
+        ("torchmetrics.MetricCollection", {"metrics": {"a": CODE}}),
+        ("torchmetrics.BootStrapper", {"base_metric": CODE}),
+        ("torchmetrics.image.FrechetInceptionDistance", {"feature": CODE}),
+        ("lightning.pytorch.callbacks.LambdaCallback", {"setup": CODE, "on_fit_start": CODE}),
+        ("lightning.pytorch.callbacks.BackboneFinetuning", {"lambda_func": CODE}),
+        ("lightning.pytorch.callbacks.ModelPruning", {"pruning_fn": CODE}),
+        ("lightning.pytorch.loggers.CSVLogger", {"save_dir": "evil.pkl", "name": CODE}),
+        ("lightning.pytorch.loggers.TensorBoardLogger", {"save_dir": "evil.pkl", "name": CODE}),
+    ],
+)
+def test_plain_data_is_never_run(target: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch):
+    class Evil:
+        def __reduce__(self) -> Any:
+            return eval, (CODE,)
+
+    monkeypatch.chdir(tmp_path)
+    Path("evil.pkl").write_bytes(pickle.dumps(Evil()))
+    with suppress(Exception):
+        build({"_target_": target} | arguments)
+    assert {path.name for path in tmp_path.iterdir()} == {"evil.pkl"}
+
+
+# Trust
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_project.py").write_text("import torch\nclass Net(torch.nn.Module): ...\ndef load(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_project"
+
+
+def test_a_package_is_allowed_once_it_is_trusted(own_package: str):
+    with pytest.raises(ValueError, match="its package is not one of"):
+        resolve("own_project.Net")
+    assert "own_project" not in sys.modules, "a package that is not trusted must not even be imported"
+    trust([own_package])
+    assert resolve("own_project.Net").__name__ == "Net"
+    with pytest.raises(ValueError, match="not a class"):
+        resolve("own_project.load")
+
+
+def test_trust_in_os_still_gives_no_functions():
+    trust(["os", "subprocess", "builtins"])
+    for target in ("os.system", "subprocess.Popen", "builtins.eval"):
+        with pytest.raises(ValueError, match="not a class of one of the kinds"):
+            resolve(target)

@@ -1,0 +1,110 @@
+"""What resume= accepts, and what it makes of a run directory. Going on itself is tested in test_run and test_train."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from triptych.config import ConfigError
+from triptych.resume import resumption
+
+SAVED = """
+data: {_target_: triptych.data.base.DataModule, batch_size: 32, form: null}
+model: {_target_: triptych.models.base.Model, activation: relu}
+optimizer: {_target_: torch.optim.SGD, lr: 0.1, betas: [0.9, 0.999]}
+trainer: {max_epochs: 10}
+monitor: val/rmse
+callbacks: {early_stopping: {monitor: "${monitor}"}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory with a config and no checkpoint, ``logs/sums/one``, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / "logs/sums/one"
+    (directory / ".hydra").mkdir(parents=True)
+    (directory / ".hydra/config.yaml").write_text(SAVED)
+    (directory / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {experiment: sums}}}")
+    return directory
+
+
+def test_other_command_lines_are_none_of_its_business() -> None:
+    assert resumption(["experiment=housing", "seed=1"]) is None
+
+
+@pytest.mark.parametrize("name", ["logs/sums/one", "latest"])
+def test_the_saved_config_comes_back_with_its_references_filled_in(name: str, run: Path) -> None:
+    resumed = resumption([f"resume={name}"])
+    assert resumed is not None
+    assert (resumed.directory, resumed.experiment, resumed.checkpoint) == (run, "sums", None)
+    assert resumed.config.callbacks.early_stopping.monitor == "val/rmse"
+    assert not resumed.finished
+
+
+def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) -> None:
+    resumption(["resume=latest", "trainer.max_epochs=20"])
+    resumed = resumption(["trainer.max_epochs=30", "resume=latest", "optimizer.betas=[0.8,0.9]"])
+    assert resumed is not None
+    assert (resumed.config.trainer.max_epochs, resumed.config.optimizer.betas) == (30, [0.8, 0.9])
+    assert (run / ".hydra/config.yaml").read_text() == SAVED
+    recorded = [yaml.safe_load((run / f".hydra/resume-{number}/overrides.yaml").read_text()) for number in (1, 2)]
+    assert recorded == [["trainer.max_epochs=20"], ["trainer.max_epochs=30", "optimizer.betas=[0.8,0.9]"]]
+    # The next resume goes on from what the last one had.
+    again = resumption(["resume=latest"])
+    assert again is not None
+    assert again.config.trainer.max_epochs == 30
+
+
+def test_the_newest_checkpoint_is_the_one_to_go_on_from(run: Path) -> None:
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints/last.ckpt").touch()
+    resumed = resumption([f"resume={run}"])
+    assert resumed is not None
+    assert resumed.checkpoint == run / "checkpoints/last.ckpt"
+
+
+def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
+    (run / "DONE").touch()
+    finished, more = resumption([f"resume={run}"]), resumption([f"resume={run}", "trainer.max_epochs=20"])
+    assert finished is not None
+    assert more is not None
+    assert finished.finished
+    assert not more.finished
+    with pytest.raises(ConfigError, match="no unfinished run"):
+        resumption(["resume=latest"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimizer=adam"], "keeps its optimizer"),
+        (["experiment=other"], "keeps its experiment"),
+        (["trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
+        (["+trainer.max_epochs=3"], "values only"),
+        (["~callbacks.early_stopping"], "values only"),
+        (["optimizer.lr=0.1,0.2"], "values only"),
+        (["resume=again"], "more than once"),
+        (["-m"], "one by one"),
+        (["not an override"], "resume=latest"),
+    ],
+)
+def test_what_is_no_value_of_its_config_is_refused(arguments: list[str], message: str, run: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resumption(["resume=latest", *arguments])
+    assert not list(run.glob(".hydra/resume-*"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.yaml", "data: {_target_: a.b, root: '${oc.env:HOME}'}\nmodel: {_target_: a.b}", "more than a reference"),
+        ("config.yaml", "data: [", "cannot be used"),
+        ("hydra.yaml", "hydra: {runtime: {choices: {experiment: ../../elsewhere}}}", "no experiment's name"),
+        ("hydra.yaml", "hydra: 3", "resume="),
+    ],
+)
+def test_a_run_directory_from_a_stranger_is_not_believed(file: str, content: str, message: str, run: Path) -> None:
+    (run / ".hydra" / file).write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        resumption([f"resume={run}"])
