@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.config import ConfigError, check, flags_first
 from triptych.results.directory import new_run_id
 from triptych.resume import Resumption, resumption
+from triptych.terminal import TerminalHandler
 
 CONF = Path(__file__).parent / "conf"
 
@@ -55,7 +56,7 @@ def go_on(resumed: Resumption) -> int:
         return 0
     from triptych.run import UserError, run
 
-    to_terminal, to_file = logging.StreamHandler(sys.stdout), logging.FileHandler(resumed.directory / "train.log")
+    to_terminal, to_file = TerminalHandler(), logging.FileHandler(resumed.directory / "train.log")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_terminal, to_file])
     if resumed.checkpoint is None:
         print("There is no checkpoint yet: the run starts again.")

@@ -98,7 +98,7 @@ def test_what_is_no_value_of_its_config_is_refused(arguments: list[str], message
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.yaml", "data: {_target_: a.b, root: '${oc.env:HOME}'}\nmodel: {_target_: a.b}", "more than a reference"),
+        ("config.yaml", "data: {root: '${oc.env:HOME}'}", "more than a reference"),
         ("config.yaml", "data: [", "cannot be used"),
         ("hydra.yaml", "hydra: {runtime: {choices: {experiment: ../../elsewhere}}}", "no experiment's name"),
         ("hydra.yaml", "hydra: 3", "resume="),

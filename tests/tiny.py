@@ -106,7 +106,7 @@ def trainer(folder: Path, **options: Any) -> Trainer:
 
 def fit(model: LightningModule, data: Batches, folder: Path, **options: Any) -> Trainer:
     """Train without a word; returns the Trainer."""
-    run = trainer(folder, **options)
+    run = trainer(folder, **({} if data.held_out else {"limit_val_batches": 0}) | options)
     with quiet_lightning():
         run.fit(model, datamodule=data)
     return run

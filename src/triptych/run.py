@@ -23,11 +23,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build, resolve, trust
-from triptych.quiet import quiet_lightning
 from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, write_json
 from triptych.results.history import History
 from triptych.results.provenance import device_name, git_state, versions
 from triptych.results.summary import print_summary
+from triptych.terminal import quiet_lightning
 
 log = logging.getLogger(__name__)
 

@@ -67,12 +67,14 @@ def test_training_metrics_start_anew_each_epoch(tmp_path: Path):
 def test_l1_adds_the_sum_of_absolute_weights_and_of_nothing_else():
     (batch,) = rows(4)
     model = regressor(norm="layer")
+    model.fit_scalers(*batch)
     plain = model.training_step(batch, 0)
     model.l1 = 0.1
     weights = [layer.weight for layer in model.network.modules() if isinstance(layer, nn.Linear)]
     assert len(weights) == 2
     added = model.training_step(batch, 0) - plain
     assert added.item() == pytest.approx(0.1 * sum(weight.abs().sum().item() for weight in weights), rel=1e-4)
+    assert added > 0
 
 
 def test_the_logged_loss_is_without_l1(tmp_path: Path):

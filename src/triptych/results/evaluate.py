@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from triptych.build import build
-from triptych.quiet import quiet_lightning
 from triptych.results import load_run
 from triptych.results.directory import read_metrics
 from triptych.results.summary import format_number
+from triptych.terminal import quiet_lightning
 
 
 def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iterable[str] = ()) -> dict[str, float]:

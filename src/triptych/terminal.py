@@ -1,9 +1,26 @@
-"""Lightning without what does not help here."""
+"""What a run says on the terminal: its own lines whole, and Lightning's where they help."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
+
+
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Logs to what ``sys.stdout`` is at the moment: a progress bar replaces it, to put lines above itself."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        """Whatever stream it is made with, it follows ``sys.stdout``."""
 
 
 @contextmanager

@@ -1,0 +1,182 @@
+"""X-rays: class weights, smoothed targets, calibrated probabilities and the threshold, each against a sum by hand."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.tiny import Batch, FirstNumber, classifier, measured
+from torch import Tensor
+
+from triptych.models.classifier import Classifier
+
+
+def told(probabilities: list[float], labels: list[int]) -> Batch:
+    """Images of one pixel, which ``teller`` takes for the logit, with these probabilities."""
+    logits = torch.logit(torch.tensor(probabilities, dtype=torch.float64)).float()
+    return logits.reshape(-1, 1, 1, 1), torch.tensor(labels)
+
+
+def teller(**options: Any) -> Classifier:
+    """Answers with what it is told."""
+    model = classifier(**{"standardize": False} | options)
+    model.network = FirstNumber()
+    return model
+
+
+# Loss
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights"), [([1, 3], [2, 2 / 3]), ([5, 5], [1, 1]), ([1341, 3875], [5216 / 2682, 5216 / 7750])]
+)
+def test_balanced_weights_are_the_inverse_of_the_counts_and_one_on_average(counts: list[int], weights: list[float]):
+    model = classifier(counts=counts)
+    assert model.weights.tolist() == pytest.approx(weights)
+    assert sum(c * w for c, w in zip(counts, model.weights.tolist(), strict=True)) / sum(counts) == pytest.approx(1)
+    assert classifier(counts=counts, class_weights="none").weights.tolist() == [1, 1]
+
+
+def test_the_loss_weighs_each_sample_by_its_class():
+    images, labels = told([0.8, 0.6], [1, 0])
+    model = teller(counts=[1, 3])
+    by_hand = (2 / 3 * -math.log(0.8) + 2 * -math.log(0.4)) / 2
+    assert model.loss(model(images), labels).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_smoothing_moves_targets_towards_a_half():
+    images, labels = told([0.8], [1])
+    model = teller(label_smoothing=0.1)
+    by_hand = -(0.95 * math.log(0.8) + 0.05 * math.log(0.2))
+    assert model.loss(model(images), labels).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+# Metrics
+
+BATCHES = [told([0.9, 0.9, 0.1], [1, 0, 0]), told([0.2], [1])]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
+    assert measured(teller(), BATCHES, tmp_path, split) == pytest.approx(
+        {
+            "accuracy": 2 / 4,
+            "sensitivity": 1 / 2,
+            "specificity": 1 / 2,
+            "auroc": (0.5 + 1 + 0 + 1) / 4,  # pairs of a positive and a negative in the right order; a tie is a half
+            "brier": (0.1**2 + 0.9**2 + 0.1**2 + 0.8**2) / 4,
+            "ece": 2 / 4 * abs(0.9 - 0.5) + 1 / 4 * 0.1 + 1 / 4 * 0.8,
+            "loss": -sum(map(math.log, (0.9, 0.1, 0.9, 0.2))) / 4,
+        },
+        abs=1e-4,
+    )
+
+
+def test_a_split_with_one_class_is_no_crash(tmp_path: Path):
+    with pytest.warns(UserWarning, match="No negative samples"):
+        metrics = measured(teller(), [told([0.9, 0.4], [1, 1])], tmp_path, "val")
+    assert metrics["sensitivity"] == 0.5
+
+
+# Threshold
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "threshold"),
+    [
+        ([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1], 0.275),
+        ([0.1, 0.6, 0.7, 0.8], [0, 1, 0, 1], 0.35),
+        ([0.1, 0.2, 0.7, 0.8], [0, 0, 0, 1], 0.75),
+        ([0.9, 0.95, 0.97, 0.99], [0, 1, 1, 1], 0.925),
+        ([0.2, 0.2, 0.6, 0.6], [0, 0, 1, 1], 0.4),
+    ],
+)
+def test_validation_keeps_the_threshold_of_youden(
+    probabilities: list[float], labels: list[int], threshold: float, tmp_path: Path
+):
+    model = teller()
+    measured(model, [told(probabilities, labels)], tmp_path, "val")
+    assert model.threshold.item() == pytest.approx(threshold, abs=1e-5)
+
+
+def sum_of_rates(called: Tensor, labels: Tensor) -> float:
+    return (called[labels == 1] == 1).double().mean().item() + (called[labels == 0] == 0).double().mean().item()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_threshold_has_a_larger_sum_of_sensitivity_and_specificity(seed: int, tmp_path: Path):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (40,), generator=generator)
+    # Two decimals, so that there are ties; the largest are sure to the last digit.
+    logits = (2 * torch.randn(40, generator=generator) + labels).mul(20).round()
+    images = logits.reshape(-1, 1, 1, 1)
+    model = teller()
+    measured(model, [(images[:30], labels[:30]), (images[30:], labels[30:])], tmp_path, "val")
+    answers = model.predict(images)
+    best = max(sum_of_rates(answers["probability"] >= cut, labels) for cut in answers["probability"])
+    assert sum_of_rates(answers["label"], labels) == best
+
+
+def test_a_sure_network_still_calls_its_positives_positive(tmp_path: Path):
+    images, labels = torch.tensor([-200.0, -150.0, 150.0, 200.0]).reshape(-1, 1, 1, 1), torch.tensor([0, 0, 1, 1])
+    model = teller()
+    measured(model, [(images, labels)], tmp_path, "val")
+    assert model.predict(images)["probability"].tolist() == [0, 0, 1, 1]
+    assert model.predict(images)["label"].tolist() == [0, 0, 1, 1]
+
+
+def test_the_test_judges_by_the_threshold_and_validation_by_a_half(tmp_path: Path):
+    batches = [told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])]
+    model = teller()
+    validated = measured(model, batches, tmp_path, "val")
+    tested = measured(model, batches, tmp_path, "test")
+    assert (validated["accuracy"], validated["sensitivity"]) == (0.75, 0.5)
+    assert (tested["accuracy"], tested["sensitivity"], tested["specificity"]) == (1, 1, 1)
+    assert measured(model, batches, tmp_path, "val") == validated
+
+
+def test_each_validation_finds_its_own_threshold(tmp_path: Path):
+    model = teller()
+    measured(model, [told([0.1, 0.9], [0, 1])], tmp_path, "val")
+    measured(model, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
+    assert model.threshold.item() == pytest.approx(0.75, abs=1e-5)
+
+
+def test_predictions_are_a_probability_and_a_label_one_an_image():
+    model = teller()
+    model.threshold.fill_(0.3)
+    answers = model.predict(told([0.2, 0.4, 0.9], [0, 0, 0])[0])
+    assert answers["probability"].tolist() == pytest.approx([0.2, 0.4, 0.9])
+    assert answers["label"].tolist() == [0, 1, 1]
+    assert answers["label"].dtype == torch.int64
+
+
+# Input
+
+
+def test_standardized_images_show_neither_brightness_nor_contrast():
+    torch.manual_seed(0)
+    model = classifier().eval()
+    image = torch.rand(2, 1, 8, 8)
+    assert torch.allclose(model(image), model(image * 0.5 + 0.25), atol=0.01)
+    plain = classifier(standardize=False).eval()
+    assert not torch.allclose(plain(image), plain(image * 0.5 + 0.25), atol=0.01)
+
+
+def test_an_image_of_one_colour_is_no_division_by_zero():
+    assert classifier().eval()(torch.full((2, 1, 8, 8), 0.5)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"class_weights": "inverse"}, "none or balanced"),
+        ({"label_smoothing": 1.0}, "from 0 to below 1"),
+        ({"label_smoothing": -0.1}, "from 0 to below 1"),
+        ({"padding": "reflect"}, "same, valid"),
+    ],
+)
+def test_a_wrong_option_is_named(option: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        classifier(**option)

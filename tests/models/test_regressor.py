@@ -1,0 +1,115 @@
+"""Prices: metrics in dollars over the whole split, scalers that see training rows only."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tiny import Batches, FirstNumber, fit, measured, regressor, rows
+from torch import Tensor
+
+from triptych.models.regressor import Regressor
+
+
+def told(*prices: float) -> tuple[Tensor, Tensor]:
+    """Rows whose first column is what ``teller`` predicts, in training deviations from the mean, and prices."""
+    answers, targets = prices[::2], prices[1::2]
+    return torch.tensor([[answer, 0.0, 0.0] for answer in answers]), torch.tensor(targets)
+
+
+def teller() -> Regressor:
+    """Predicts 200,000 dollars plus 50,000 for each unit of the first column."""
+    model = regressor(input_scaling="none")
+    model.target_scaler.fit(torch.tensor([150_000.0, 250_000.0]))
+    model.network = FirstNumber()
+    return model
+
+
+# Each pair is an answer (0 is 200,000 dollars, 1 is 250,000) and the true price.
+BATCHES = [told(0.0, 200_000.0, 1.0, 240_000.0, 2.0, 270_000.0), told(-1.0, 180_000.0)]
+ERRORS = [0.0, 10_000.0, 30_000.0, 30_000.0]
+TRUE = [200_000.0, 240_000.0, 270_000.0, 180_000.0]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_metrics_are_in_dollars_and_over_all_rows_of_ragged_batches(split: str, tmp_path: Path):
+    metrics = measured(teller(), BATCHES, tmp_path, split)
+    squares = sum(error**2 for error in ERRORS)
+    mean = sum(TRUE) / 4
+    assert metrics["rmse"] == pytest.approx(math.sqrt(squares / 4), rel=1e-6)
+    assert metrics["mae"] == pytest.approx(17_500, rel=1e-6)
+    assert metrics["r2"] == pytest.approx(1 - squares / sum((price - mean) ** 2 for price in TRUE), rel=1e-5)
+    # The loss is in squared training deviations of 50,000 dollars.
+    assert metrics["loss"] == pytest.approx(squares / 4 / 50_000**2, rel=1e-5)
+
+
+def test_metrics_do_not_depend_on_the_batches(tmp_path: Path):
+    inputs, targets = (torch.cat(tensors) for tensors in zip(*BATCHES, strict=True))
+    one_by_one = [(inputs[i : i + 1], targets[i : i + 1]) for i in range(4)]
+    whole = measured(teller(), [(inputs, targets)], tmp_path)
+    assert measured(teller(), one_by_one, tmp_path) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_single_row_has_no_r2_and_is_no_crash(tmp_path: Path):
+    metrics = measured(teller(), [told(1.0, 240_000.0)], tmp_path)
+    assert metrics["rmse"] == pytest.approx(10_000)
+    assert math.isnan(metrics["r2"])
+
+
+def test_dollars_are_computed_in_single_precision():
+    model = teller()
+    metrics = model.test_metrics
+    # In bfloat16 the nearest to 225,000 is 225,280.
+    model.update_metrics(metrics, torch.tensor([0.5], dtype=torch.bfloat16), torch.tensor([225_000.0]))
+    assert metrics["rmse"].compute() == 0
+
+
+def test_predictions_are_dollars_one_a_row():
+    answers = teller().predict(torch.tensor([[0.0, 9.0, 9.0], [2.0, 9.0, 9.0]]))
+    assert list(answers) == ["prediction"]
+    assert answers["prediction"].tolist() == [200_000.0, 300_000.0]
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "quantile"])
+def test_scalers_and_bins_see_training_rows_only(scaling: str, tmp_path: Path):
+    tabular = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "width": 8, "depth": 1}
+    train = rows(16, 16)
+    strangers = [(inputs * 1000, targets * 1000) for inputs, targets in rows(8, seed=1)]
+    still = {"_target_": "torch.optim.SGD", "lr": 0.0}
+    options = {"network": tabular, "input_scaling": scaling, "optimizer": still}
+    trained, fitted = regressor(**options), regressor(**options)  # type: ignore[arg-type]
+    fit(trained, Batches(train, strangers), tmp_path)
+    fitted.fit_scalers(*Batches(train).training_rows())
+    learnt = {name: values for name, values in trained.named_buffers() if "metrics" not in name}
+    assert len(learnt) >= 5
+    for name, values in fitted.named_buffers():
+        if name in learnt:
+            assert torch.equal(values, learnt[name]), name
+
+
+def test_missing_numbers_are_filled_in(tmp_path: Path):
+    train = rows(8, 8)
+    train[0][0][:3, 1] = torch.nan
+    model = regressor()
+    assert fit(model, Batches(train), tmp_path).callback_metrics["train/loss"].isfinite()
+    assert model.predict(torch.full((2, 3), torch.nan))["prediction"].isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("scaling", ["none", "minmax", "standard", "quantile"])
+def test_every_loss_and_scaling_learns(loss: str, scaling: str, tmp_path: Path):
+    torch.manual_seed(0)
+    model = regressor(loss=loss, input_scaling=scaling)
+    data = Batches(rows(64))
+    before = fit(model, data, tmp_path).callback_metrics["train/rmse"]
+    after = fit(model, data, tmp_path, max_epochs=15).callback_metrics["train/rmse"]
+    assert after < before
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"loss": "l2"}, "mse, mae, huber"), ({"input_scaling": "log"}, "minmax"), ({"activation": "swish"}, "silu")],
+)
+def test_an_unknown_choice_names_the_choices(option: dict[str, str], message: str):
+    with pytest.raises(ValueError, match=message):
+        regressor(**option)
