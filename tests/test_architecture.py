@@ -73,7 +73,7 @@ def packages(modules: set[str]) -> set[str]:
         ("data", {"data", "files"}),
         ("models", {"models", "networks", "build"}),
         ("callbacks", {"callbacks", "results"}),
-        ("results", {"results", "build", "files", "quiet"}),
+        ("results", {"results", "build", "files", "terminal"}),
         ("build", set()),
         ("files", set()),
         ("declared", set()),

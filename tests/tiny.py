@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from triptych.models.autoencoder import Autoencoder
 from triptych.models.classifier import Classifier
 from triptych.models.regressor import Regressor
-from triptych.quiet import quiet_lightning
+from triptych.terminal import quiet_lightning
 
 Batch = tuple[Tensor, Tensor]
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}

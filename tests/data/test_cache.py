@@ -1,8 +1,10 @@
 """The cache: decoded once, keyed by the files' bytes, never torn, and never needed."""
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +97,16 @@ def test_a_failed_decoding_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, decode: Decoder, monkeypatch: pytest.MonkeyPatch):
+    def write_half(path: Path, **arrays: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", write_half)
+    assert_whole(cached(tmp_path, "key", decode))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_writers_at_the_same_time_leave_one_whole_file(tmp_path: Path):
     together = threading.Barrier(8)
 
@@ -134,6 +146,8 @@ def test_the_fingerprint_is_that_of_names_and_bytes_alone(files: list[Path], tmp
     assert fingerprint(moved, files) == before
     assert fingerprint(moved, files[:1]) != before
     assert fingerprint(moved, [files[0], files[1].rename(moved / "c.png")]) != before
+    (moved / "below").mkdir()
+    assert fingerprint(moved, [files[0], (moved / "c.png").rename(moved / "below" / "b.png")]) != before
 
 
 def test_a_file_that_cannot_be_read_is_named(files: list[Path]):

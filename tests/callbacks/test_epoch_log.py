@@ -1,0 +1,46 @@
+"""One line an epoch."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tests.tiny import Batches, fit, regressor, rows, trainer
+
+from triptych.callbacks.epoch_log import EpochLog
+
+
+@pytest.fixture(autouse=True)
+def _at_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "triptych.callbacks.epoch_log")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.endswith("epoch_log")]
+
+
+def test_a_line_has_epoch_seconds_training_loss_and_validation_metrics(tmp_path: Path, caplog):
+    run = fit(regressor(), Batches(rows(8), rows(8)), tmp_path, max_epochs=2, callbacks=[EpochLog()])
+    first, second = lines(caplog)
+    assert re.match(r"epoch 1/2  \d+\.\d s  ", first)
+    number = r"-?[\d.e+]+"
+    shown = dict(re.findall(rf"([a-z/0-9]+) ({number})(?:  |$)", second.partition(" s  ")[2]))
+    assert shown.keys() == {"train/loss", "val/loss", "val/rmse", "val/mae", "val/r2"}
+    assert float(shown["val/rmse"]) == pytest.approx(run.callback_metrics["val/rmse"].item(), rel=1e-4)
+
+
+def test_a_run_without_end_or_validation_says_what_there_is(tmp_path: Path, caplog):
+    fit(regressor(), Batches(rows(8)), tmp_path, max_epochs=-1, max_steps=1, callbacks=[EpochLog()])
+    (line,) = lines(caplog)
+    assert re.fullmatch(r"epoch 1  \d+\.\d s  train/loss [\d.]+", line)
+
+
+def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Path, caplog):
+    data = Batches(rows(4, 4, 4, 4))
+    middle = ModelCheckpoint(tmp_path, "middle", every_n_train_steps=3)
+    fit(regressor(), data, tmp_path, callbacks=[middle], enable_checkpointing=True)
+    run = trainer(tmp_path, limit_val_batches=0, max_epochs=2, callbacks=[EpochLog()])
+    run.fit(regressor(), data, ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
+    assert run.global_step == 8
+    assert [line.split()[1] for line in lines(caplog)] == ["1/2", "2/2"]

@@ -1,0 +1,181 @@
+"""Run directories: never twice the same, found again, their files whole or not there."""
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from triptych.files import replaced
+from triptych.results.directory import DONE, METRICS, find_run, link_latest, new_run_id, read_metrics, write_json
+
+
+def make_run(directory: Path, second: int, done: bool = True) -> Path:
+    """A run directory whose config was written at this second."""
+    config = directory / ".hydra" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("seed: 0")
+    os.utime(config, (second, second))
+    if done:
+        (directory / DONE).touch()
+    return directory
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Two experiments of two runs and a sweep of two jobs; denoise/b is the newest, housing/b the newest done."""
+    logs = tmp_path / "logs"
+    make_run(logs / "denoise" / "a", 1)
+    make_run(logs / "denoise" / "b", 9, done=False)
+    make_run(logs / "housing" / "a", 2, done=False)
+    make_run(logs / "housing" / "b", 8)
+    make_run(logs / "sweeps" / "s" / "0", 3)
+    make_run(logs / "sweeps" / "s" / "1", 4, done=False)
+    return logs
+
+
+# Names
+
+
+def test_a_thousand_runs_of_one_second_have_a_thousand_names():
+    names = [new_run_id() for _ in range(1000)]
+    assert len(set(names)) == 1000
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{10}", name) for name in names)
+
+
+# latest
+
+
+def test_latest_is_a_relative_link_that_moves_with_the_logs(tmp_path: Path):
+    run = make_run(tmp_path / "logs" / "housing" / "a", 1)
+    link_latest(run, "housing", tmp_path / "logs")
+    link = tmp_path / "logs" / "housing" / "latest"
+    assert link.readlink() == Path("a")
+    (tmp_path / "logs").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "housing" / "latest" / DONE).exists()
+
+
+def test_latest_points_at_the_newest_and_leaves_nothing_aside(tmp_path: Path):
+    logs = tmp_path / "logs"
+    for name in "abc":
+        link_latest(make_run(logs / "housing" / name, 1), "housing", logs)
+        assert (logs / "housing" / "latest").readlink() == Path(name)
+    assert sorted(path.name for path in (logs / "housing").iterdir()) == ["a", "b", "c", "latest"]
+
+
+def test_latest_reaches_a_run_that_lies_elsewhere(tmp_path: Path):
+    elsewhere = make_run(tmp_path / "elsewhere", 1)
+    link_latest(elsewhere, "housing", tmp_path / "logs")
+    assert (tmp_path / "logs" / "housing" / "latest").resolve() == elsewhere
+    assert find_run("latest", tmp_path / "logs") == elsewhere
+
+
+def test_a_folder_in_the_place_of_the_link_is_left_alone(tmp_path: Path):
+    kept = tmp_path / "logs" / "housing" / "latest" / "notes.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    link_latest(make_run(tmp_path / "logs" / "housing" / "a", 1), "housing", tmp_path / "logs")
+    assert kept.read_text() == "mine"
+    assert len(list(kept.parents[1].iterdir())) == 2
+
+
+# Finding
+
+
+def test_a_run_is_found_by_its_path(logs: Path):
+    assert find_run(str(logs / "denoise" / "a")) == logs / "denoise" / "a"
+    link_latest(logs / "denoise" / "a", "denoise", logs)
+    assert find_run(str(logs / "denoise" / "latest")) == logs / "denoise" / "a"
+
+
+def test_latest_is_the_newest_of_any_experiment(logs: Path):
+    assert find_run("latest", logs) == logs / "denoise" / "b"
+    make_run(logs / "sweeps" / "s" / "2", 10)
+    assert find_run("latest", logs) == logs / "sweeps" / "s" / "2"
+
+
+def test_latest_can_be_the_newest_without_done(logs: Path):
+    (logs / "denoise" / "b" / DONE).touch()
+    assert find_run("latest", logs, unfinished=True) == logs / "sweeps" / "s" / "1"
+
+
+def test_a_broken_link_is_passed_over(logs: Path):
+    (logs / "housing" / "latest").symlink_to("gone")
+    assert find_run("latest", logs) == logs / "denoise" / "b"
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_no_run_at_all_is_said_with_the_place(unfinished: bool, tmp_path: Path):
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        find_run("latest", tmp_path, unfinished)
+
+
+def test_all_runs_done_is_said(tmp_path: Path):
+    make_run(tmp_path / "housing" / "a", 1)
+    with pytest.raises(ValueError, match="no unfinished run"):
+        find_run("latest", tmp_path, unfinished=True)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "logs", "logs/denoise", ""])
+def test_what_is_no_run_directory_is_said(name: str, logs: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(logs.parent)
+    with pytest.raises(ValueError, match="is no run directory"):
+        find_run(name)
+
+
+# Files
+
+
+def test_json_has_no_nan(tmp_path: Path):
+    path = tmp_path / METRICS
+    wild = {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": -math.inf}, "e": np.float64("nan"), "f": (1, None, "NaN")}
+    write_json(path, wild)
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [None, 1.5],
+        "c": {"d": None},
+        "e": None,
+        "f": [1, None, "NaN"],
+    }
+    assert read_metrics(tmp_path)["b"] == [None, 1.5]
+
+
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path):
+    path = tmp_path / METRICS
+    write_json(path, {"seed": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"seed": object()})
+    assert read_metrics(tmp_path) == {"seed": 1}
+    assert [file.name for file in tmp_path.iterdir()] == [METRICS]
+
+
+def test_a_file_that_is_replaced_keeps_its_suffix_while_it_is_written(tmp_path: Path):
+    with replaced(tmp_path / "page.png") as aside:
+        assert aside.suffix == ".png"
+        assert aside.parent == tmp_path
+        aside.write_text("whole")
+        assert not (tmp_path / "page.png").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["page.png"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_file_that_is_broken_off_leaves_nothing(error: type[BaseException], tmp_path: Path):
+    def write(path: Path) -> None:
+        with replaced(path) as aside:
+            aside.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write(tmp_path / "page.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", [None, "", '{"seed": '])
+def test_metrics_that_cannot_be_read_ask_whether_the_run_has_ended(text: str | None, tmp_path: Path):
+    if text is not None:
+        (tmp_path / METRICS).write_text(text)
+    with pytest.raises(ValueError, match="has the run ended"):
+        read_metrics(tmp_path)

@@ -1,0 +1,121 @@
+"""metrics.csv: one row a step, added to while it can be, and true again after a resumption."""
+
+from pathlib import Path
+
+import pytest
+
+from triptych.results.history import History, read_history
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "metrics.csv"
+
+
+def logged(path: Path, *steps: tuple[int, dict[str, float]], first_step: int = 0) -> History:
+    """A history of these steps, saved after each, as Lightning does."""
+    history = History(path, first_step)
+    for step, metrics in steps:
+        history.log_metrics(metrics, step)
+        history.save()
+    return history
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_a_step_is_a_row(path: Path):
+    logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.5}))
+    assert lines(path) == ["step,loss", "0,2.0", "1,1.5"]
+
+
+def test_numbers_of_one_step_share_a_row(path: Path):
+    logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.5}), (1, {"val/rmse": 3.0}), (1, {"loss": 1.25}))
+    assert lines(path) == ["step,loss,val/rmse", "0,2.0,", "1,1.25,3.0"]
+
+
+def test_a_new_row_is_added_to_the_file_and_a_new_column_rewrites_it(path: Path):
+    history = logged(path, (0, {"loss": 2.0}))
+    first = path.stat().st_ino
+    history.log_metrics({"loss": 1.0}, 1)
+    history.save()
+    assert path.stat().st_ino == first
+    history.log_metrics({"lr": 0.1}, 2)
+    history.save()
+    assert path.stat().st_ino != first
+    assert lines(path) == ["step,loss,lr", "0,2.0,", "1,1.0,", "2,,0.1"]
+
+
+def test_saving_twice_adds_nothing(path: Path):
+    history = logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.0}))
+    before = path.read_bytes()
+    history.save()
+    history.finalize("success")
+    assert path.read_bytes() == before
+
+
+def test_no_step_counts_as_the_first(path: Path):
+    history = History(path)
+    history.log_metrics({"loss": 1.0})
+    history.save()
+    assert lines(path) == ["step,loss", "0,1.0"]
+
+
+def test_a_run_that_logged_nothing_has_an_empty_table(path: Path):
+    History(path).finalize("failed")
+    assert read_history(path) == []
+    assert History(path, 5).rows == {}
+
+
+def test_what_was_not_logged_is_left_out(path: Path):
+    logged(path, (0, {"loss": 2.0}), (1, {"rmse": 0.0}))
+    assert read_history(path) == [{"step": "0", "loss": "2.0"}, {"step": "1", "rmse": "0.0"}]
+
+
+# Resumption
+
+
+def test_a_resumed_history_drops_what_came_later(path: Path):
+    logged(path, *((step, {"loss": 10.0 - step}) for step in range(5)))
+    resumed = History(path, first_step=3)
+    assert list(resumed.rows) == [0, 1, 2]
+    resumed.log_metrics({"loss": 0.5}, 3)
+    resumed.save()
+    assert lines(path) == ["step,loss", "0,10.0", "1,9.0", "2,8.0", "3,0.5"]
+
+
+def test_a_resumed_history_is_true_from_its_first_row(path: Path):
+    logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.0, "val/rmse": 3.0}), (2, {"loss": 0.0}))
+    logged(path, (1, {"lr": 0.1}), first_step=2)
+    assert read_history(path) == [
+        {"step": "0", "loss": "2.0"},
+        {"step": "1", "loss": "1.0", "val/rmse": "3.0", "lr": "0.1"},
+    ]
+
+
+def test_a_run_that_starts_anew_keeps_no_row(path: Path):
+    logged(path, (0, {"loss": 2.0}))
+    logged(path, (0, {"rmse": 1.0}), first_step=0)
+    assert lines(path) == ["step,rmse", "0,1.0"]
+
+
+def test_resuming_a_resumed_run_is_as_if_it_had_never_stopped(tmp_path: Path):
+    steps = [(step, {"loss": float(step)} | ({"val/rmse": step / 2} if step % 3 == 2 else {})) for step in range(9)]
+    whole, broken = tmp_path / "whole.csv", tmp_path / "broken.csv"
+    logged(whole, *steps)
+    logged(broken, *steps[:6])
+    logged(broken, *steps[4:8], first_step=4)
+    logged(broken, *steps[7:], first_step=7)
+    assert read_history(broken) == read_history(whole)
+
+
+def test_a_row_that_was_cut_off_costs_no_other_row(path: Path):
+    logged(path, *((step, {"loss": step / 8, "rmse": 1.0}) for step in (0, 1, 10, 11)))
+    whole, rows = path.read_bytes(), read_history(path)
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        kept = read_history(path)
+        assert kept == rows[: len(kept)]
+        assert len(kept) == max(0, whole[:end].count(b"\r") - 1)
+        assert list(History(path, 100).rows) == [0, 1, 10, 11][: len(kept)]

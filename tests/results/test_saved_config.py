@@ -1,0 +1,132 @@
+"""A saved config may come from a stranger: it can refer to itself, and to nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from triptych.results.saved_config import read_config
+
+BASE = """
+monitor: val/rmse
+data: {_target_: a.Data, root: null}
+model: {_target_: a.Model, monitor: "${monitor}"}
+"""
+
+
+def save(folder: Path, text: str, name: str = "config.yaml") -> Path:
+    path = folder / ".hydra" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return folder
+
+
+def test_references_are_filled_in_and_all_is_plain(tmp_path: Path):
+    config = read_config(save(tmp_path, BASE + "sizes: [1, {a: '${data._target_}'}]"))
+    assert config["model"] == {"_target_": "a.Model", "monitor": "val/rmse"}
+    assert config["sizes"] == [1, {"a": "a.Data"}]
+    assert type(config["model"]) is dict
+    assert type(config["sizes"]) is list
+
+
+SECRET = "${oc.env:HOME}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: ${oc.env:HOME}",
+        "x: ${oc.env:HOME,nothing}",
+        "x: a ${oc.env:HOME} b",
+        "x: ${ oc.env:HOME}",
+        "x: '${oc.env: HOME}'",
+        "x: ${oc.decode:'1'}",
+        "x: ${oc.create:{a:1}}",
+        "x: ${hydra:runtime.cwd}",
+        "x: ${now:%Y}",
+        "x: ${run_id:}",
+        "x: '${${a}:x}'",
+        "x: '${${a}}'",
+        "x: '${monitor}${oc.env:HOME}'",
+        "x: '${data[root]}'",
+        "x: '${.y}'",
+        "x: '\\${oc.env:HOME}'",
+        'x: "$\\u007boc.env:HOME}"',
+        "x: [1, [2, '${oc.env:HOME}']]",
+        "x: {a: {b: ['${oc.env:HOME}']}}",
+        "'${oc.env:HOME}': 1",
+        "x: {'${oc.env:HOME}': 1}",
+        "x: !!pairs [a: '${oc.env:HOME}']",
+        "x: !!omap [a: '${oc.env:HOME}']",
+        "x: !!set {'${oc.env:HOME}'}",
+        "a: &a ['${oc.env:HOME}']\nx: *a",
+        "a: &a {b: '${oc.env:HOME}'}\nx: {<<: *a}",
+        "x: >-\n  ${oc.env:HOME}",
+    ],
+)
+def test_resolvers_are_refused_in_every_form(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "a secret")
+    with pytest.raises(ValueError, match="cannot be used") as refusal:
+        read_config(save(tmp_path, BASE + text))
+    assert "a secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: !!python/object/apply:os.system ['false']",
+        "x: !!python/name:os.system",
+        "x: !!python/object/new:subprocess.Popen [['false']]",
+        "x: !!python/tuple [1]",
+        "x: ${x}",
+        "x: ${y}\ny: ${x}",
+        "x: ${nowhere}",
+        "x: 2001-01-01",
+        "x: {",
+        "x: [1, 2",
+        "x: 'open",
+        "x: a: b",
+        "x: \0",
+        "x: &x [*x]",
+        "x: *nowhere",
+        f"x: {'[' * 3000}",
+    ],
+)
+def test_what_is_torn_or_no_plain_data_is_one_clear_error(text: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"config\.yaml cannot be used"):
+        read_config(save(tmp_path, BASE + text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "data: {_target_: a.Data}",
+        "data: 1\nmodel: 2",
+        "data: {}\nmodel: {}",
+        "data: [_target_]\nmodel: x",
+    ],
+)
+def test_what_is_no_config_of_a_run_is_said(text: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="no config of a run"):
+        read_config(save(tmp_path, text))
+
+
+def test_bytes_that_are_no_text_are_one_clear_error(tmp_path: Path):
+    save(tmp_path, "")
+    (tmp_path / ".hydra" / "config.yaml").write_bytes(b"\xff\xfe\x00x")
+    with pytest.raises(ValueError, match="cannot be used"):
+        read_config(tmp_path)
+
+
+def test_a_missing_config_is_one_clear_error(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"config\.yaml cannot be used"):
+        read_config(tmp_path)
+
+
+def test_what_the_last_resumption_changed_counts(tmp_path: Path):
+    save(tmp_path, BASE + "seed: 0")
+    for number in (1, 2, 10):
+        save(tmp_path, BASE + f"seed: {number}", f"resume-{number}/config.yaml")
+    save(tmp_path, BASE + "seed: 99", "resume-notes/config.yaml")
+    assert read_config(tmp_path)["seed"] == 10
