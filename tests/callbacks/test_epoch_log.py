@@ -36,6 +36,7 @@ def test_a_run_without_end_or_validation_says_what_there_is(tmp_path: Path, capl
     assert re.fullmatch(r"epoch 1  \d+\.\d s  train/loss [\d.]+", line)
 
 
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint")
 def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Path, caplog):
     data = Batches(rows(4, 4, 4, 4))
     middle = ModelCheckpoint(tmp_path, "middle", every_n_train_steps=3)
