@@ -56,6 +56,15 @@ def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) ->
     assert again.config.trainer.max_epochs == 30
 
 
+def test_a_run_directory_does_not_say_whose_code_may_run(run: Path) -> None:
+    with (run / ".hydra/config.yaml").open("a") as file:
+        file.write("packages: [stranger]\n")
+    resumed, trusted = resumption([f"resume={run}"]), resumption([f"resume={run}", "packages=[mine]"])
+    assert resumed is not None
+    assert trusted is not None
+    assert (resumed.config.packages, trusted.config.packages) == ([], ["mine"])
+
+
 def test_the_newest_checkpoint_is_the_one_to_go_on_from(run: Path) -> None:
     (run / "checkpoints").mkdir()
     (run / "checkpoints/last.ckpt").touch()

@@ -43,7 +43,10 @@ def resolve(target: Any, kinds: tuple[type, ...] = KINDS) -> type:
         raise ValueError(f"_target_ {target!r}: expected the dotted path of a class, such as torch.optim.AdamW")
     parts = target.split(".")
     if not all(part.isidentifier() for part in parts) or parts[0] not in _packages:
-        raise ValueError(f"_target_ {target}: its package is not one of {allowed}")
+        raise ValueError(
+            f"_target_ {target}: its package is not one of {allowed} (a package of your own is allowed by "
+            "packages=[NAME] in training and by --trust NAME after it)"
+        )
     if any(part.startswith("_") for part in parts):
         raise ValueError(f"_target_ {target}: a name with a leading underscore is private, and never built")
     module, _, name = target.rpartition(".")

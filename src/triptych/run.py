@@ -182,8 +182,10 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
         target = resolve(config["_target_"])
         if issubclass(target, EarlyStopping) and not validates:
             continue
-        more: dict[str, Any] = {"monitor": None} if issubclass(target, ModelCheckpoint) and not validates else {}
         parameters = signature(target).parameters
+        more: dict[str, Any] = {}
+        if issubclass(target, ModelCheckpoint) and "monitor" in parameters and not validates:
+            more["monitor"] = None
         if "dirpath" in parameters:
             more["dirpath"] = str(directory / "checkpoints")
         if "directory" in parameters:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tests.tiny import Batches, fit, regressor, rows, trainer
+from tests.tiny import Batches, fit, regressor, rows
 
 from triptych.callbacks.epoch_log import EpochLog
 
@@ -41,7 +41,7 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Pat
     data = Batches(rows(4, 4, 4, 4))
     middle = ModelCheckpoint(tmp_path, "middle", every_n_train_steps=3)
     fit(regressor(), data, tmp_path, callbacks=[middle], enable_checkpointing=True)
-    run = trainer(tmp_path, limit_val_batches=0, max_epochs=2, callbacks=[EpochLog()])
-    run.fit(regressor(), data, ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
+    again = {"callbacks": [middle, EpochLog()], "enable_checkpointing": True, "max_epochs": 2}
+    run = fit(regressor(), data, tmp_path, tmp_path / "middle.ckpt", **again)
     assert run.global_step == 8
     assert [line.split()[1] for line in lines(caplog)] == ["1/2", "2/2"]

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 log = logging.getLogger(__name__)
@@ -16,12 +17,16 @@ class SaveOnInterruption(Callback):
     """
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not trainer.training or not isinstance(exception, KeyboardInterrupt | SIGTERMException):
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if not fitting or not isinstance(exception, KeyboardInterrupt | SIGTERMException):
             return
         checkpoint = trainer.checkpoint_callback
         if checkpoint is None or not checkpoint.dirpath:  # type: ignore[attr-defined]
             return
         path = Path(checkpoint.dirpath) / "last.ckpt"  # type: ignore[attr-defined]
+        if trainer.validating and path.exists():
+            # Lightning would go on behind this validation, which then is missing; the epoch before it is whole.
+            return
         # Written aside and renamed, so that a second signal leaves the checkpoint before this one whole.
         aside = path.with_suffix(".aside")
         trainer.save_checkpoint(aside)
