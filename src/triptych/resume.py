@@ -47,7 +47,7 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
         raise ConfigError("a sweep cannot be resumed as a whole: resume its jobs one by one, resume=SWEEP/JOB")
     try:
         directory = find_run(names[0], unfinished=True)
-        # Whose code may run is never taken from a run directory, which may be a stranger's: packages=[...] says it anew.
+        # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
         config = OmegaConf.create(read_config(directory) | {"packages": []})
         hydra = yaml.safe_load((directory / ".hydra" / "hydra.yaml").read_text())
         experiment = str(hydra["hydra"]["runtime"]["choices"]["experiment"])

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build, resolve, trust
-from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, write_json
+from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, record_resume, write_json
 from triptych.results.history import History
 from triptych.results.provenance import device_name, git_state, versions
 from triptych.results.summary import print_summary
@@ -86,6 +86,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         )
         check_before_training(model, settings["monitor"])
         first_step = _checkpoint_step(resume_from)
+        resumed = record_resume(directory, first_step if resume_from else None)
         history = History(directory / "metrics.csv", first_step)
         loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
@@ -109,7 +110,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         "seconds": round(before.get("seconds", 0) + time.perf_counter() - started, 2),
         "parameters": parameters,
         "data": data,
-        "resumed": before.get("resumed", []) + ([first_step] if resume_from else []),
+        "resumed": resumed,
         "seed": settings["seed"],
         "threads": torch.get_num_threads(),
         "git": git_state(),

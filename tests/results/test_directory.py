@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from triptych.files import replaced
-from triptych.results.directory import DONE, METRICS, find_run, link_latest, new_run_id, read_metrics, write_json
+from triptych.results.directory import (
+    DONE,
+    METRICS,
+    find_run,
+    link_latest,
+    new_run_id,
+    read_metrics,
+    record_resume,
+    write_json,
+)
 
 
 def make_run(directory: Path, second: int, done: bool = True) -> Path:
@@ -179,3 +188,11 @@ def test_metrics_that_cannot_be_read_ask_whether_the_run_has_ended(text: str | N
         (tmp_path / METRICS).write_text(text)
     with pytest.raises(ValueError, match="has the run ended"):
         read_metrics(tmp_path)
+
+
+def test_the_steps_resumed_from_are_kept_in_order(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    assert record_resume(tmp_path, None) == []
+    assert record_resume(tmp_path, 7) == [7]
+    assert record_resume(tmp_path, 3) == [7, 3]
+    assert record_resume(tmp_path, None) == [7, 3]

@@ -60,7 +60,7 @@ class DocumentDataModule(DataModule[Pages]):
 
     @classmethod
     def synthesize(cls, folder: Path) -> None:
-        write_pages(folder, pages=8)
+        write_pages(folder, pages=7)
 
     def read(self, folder: Path) -> tuple[Pages, str]:
         dirty, clean = (

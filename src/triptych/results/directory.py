@@ -14,6 +14,7 @@ LOGS = Path("logs")
 DONE = "DONE"
 METRICS = "metrics.json"
 CONFIG = Path(".hydra") / "config.yaml"
+RESUMED = Path(".hydra") / "resumed.json"
 
 
 def new_run_id() -> str:
@@ -60,6 +61,16 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
     if not (directory / CONFIG).is_file():
         raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}")
     return directory.resolve()
+
+
+def record_resume(directory: Path, step: int | None) -> list[int]:
+    """The global steps that a run was resumed from, in order; with a ``step``, this one is added first."""
+    path = directory / RESUMED
+    steps: list[int] = json.loads(path.read_text())["steps"] if path.exists() else []
+    if step is not None:
+        steps.append(step)
+        write_json(path, {"steps": steps})
+    return steps
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
