@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError, check, flags_first
 from triptych.results.directory import new_run_id
-from triptych.resume import Resumption, resumption
+from triptych.resume import Resumption, refuse_used_folder, resumption
 from triptych.terminal import TerminalHandler
 
 CONF = Path(__file__).parent / "conf"
@@ -74,6 +74,7 @@ def main() -> None:
         if resumed is not None:
             sys.exit(go_on(resumed))
         check(sys.argv[1:], CONF)
+        refuse_used_folder(sys.argv[1:])
         sys.argv[1:] = flags_first(sys.argv[1:])
         train()
     except ConfigError as error:

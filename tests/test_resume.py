@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from triptych.config import ConfigError
-from triptych.resume import resumption
+from triptych.resume import refuse_used_folder, resumption
 
 SAVED = """
 data: {_target_: triptych.data.base.DataModule, batch_size: 32, form: null}
@@ -117,3 +117,12 @@ def test_a_run_directory_from_a_stranger_is_not_believed(file: str, content: str
     (run / ".hydra" / file).write_text(content)
     with pytest.raises(ConfigError, match=message):
         resumption([f"resume={run}"])
+
+
+@pytest.mark.parametrize(
+    "argument", ["hydra.run.dir=logs/sums/one", "hydra.sweep.dir=logs/sums", "hydra.run.dir='logs'"]
+)
+def test_a_folder_that_holds_runs_is_not_written_over(argument: str, run: Path) -> None:
+    with pytest.raises(ConfigError, match="resume=RUN"):
+        refuse_used_folder(["experiment=sums", argument])
+    refuse_used_folder(["experiment=sums", "hydra.run.dir=logs/sums/two", f"data.root={run}"])

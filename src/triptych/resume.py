@@ -1,5 +1,6 @@
 """Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
-from triptych.results.directory import DONE, find_run
+from triptych.results.directory import CONFIG, DONE, find_run
 from triptych.results.saved_config import read_config
 
 
@@ -63,6 +64,23 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
         _record(config, rest, directory)
     checkpoint = directory / "checkpoints" / "last.ckpt"
     return Resumption(config, directory, experiment, checkpoint if checkpoint.is_file() else None, finished)
+
+
+def refuse_used_folder(arguments: Sequence[str]) -> None:
+    """Refuse ``hydra.run.dir`` and ``hydra.sweep.dir`` that hold runs: what is there would be overwritten in part.
+
+    Raises:
+        ConfigError: there is a run in that folder.
+    """
+    if "LOCAL_RANK" in os.environ:
+        return  # a further process of a distributed run, which shares the folder of the first
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        folder = Path(value.strip("'\""))
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and any(folder.glob(f"**/{CONFIG}")):
+            raise ConfigError(
+                f"{argument}: there are runs in that folder; name another, or go on with one by resume=RUN"
+            )
 
 
 def _apply(config: DictConfig, override: Override) -> None:

@@ -3,31 +3,29 @@
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from triptych.build import build, resolve, trust
+from triptych.build import build, trust
 from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, record_resume, write_json
 from triptych.results.history import History
 from triptych.results.provenance import device_name, git_state, versions
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
+from triptych.trainer import build_loggers, build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -150,56 +148,6 @@ def check_before_training(model: LightningModule, monitor: str) -> None:
         near = get_close_matches(monitor, logged, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"monitor={monitor} is never logged: choose one of {', '.join(logged)}{hint}")
-
-
-def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
-    """The loggers of the config, writing into the run directory.
-
-    Raises:
-        ValueError: a logger's package is not installed.
-    """
-    loggers = []
-    for name, config in (configs or {}).items():
-        more: dict[str, Any] = {"save_dir": str(directory)}
-        if issubclass(resolve(config["_target_"]), TensorBoardLogger) and first_step:
-            more["purge_step"] = first_step
-        try:
-            loggers.append(build(config, **more))
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"logger={name} needs a package that is not installed ({error}): `make setup EXTRAS={name}` adds it"
-            ) from error
-    return loggers
-
-
-def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logger], validates: bool) -> Trainer:
-    """The Trainer with its callbacks; without validation nothing stops early and the last state is the best."""
-    arguments = dict(settings["trainer"])
-    validates = validates and arguments["limit_val_batches"] != 0
-    if not validates:
-        arguments["limit_val_batches"] = 0
-    callbacks: list[Callback] = []
-    for config in filter(None, settings["callbacks"].values()):
-        target = resolve(config["_target_"])
-        if issubclass(target, EarlyStopping) and not validates:
-            continue
-        parameters = signature(target).parameters
-        more: dict[str, Any] = {}
-        if issubclass(target, ModelCheckpoint) and "monitor" in parameters and not validates:
-            more["monitor"] = None
-        if "dirpath" in parameters:
-            more["dirpath"] = str(directory / "checkpoints")
-        if "directory" in parameters:
-            more["directory"] = str(directory)
-        callbacks.append(build(config, **more))
-    bar = arguments["enable_progress_bar"] and sys.stdout.isatty()
-    arguments["enable_progress_bar"] = bar
-    if bar:
-        callbacks.append(RichProgressBar())
-    try:
-        return Trainer(**arguments, callbacks=callbacks, logger=loggers, default_root_dir=str(directory))
-    except (MisconfigurationException, TypeError) as error:
-        raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
 
 
 def fit(

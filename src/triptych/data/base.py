@@ -62,6 +62,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
 
     slug: ClassVar[str]
     """Name of the data set on Kaggle, and of its folder."""
+    task: ClassVar[str] = ""
+    """The experiment it is for: `triptych data` knows it by this name too."""
     kaggle: ClassVar[str] = ""
     """Its page on kaggle.com, ``competitions/NAME`` or ``datasets/OWNER/NAME``; empty where it has none."""
     contents: ClassVar[tuple[str, ...]] = ()

@@ -69,6 +69,7 @@ class CaliforniaDataModule(DataModule[Rows]):
     """
 
     slug = "california-housing-prices"
+    task = "housing"
     kaggle = "datasets/camnugent/california-housing-prices"
     contents = ("housing.csv",)
     augmentations = ("noise",)

@@ -21,13 +21,13 @@ def data_sets() -> dict[str, type[DataModule]]:
 
 
 def data_set(name: str) -> type[DataModule]:
-    """The data set of this name, or with this Kaggle slug.
+    """The data set of this name, with this Kaggle slug, or for this task.
 
     Raises:
         ValueError: there is none; the message names the nearest.
     """
     modules = data_sets()
-    by_name = modules | {module.slug: module for module in modules.values()}
+    by_name = modules | {name: module for module in modules.values() for name in (module.slug, module.task) if name}
     if name not in by_name:
         near = get_close_matches(name, by_name, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -44,6 +44,7 @@ class DocumentDataModule(DataModule[Pages]):
     """
 
     slug = "denoising-dirty-documents"
+    task = "denoise"
     kaggle = "competitions/denoising-dirty-documents"
     contents = ("train", "train_cleaned", "test")
     augmentations = ("flip",)

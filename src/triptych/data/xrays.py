@@ -63,6 +63,7 @@ class XrayDataModule(DataModule[Xrays]):
     """
 
     slug = "chest-xray-pneumonia"
+    task = "pneumonia"
     kaggle = "datasets/paultimothymooney/chest-xray-pneumonia"
     contents = tuple(f"chest_xray/{part}/{label}" for part in ("train", "test") for label in CLASSES)
     augmentations = ("rotation", "crop", "scaling", "flip", "brightness")
