@@ -91,13 +91,18 @@ def test_houses_keep_their_columns_and_order_and_get_a_price(
     assert all(0 < float(line.rpartition(",")[2]) < 2_000_000 for line in written[1:])
 
 
-def test_evaluate_measures_again_on_data_that_moved(
-    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_evaluate_measures_on_the_data_of_the_run_or_where_they_lie_now(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(tmp_path / "run", *small(EXPERIMENTS[-1], data_root, "trainer.max_epochs=1", "logger=none"))
+    monkeypatch.setenv("TRIPTYCH_DATA", str(data_root))
+    options = small(EXPERIMENTS[-1], data_root, "data.root=null", "data.source=auto", "trainer.max_epochs=1")
+    train(tmp_path / "run", *options, "logger=none")
+    monkeypatch.delenv("TRIPTYCH_DATA")  # and not: no files here, so synthetic ones
     assert call("evaluate", tmp_path / "run", "--root", data_root) == 0
-    assert "metrics.json" in capsys.readouterr().out
     assert call("evaluate", "latest") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("metrics.json") == 2
+    assert "not those of the run" not in printed
 
 
 @pytest.mark.parametrize(

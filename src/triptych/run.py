@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,7 +21,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build, trust
-from triptych.results.directory import DONE, METRICS, link_latest, read_metrics, record_resume, write_json
+from triptych.results.directory import (
+    DONE,
+    METRICS,
+    link_latest,
+    read_metrics,
+    record_resume,
+    resumed_steps,
+    write_json,
+)
 from triptych.results.history import History
 from triptych.results.provenance import device_name, git_state, versions
 from triptych.results.summary import print_summary
@@ -84,10 +93,12 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         )
         check_before_training(model, settings["monitor"])
         first_step = _checkpoint_step(resume_from)
-        resumed = record_resume(directory, first_step if resume_from else None)
         history = History(directory / "metrics.csv", first_step)
         loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
+    if resume_from and trainer.is_global_zero:
+        # Once training starts, and not before: a resume that is refused is none.
+        trainer.callbacks.append(LambdaCallback(on_train_start=lambda *_: record_resume(directory, first_step)))  # type: ignore[attr-defined]
     parameters = model.parameter_count()  # type: ignore[operator]
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
@@ -108,7 +119,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         "seconds": round(before.get("seconds", 0) + time.perf_counter() - started, 2),
         "parameters": parameters,
         "data": data,
-        "resumed": resumed,
+        "resumed": resumed_steps(directory),
         "seed": settings["seed"],
         "threads": torch.get_num_threads(),
         "git": git_state(),

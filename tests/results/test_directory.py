@@ -18,6 +18,7 @@ from triptych.results.directory import (
     new_run_id,
     read_metrics,
     record_resume,
+    resumed_steps,
     write_json,
 )
 
@@ -192,7 +193,7 @@ def test_metrics_that_cannot_be_read_ask_whether_the_run_has_ended(text: str | N
 
 def test_the_steps_resumed_from_are_kept_in_order(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
-    assert record_resume(tmp_path, None) == []
-    assert record_resume(tmp_path, 7) == [7]
-    assert record_resume(tmp_path, 3) == [7, 3]
-    assert record_resume(tmp_path, None) == [7, 3]
+    assert resumed_steps(tmp_path) == []
+    for step in (7, 3):
+        record_resume(tmp_path, step)
+    assert resumed_steps(tmp_path) == [7, 3]

@@ -63,14 +63,15 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
     return directory.resolve()
 
 
-def record_resume(directory: Path, step: int | None) -> list[int]:
-    """The global steps that a run was resumed from, in order; with a ``step``, this one is added first."""
+def resumed_steps(directory: Path) -> list[int]:
+    """The global steps that a run was resumed from, in order."""
     path = directory / RESUMED
-    steps: list[int] = json.loads(path.read_text())["steps"] if path.exists() else []
-    if step is not None:
-        steps.append(step)
-        write_json(path, {"steps": steps})
-    return steps
+    return json.loads(path.read_text())["steps"] if path.exists() else []
+
+
+def record_resume(directory: Path, step: int) -> None:
+    """Add a step to ``resumed_steps``, which an interruption later on leaves as they are."""
+    write_json(directory / RESUMED, {"steps": [*resumed_steps(directory), step]})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

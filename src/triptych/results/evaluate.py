@@ -1,6 +1,7 @@
 """Measure a finished run again."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from lightning.pytorch import Trainer
 from rich.console import Console
@@ -27,10 +28,9 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     """
     loaded = load_run(run, trust=trust)
     stored = read_metrics(loaded.directory)
-    if root is None:
-        datamodule = loaded.datamodule
-    else:
-        datamodule = build(loaded.config["data"], root=root)
+    # The data of the run, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
+    root = root or str(Path(stored["data"]["root"]).parent)
+    datamodule = build(loaded.config["data"] | {"root": root, "source": stored["data"]["source"]})
     datamodule.setup(split)
     if not datamodule.describe()["sizes"][split]:
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
