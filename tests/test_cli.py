@@ -125,7 +125,7 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
 def test_synthesized_data_are_found_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = min(data_sets())
     assert call("data", "synthesize", name, "--root", tmp_path / "made") == 0
-    assert call("data", "synthesize", name, "--root", tmp_path / "made") == 2
+    assert call("data", "synthesize", data_sets()[name].task, "--root", tmp_path / "made") == 2
     assert call("data", "list", "--root", tmp_path / "made") == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [name, "here"] in [line[:2] for line in listed]
+    assert [line[:1] + line[2:3] for line in listed].count([name, "here"]) == 1

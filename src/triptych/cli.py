@@ -93,7 +93,7 @@ def _data_list(options: argparse.Namespace) -> int:
     for name, module in data_sets().items():
         there = "here" if (root / module.slug).is_dir() else "not here"
         summary = (sys.modules[module.__module__].__doc__ or "").splitlines()[0]
-        print(f"{name:11} {module.task:10} {there:9} {root / module.slug}\n{'':32}{summary}")
+        print(f"{name:11} {module.task or '-':10} {there:9} {root / module.slug}\n{'':32}{summary}")
     return 0
 
 

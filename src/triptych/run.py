@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -21,6 +21,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build, trust
+from triptych.data.base import DataModule
+from triptych.models.base import Model
 from triptych.results.directory import (
     DONE,
     METRICS,
@@ -81,15 +83,15 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
             torch.set_num_threads(settings["threads"])
         seed_everything(settings["seed"], workers=True, verbose=False)
         log.info("%s: reading the data", experiment)
-        datamodule: LightningDataModule = build(settings["data"])
+        datamodule: DataModule = build(settings["data"])
         datamodule.setup("fit")
-        data = datamodule.describe()  # type: ignore[attr-defined]
-        model: LightningModule = build(
+        data = datamodule.describe()
+        model: Model = build(
             settings["model"],
             optimizer=settings["optimizer"],
             scheduler=settings["scheduler"],
             monitor=settings["monitor"],
-            **datamodule.model_arguments(),  # type: ignore[attr-defined]
+            **datamodule.model_arguments(),
         )
         check_before_training(model, settings["monitor"])
         first_step = _checkpoint_step(resume_from)
@@ -99,7 +101,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
     if resume_from and trainer.is_global_zero:
         # Once training starts, and not before: a resume that is refused is none.
         trainer.callbacks.append(LambdaCallback(on_train_start=lambda *_: record_resume(directory, first_step)))  # type: ignore[attr-defined]
-    parameters = model.parameter_count()  # type: ignore[operator]
+    parameters = model.parameter_count()
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
 
@@ -143,17 +145,17 @@ def user_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def check_before_training(model: LightningModule, monitor: str) -> None:
+def check_before_training(model: Model, monitor: str) -> None:
     """Find now what would otherwise show after an epoch, or with a traceback.
 
     Raises:
         ValueError: the optimizer's arguments are wrong, or nothing is logged by the name of the monitor.
     """
-    model.make_optimizer()  # type: ignore[operator]
+    model.make_optimizer()
     logged = [
         f"{split}/{name.partition('/')[2]}"
         for split in ("val", "train")
-        for name in ("val/loss", *model.val_metrics.keys())  # type: ignore[union-attr, operator]
+        for name in map(str, ("val/loss", *model.val_metrics.keys()))
     ]
     if monitor not in logged:
         near = get_close_matches(monitor, logged, n=1)
@@ -163,8 +165,8 @@ def check_before_training(model: LightningModule, monitor: str) -> None:
 
 def fit(
     trainer: Trainer,
-    model: LightningModule,
-    datamodule: LightningDataModule,
+    model: Model,
+    datamodule: DataModule,
     directory: Path,
     resume_from: Path | None,
 ) -> None:
@@ -191,7 +193,7 @@ def fit(
         raise SystemExit(code)
 
 
-def _test(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule) -> dict[str, float]:
+def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, float]:
     """Metrics of the test split with the best checkpoint, or with the weights as they are where none was saved."""
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
@@ -237,5 +239,5 @@ def _checkpoint_step(path: Path | None) -> int:
     return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
 
 
-def _class(model: LightningModule) -> str:
+def _class(model: Model) -> str:
     return type(model.network).__name__
