@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError, check, flags_first
-from triptych.results.directory import new_run_id
+from triptych.results.directory import ERROR, new_run_id
 from triptych.resume import Resumption, refuse_used_folder, resumption
 from triptych.terminal import TerminalHandler
 
@@ -27,7 +27,6 @@ OmegaConf.register_new_resolver("run_id", new_run_id, use_cache=True)
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def train(config: DictConfig) -> float | None:
     """One run, or one job of a sweep; returns the best value of the monitored metric."""
-    from triptych.results.sweep import ERROR
     from triptych.run import UserError, run
 
     settings = HydraConfig.get()
@@ -36,9 +35,9 @@ def train(config: DictConfig) -> float | None:
     try:
         metrics = run(config, directory, experiment)
     except UserError as error:
+        (directory / ERROR).write_text(f"{error}\n")
         if settings.mode == RunMode.RUN:
             sys.exit(_complain(error))
-        (directory / ERROR).write_text(f"{error}\n")
     except Exception as error:
         if settings.mode == RunMode.RUN:
             raise
@@ -61,7 +60,7 @@ def go_on(resumed: Resumption) -> int:
     if resumed.checkpoint is None:
         print("There is no checkpoint yet: the run starts again.")
     try:
-        run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint)
+        run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
     except UserError as error:
         return _complain(error)
     return 0

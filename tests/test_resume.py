@@ -43,10 +43,14 @@ def test_the_saved_config_comes_back_with_its_references_filled_in(name: str, ru
 
 
 def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) -> None:
-    resumption(["resume=latest", "trainer.max_epochs=20"])
+    first = resumption(["resume=latest", "trainer.max_epochs=20"])
+    assert first is not None
+    assert not list(run.glob(".hydra/resume-*"))  # not before training starts
+    first.record()
     resumed = resumption(["trainer.max_epochs=30", "resume=latest", "optimizer.betas=[0.8,0.9]"])
     assert resumed is not None
     assert (resumed.config.trainer.max_epochs, resumed.config.optimizer.betas) == (30, [0.8, 0.9])
+    resumed.record()
     assert (run / ".hydra/config.yaml").read_text() == SAVED
     recorded = [yaml.safe_load((run / f".hydra/resume-{number}/overrides.yaml").read_text()) for number in (1, 2)]
     assert recorded == [["trainer.max_epochs=20"], ["trainer.max_epochs=30", "optimizer.betas=[0.8,0.9]"]]
@@ -89,6 +93,7 @@ def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
     [
         (["optimizer=adam"], "keeps its optimizer"),
         (["experiment=other"], "keeps its experiment"),
+        (["trainer.max_epochs=many"], "expected int"),
         (["trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
         (["+trainer.max_epochs=3"], "values only"),
         (["~callbacks.early_stopping"], "values only"),

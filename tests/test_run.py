@@ -155,6 +155,9 @@ def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path:
         ("monitor=val/rsme", "did you mean"),
         ("trainer.accelerator=gpu", "gpu"),
         ("model.activation=nope", "activation"),
+        ("threads=0", "threads"),
+        ("model.l1=-1", "l1"),
+        ("data.cache_dir=${nope}", "nope"),
     ],
 )
 def test_a_users_mistake_is_told_and_leaves_no_results(

@@ -126,7 +126,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
     metrics = json.loads((directory / "metrics.json").read_text())
     assert len(metrics["resumed"]) == 1
     assert (directory / ".hydra/config.yaml").read_bytes() == before
-    assert (directory / ".hydra/resume-2/overrides.yaml").exists()
+    assert (directory / ".hydra/resume-1/overrides.yaml").exists()
 
     again = command(f"resume={directory}", cwd=tmp_path)
     assert again.returncode == 0

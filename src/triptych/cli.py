@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         sys.exit(command(options))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
+from triptych.declared import Declaration
 from triptych.results.directory import CONFIG, DONE, find_run
 from triptych.results.saved_config import read_config
 
@@ -28,12 +29,20 @@ class Resumption:
     experiment: str
     checkpoint: Path | None
     finished: bool
+    overrides: list[str]
+
+    def record(self) -> None:
+        """Keep the config in ``.hydra/resume-N/``; the first one stays as it is."""
+        folder = self.directory / ".hydra" / f"resume-{1 + len(list(self.directory.glob('.hydra/resume-*')))}"
+        folder.mkdir()
+        OmegaConf.save(self.config, folder / "config.yaml")
+        (folder / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
 
 
 def resumption(arguments: Sequence[str]) -> Resumption | None:
     """What ``resume=RUN`` among the arguments asks for; None without it.
 
-    The config is the saved one with the given values; it is kept in ``.hydra/resume-N/``, and the first one stays.
+    The config is the saved one with the given values.
 
     Raises:
         ConfigError: there is no such run, or an argument is not a value that its config has.
@@ -60,10 +69,8 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
     for override in overrides:
         _apply(config, override)
     finished = (directory / DONE).exists() and not overrides
-    if not finished:
-        _record(config, rest, directory)
-    checkpoint = directory / "checkpoints" / "last.ckpt"
-    return Resumption(config, directory, experiment, checkpoint if checkpoint.is_file() else None, finished)
+    last = directory / "checkpoints" / "last.ckpt"
+    return Resumption(config, directory, experiment, last if last.is_file() else None, finished, rest)
 
 
 def refuse_used_folder(arguments: Sequence[str]) -> None:
@@ -96,6 +103,10 @@ def _apply(config: DictConfig, override: Override) -> None:
         near = get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{key} is not a key of this run{hint}")
+    declared = Declaration(OmegaConf.select(config, key), "the run's config")
+    # Text such as `auto` may have stood for a number, but a number for nothing else.
+    if not isinstance(declared.default, str) and not declared.accepts(override.value()):
+        raise ConfigError(f"{text}: {declared.complaint(override.value())}")
     OmegaConf.update(config, key, override.value())
 
 
@@ -103,11 +114,3 @@ def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
     if not OmegaConf.is_dict(config) or not config:
         return [(prefix, config)]
     return [leaf for name in config for leaf in _leaves(config[name], f"{prefix}.{name}" if prefix else str(name))]
-
-
-def _record(config: DictConfig, overrides: list[str], directory: Path) -> None:
-    number = 1 + len(list(directory.glob(".hydra/resume-*")))
-    folder = directory / ".hydra" / f"resume-{number}"
-    folder.mkdir()
-    OmegaConf.save(config, folder / "config.yaml")
-    (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))

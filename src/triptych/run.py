@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,11 +14,10 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from triptych.build import build, trust
 from triptych.data.base import DataModule
@@ -36,7 +35,7 @@ from triptych.results.history import History
 from triptych.results.provenance import device_name, git_state, versions
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
-from triptych.trainer import build_loggers, build_trainer
+from triptych.trainer import build_loggers, build_trainer, exit_codes
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,13 @@ class UserError(Exception):
     """Something the user got wrong, found before training; the message says what and how to mend it."""
 
 
-def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path | None = None) -> dict[str, Any]:
+def run(
+    config: DictConfig,
+    directory: Path,
+    experiment: str,
+    resume_from: Path | None = None,
+    on_start: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Train, test and write ``metrics.json`` and ``DONE``.
 
     Args:
@@ -59,6 +64,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         directory: the run directory.
         experiment: name of the experiment.
         resume_from: a checkpoint to go on from.
+        on_start: called once training starts.
 
     Returns:
         What ``metrics.json`` holds.
@@ -72,14 +78,14 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         # One process speaks for all of a distributed run.
         logging.getLogger(__package__).setLevel(logging.WARNING)
     directory.mkdir(parents=True, exist_ok=True)
-    link_latest(directory, experiment)
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     before = read_metrics(directory) if (directory / METRICS).exists() else {}
-    (directory / DONE).unlink(missing_ok=True)
 
     with quiet_lightning(), user_errors():
+        settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         trust(settings["packages"])
         if settings["threads"] is not None:
+            if settings["threads"] < 1:
+                raise ValueError(f"threads={settings['threads']}: expected a number from 1, or null")
             torch.set_num_threads(settings["threads"])
         seed_everything(settings["seed"], workers=True, verbose=False)
         log.info("%s: reading the data", experiment)
@@ -98,15 +104,25 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         history = History(directory / "metrics.csv", first_step)
         loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
-    if resume_from and trainer.is_global_zero:
-        # Once training starts, and not before: a resume that is refused is none.
-        trainer.callbacks.append(LambdaCallback(on_train_start=lambda *_: record_resume(directory, first_step)))  # type: ignore[attr-defined]
+    link_latest(directory, experiment)
+
+    def on_train_start(*_: Any) -> None:
+        # Once training starts, and not before: a resume that is refused leaves the run as it was.
+        if not trainer.is_global_zero:
+            return
+        (directory / DONE).unlink(missing_ok=True)
+        if resume_from:
+            record_resume(directory, first_step)
+        if on_start:
+            on_start()
+
+    trainer.callbacks.append(LambdaCallback(on_train_start=on_train_start))  # type: ignore[attr-defined]
     parameters = model.parameter_count()
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
 
-    with quiet_lightning():
-        fit(trainer, model, datamodule, directory, resume_from)
+    with quiet_lightning(), saying_how_to_go_on(trainer, directory):
+        fit(trainer, model, datamodule, resume_from)
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = best_metrics(history, settings["monitor"], settings["mode"])
@@ -124,7 +140,7 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
         "resumed": resumed_steps(directory),
         "seed": settings["seed"],
         "threads": torch.get_num_threads(),
-        "git": git_state(),
+        "git": git_state(Path(__file__).parent),
         "versions": versions(),
         "device": device_name(trainer.strategy.root_device),
         "precision": str(trainer.precision),
@@ -138,10 +154,10 @@ def run(config: DictConfig, directory: Path, experiment: str, resume_from: Path 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn the ValueErrors of this block, which tell users what to mend, into UserErrors."""
+    """Turn what users can mend into UserErrors: ValueErrors, references to nothing, files that cannot be used."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error
 
 
@@ -163,34 +179,31 @@ def check_before_training(model: Model, monitor: str) -> None:
         raise ValueError(f"monitor={monitor} is never logged: choose one of {', '.join(logged)}{hint}")
 
 
-def fit(
-    trainer: Trainer,
-    model: Model,
-    datamodule: DataModule,
-    directory: Path,
-    resume_from: Path | None,
-) -> None:
-    """Train; an interruption becomes its exit code."""
-    code = None
+def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Path | None) -> None:
+    """Train.
+
+    Raises:
+        UserError: the config does not fit together, which shows by the end of the first batch.
+    """
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.completed:
             raise
-        # Before the first batch it is the config that does not fit together.
         raise UserError(str(error)) from error
-    except SIGTERMException:
-        code = 143
+
+
+@contextmanager
+def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
+    """End an interrupted run with its exit code, and say how to go on."""
+    try:
+        with exit_codes(trainer):
+            yield
     except SystemExit:
-        # Lightning's answer to Ctrl-C, after the callbacks have saved what they had.
-        if trainer.state.status != TrainerStatus.INTERRUPTED:
-            raise
-        code = 130
-    if code is not None:
         log.warning("Interrupted at step %d. Go on with: python train.py resume=%s", trainer.global_step, directory)
-        raise SystemExit(code)
+        raise
 
 
 def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, float]:
@@ -223,6 +236,9 @@ def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score:
         else:
             logger.log_hyperparams(knobs)
         logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            # Or the next job of a sweep, in the same process, would go on in this one's run.
+            logger.experiment.finish()
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,8 @@
 """The Trainer of a run, with its callbacks and loggers."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,22 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from triptych.build import build, resolve
+
+
+@contextmanager
+def exit_codes(trainer: Trainer) -> Iterator[None]:
+    """Turn interruptions into SystemExit with the usual codes, 130 after Ctrl-C and 143 after SIGTERM."""
+    try:
+        yield
+    except SIGTERMException as error:
+        raise SystemExit(143) from error
+    except SystemExit as error:
+        # Lightning's answer to Ctrl-C, after the callbacks have saved what they had.
+        raise SystemExit(130 if trainer.state.status == TrainerStatus.INTERRUPTED else error.code) from error
 
 
 def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:

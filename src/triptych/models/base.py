@@ -51,6 +51,8 @@ class Model(LightningModule):
         weight_decay: float,
     ) -> None:
         super().__init__()
+        if l1 < 0 or weight_decay < 0:
+            raise ValueError(f"model.l1={l1} model.weight_decay={weight_decay}: expected numbers from 0")
         self.optimizer_config = optimizer
         self.scheduler_config = scheduler
         self.monitor = monitor

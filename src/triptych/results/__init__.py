@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.results.directory import find_run
+from triptych.results.directory import METRICS, find_run, read_metrics
 from triptych.results.saved_config import read_config
 
 
@@ -52,7 +52,12 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
         raise ValueError(f"no checkpoint {path}: the run ended before its first one")
     config = read_config(directory)
     resolve(config["data"]["_target_"], (LightningDataModule,))
-    datamodule = build(config["data"])
+    data = config["data"]
+    if (directory / METRICS).exists():
+        # The data of the run, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
+        used = read_metrics(directory)["data"]
+        data = data | {"root": str(Path(used["root"]).parent), "source": used["source"]}
+    datamodule = build(data)
     model_class: Any = resolve(config["model"]["_target_"], (LightningModule,))
     try:
         # A checkpoint can name a function of Lightning's that makes the model in its own way: none here.

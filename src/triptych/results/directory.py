@@ -12,6 +12,8 @@ from triptych.files import replaced
 LOGS = Path("logs")
 """Where runs land, below the folder from which one starts them."""
 DONE = "DONE"
+ERROR = "error.txt"
+"""In the directory of a run that was refused, or of a job that failed: what went wrong, the message first."""
 METRICS = "metrics.json"
 CONFIG = Path(".hydra") / "config.yaml"
 RESUMED = Path(".hydra") / "resumed.json"
@@ -52,6 +54,8 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
         runs = {link.resolve() for link in links}
         runs |= {config.parent.parent.resolve() for config in logs.glob(f"*/*/{CONFIG}")}
         runs |= {config.parent.parent.resolve() for config in logs.glob(f"sweeps/*/*/{CONFIG}")}
+        # A run that was refused never began.
+        runs = {run for run in runs if (run / "checkpoints").exists() or not (run / ERROR).exists()}
         if unfinished:
             runs = {run for run in runs if not (run / DONE).exists()}
         if not runs:

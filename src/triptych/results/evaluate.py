@@ -1,7 +1,6 @@
 """Measure a finished run again."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from lightning.pytorch import Trainer
 from rich.console import Console
@@ -12,6 +11,7 @@ from triptych.results import load_run
 from triptych.results.directory import read_metrics
 from triptych.results.summary import format_number
 from triptych.terminal import quiet_lightning
+from triptych.trainer import exit_codes
 
 
 def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iterable[str] = ()) -> dict[str, float]:
@@ -28,9 +28,9 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     """
     loaded = load_run(run, trust=trust)
     stored = read_metrics(loaded.directory)
-    # The data of the run, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
-    root = root or str(Path(stored["data"]["root"]).parent)
-    datamodule = build(loaded.config["data"] | {"root": root, "source": stored["data"]["source"]})
+    datamodule = loaded.datamodule
+    if root is not None:
+        datamodule = build(loaded.config["data"] | {"root": root, "source": "files"})
     datamodule.setup(split)
     if not datamodule.describe()["sizes"][split]:
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
@@ -43,6 +43,7 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         trainer = Trainer(
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
         )
+    with quiet_lightning(), exit_codes(trainer):
         (metrics,) = trainer.test(loaded.model, datamodule=datamodule, verbose=False)
     measured = {name.partition("/")[2]: value for name, value in metrics.items()}
     known = stored["test"] if split == "test" else stored["best"]

@@ -8,10 +8,7 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from triptych.results.directory import DONE, METRICS, read_metrics
-
-ERROR = "error.txt"
-"""In the directory of a job that failed: what went wrong, the message first."""
+from triptych.results.directory import DONE, ERROR, METRICS, read_metrics
 
 
 class SweepSummary(Callback):
