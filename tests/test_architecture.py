@@ -74,7 +74,7 @@ def packages(modules: set[str]) -> set[str]:
         ("models", {"models", "networks", "build"}),
         ("callbacks", {"callbacks", "results"}),
         ("results", {"results", "build", "files", "terminal", "trainer"}),
-            ("trainer", {"build"}),
+        ("trainer", {"build"}),
         ("build", set()),
         ("files", set()),
         ("declared", set()),
