@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board lock clean
+.PHONY: help setup train test test-slow lint board studies lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,17 @@ board: $(READY)  ## Compare runs in TensorBoard (PORT=6006)
 	@echo "TensorBoard is at http://localhost:$(PORT); from WSL, open that in the Windows browser."
 	@echo "On a remote server, first run this on your own machine: ssh -L $(PORT):localhost:$(PORT) USER@SERVER"
 	$(BIN)/tensorboard --logdir logs --port $(PORT)
+
+# Each study in a folder of its own, so that a second `make studies` goes on where the first was stopped.
+STUDIES := $(filter-out seeds,$(basename $(notdir $(wildcard conf/study/*.yaml))))
+SEEDS := $(addprefix seeds-,$(basename $(notdir $(wildcard conf/experiment/*.yaml))))
+
+studies: $(addprefix study-,$(STUDIES) $(SEEDS))  ## Run all studies, or go on with them, and write docs/studies.md
+	$(BIN)/python -m triptych.results.study.page $(addprefix logs/studies/,$(STUDIES) $(SEEDS)) --output docs/studies.md
+
+study-%: $(READY)
+	$(BIN)/python train.py -m $(if $(wildcard logs/studies/$*),resume=logs/studies/$*,hydra.sweep.dir=logs/studies/$* \
+		$(if $(filter seeds-%,$*),study=seeds experiment=$(*:seeds-%=%),study=$*) hydra/launcher=joblib) $(ARGS)
 
 # The extras are held to the first lock, so that each adds packages and never moves one.
 lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARGS=--upgrade takes newer releases)

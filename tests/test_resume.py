@@ -99,7 +99,6 @@ def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
         (["~callbacks.early_stopping"], "values only"),
         (["optimizer.lr=0.1,0.2"], "values only"),
         (["resume=again"], "more than once"),
-        (["-m"], "one by one"),
         (["not an override"], "resume=latest"),
     ],
 )

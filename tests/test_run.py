@@ -13,8 +13,8 @@ from triptych.results.evaluate import evaluate
 from triptych.run import UserError
 
 RECORDED = {
-    "experiment", "monitor", "best", "test", "epochs", "steps", "seconds", "parameters", "data", "resumed", "seed",
-    "threads", "git", "versions", "device", "precision",
+    "experiment", "monitor", "best", "test", "epochs", "steps", "seconds", "memory_at_start_mb", "peak_memory_mb",
+    "parameters", "data", "pruned", "resumed", "seed", "threads", "git", "versions", "device", "precision",
 }  # fmt: skip
 
 

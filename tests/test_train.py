@@ -12,6 +12,8 @@ import pytest
 import torch
 from tests.harness import EXPERIMENTS, FASTEST, REPOSITORY, command, small
 
+from triptych.results.record import read_record
+
 EXPERIMENT = FASTEST
 
 
@@ -70,9 +72,21 @@ def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp
     assert ended.returncode == 1
     (sweep,) = (tmp_path / "logs/sweeps").iterdir()
     assert [(sweep / job / "DONE").exists() for job in ("0", "1")] == [True, False]
+    assert "2 runs: 1 done, 1 failed." in ended.stdout
     assert "optimizer.lr=-1" in ended.stdout
-    assert "failed: " in ended.stdout
     assert "Invalid learning rate" in (sweep / "1/error.txt").read_text()
+
+
+def test_a_run_that_diverges_ends_at_once_with_exit_code_1(data_root: Path, tmp_path: Path) -> None:
+    options = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", "trainer.max_epochs=50")
+    ended = command(*small(EXPERIMENT, data_root, *options), cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "learning rate 1e+30: set a smaller optimizer.lr" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    record = read_record(only_run(tmp_path))
+    assert record.state == "diverged"
+    assert record.error.startswith("Diverged: the ")
+    assert not (record.directory / "DONE").exists()
 
 
 def test_every_job_of_a_sweep_is_checked_before_the_first_starts(data_root: Path, tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ class Batches(LightningDataModule):
         inputs, targets = (self.held_out or self.train)[0]
         return inputs[:count], targets[:count]
 
+    def evaluation_batches(self, name: str, count: int | None = None) -> list[Batch]:
+        return (self.train if name == "train" else self.held_out)[:count]
+
     def train_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(self.train, batch_size=None)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What one does with finished runs and with data: triptych evaluate | predict | data.
+"""What one does with finished runs and with data: triptych evaluate | predict | report | data.
 
 Nothing heavy is imported before a command is chosen, so that --help and a wrong argument answer at once.
 """
@@ -43,6 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_trust(predict)
     predict.set_defaults(command=_predict)
 
+    report = commands.add_parser("report", help="compare runs: a ranking, pictures, the command that repeats each")
+    report.add_argument("runs", metavar="SWEEP_OR_RUN", nargs="+", help="sweeps and runs; `latest` is the newest run")
+    report.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="default: the sweep's own; for any other set of runs a new one"
+    )
+    report.add_argument(
+        "--monitor", metavar="METRIC", help="what ranks the runs, such as test/rmse; default: their own"
+    )
+    report.add_argument("--mode", choices=("min", "max"), help="which is better, for a metric that is not well known")
+    report.add_argument("--mixed", action="store_true", help="rank the runs even if their data or splits differ")
+    report.set_defaults(command=_report)
+
     data = commands.add_parser("data", help="list, download or make up data sets")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="which data sets there are, and which of them lie here")
@@ -83,6 +95,14 @@ def _predict(options: argparse.Namespace) -> int:
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from triptych.results.report import report
+
+    written = report(options.runs, options.output, options.monitor, options.mode, options.mixed)
+    print(f"\nreport {written.folder / 'report.html'}")
+    return 0
 
 
 def _data_list(options: argparse.Namespace) -> int:

@@ -132,9 +132,18 @@ def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
         return [*jobs.mistakes, *str(refusal).splitlines()]
     if alike.sweeping and not is_sweep and not flags.cfg:
         return [*jobs.mistakes, f"{alike.sweeping} asks for several runs: {command}"]
-    if is_sweep:
-        jobs = _jobs(composer, _swept_by_hydra(composer, alike) | overrides)  # the command line has the last word
+    if not is_sweep:
+        return _mistakes_of_jobs(composer, jobs)
+    found: dict[str, None] = {}
+    for arm in _arms(composer, alike):
+        # The command line has the last word.
+        jobs = _jobs(composer, _swept_by_hydra(composer, alike) | arm | overrides)
+        found |= dict.fromkeys(_mistakes_of_jobs(composer, jobs))
+    return list(found)
 
+
+def _mistakes_of_jobs(composer: Composer, jobs: _Jobs) -> list[str]:
+    """Every mistake of some jobs under every distinct choice of groups."""
     products = list(itertools.product(*jobs.choices))
     for stage in (_key_mistakes, _merge_mistakes):
         found: dict[str, list[str]] = {}  # by mistake, the jobs that make it
@@ -149,6 +158,16 @@ def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
         if found or jobs.mistakes:
             break
     return [*jobs.mistakes, *(_with_jobs(mistake, where, len(products)) for mistake, where in found.items())]
+
+
+def _arms(composer: Composer, alike: Composition) -> list[dict[str, tuple[str, Override]]]:
+    """What each arm of a study sets (`study.arms.NAME.KEY`); one empty arm where there are none."""
+    arms: dict[str, dict[str, tuple[str, Override]]] = {}
+    for file, key, value in alike.settings:
+        if found := re.fullmatch(r"study\.arms\.([^.]+)\.(.+)", key):
+            (override,) = composer.parse([f"{found[2]}={show(value)}"], file)
+            arms.setdefault(found[1], {})[override.get_key_element()] = (file, override)
+    return list(arms.values()) or [{}]
 
 
 def _swept_by_hydra(composer: Composer, alike: Composition) -> dict[str, tuple[str, Override]]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
 from triptych.declared import Declaration
-from triptych.results.directory import CONFIG, DONE, find_run
+from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
 from triptych.results.saved_config import read_config
 
 
@@ -53,8 +53,10 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
     rest = [argument for argument in arguments if not argument.startswith("resume=")]
     if len(names) > 1:
         raise ConfigError("resume= is given more than once")
-    if {"-m", "--multirun"} & set(rest):
-        raise ConfigError("a sweep cannot be resumed as a whole: resume its jobs one by one, resume=SWEEP/JOB")
+    if (Path(names[0]) / SWEEP).is_file():
+        raise ConfigError(
+            f"{names[0]} is a sweep: python train.py -m resume={names[0]}, or one of its jobs, without -m"
+        )
     try:
         directory = find_run(names[0], unfinished=True)
         # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
@@ -84,9 +86,12 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, _, value = argument.partition("=")
         folder = Path(value.strip("'\""))
-        if key in ("hydra.run.dir", "hydra.sweep.dir") and any(folder.glob(f"**/{CONFIG}")):
+        if key not in ("hydra.run.dir", "hydra.sweep.dir"):
+            continue
+        if any(folder.glob(f"**/{CONFIG}")) or (folder / SWEEP).exists():
             raise ConfigError(
-                f"{argument}: there are runs in that folder; name another, or go on with one by resume=RUN"
+                f"{argument}: there are runs in that folder; name another, or go on with one by resume=RUN, "
+                "with a whole sweep by -m resume=SWEEP"
             )
 
 

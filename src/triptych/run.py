@@ -24,6 +24,7 @@ from triptych.data.base import DataModule
 from triptych.models.base import Model
 from triptych.results.directory import (
     DONE,
+    ERROR,
     METRICS,
     link_latest,
     read_metrics,
@@ -32,6 +33,7 @@ from triptych.results.directory import (
     write_json,
 )
 from triptych.results.history import History
+from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
 from triptych.results.provenance import device_name, git_state, versions
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
@@ -71,9 +73,11 @@ def run(
 
     Raises:
         UserError: the config or the data are wrong.
+        Diverged: the loss is no longer a finite number.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM; a checkpoint has been saved.
     """
     started = time.perf_counter()
+    memory_at_start = memory_in_use(torch.device("cpu"))
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         # One process speaks for all of a distributed run.
         logging.getLogger(__package__).setLevel(logging.WARNING)
@@ -104,13 +108,18 @@ def run(
         history = History(directory / "metrics.csv", first_step)
         loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        reset_peak_memory(device)
+        memory_at_start = memory_in_use(device)
     link_latest(directory, experiment)
 
     def on_train_start(*_: Any) -> None:
         # Once training starts, and not before: a resume that is refused leaves the run as it was.
         if not trainer.is_global_zero:
             return
-        (directory / DONE).unlink(missing_ok=True)
+        for end in (DONE, ERROR):
+            (directory / end).unlink(missing_ok=True)
         if resume_from:
             record_resume(directory, first_step)
         if on_start:
@@ -132,9 +141,12 @@ def run(
         "monitor": settings["monitor"],
         "best": best,
         "test": test,
+        "pruned": any(getattr(callback, "pruned", False) for callback in trainer.callbacks),  # type: ignore[attr-defined]
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seconds": round(before.get("seconds", 0) + time.perf_counter() - started, 2),
+        "memory_at_start_mb": memory_at_start,
+        "peak_memory_mb": peak_memory(device),
         "parameters": parameters,
         "data": data,
         "resumed": resumed_steps(directory),
@@ -142,11 +154,12 @@ def run(
         "threads": torch.get_num_threads(),
         "git": git_state(Path(__file__).parent),
         "versions": versions(),
-        "device": device_name(trainer.strategy.root_device),
+        "device": device_name(device),
         "precision": str(trainer.precision),
     }
     if trainer.is_global_zero:
         write_json(directory / METRICS, metrics)
+        (directory / ERROR).unlink(missing_ok=True)
         (directory / DONE).touch()
         print_summary(metrics, directory)
     return metrics

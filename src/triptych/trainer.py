@@ -50,13 +50,18 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
 
 
 def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logger], validates: bool) -> Trainer:
-    """The Trainer with its callbacks; without validation nothing stops early and the last state is the best."""
+    """The Trainer with its callbacks, those left out that are to come every 0 epochs or steps.
+
+    Without validation nothing stops early and the last state is the best.
+    """
     arguments = dict(settings["trainer"])
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
         arguments["limit_val_batches"] = 0
     callbacks: list[Callback] = []
     for config in filter(None, settings["callbacks"].values()):
+        if 0 in (config.get("every_n_epochs"), config.get("every_n_steps")):
+            continue  # off; a callback that looks away still costs some microseconds a step
         target = resolve(config["_target_"])
         if issubclass(target, EarlyStopping) and not validates:
             continue

@@ -99,6 +99,10 @@ def test_a_batch_larger_than_the_training_split_is_refused_each_time(batch_size:
         ({"num_workers": -1}, "data.num_workers=-1: expected a number from 0"),
         ({"split_seed": -1}, "data.split_seed=-1: expected a number from 0 to 4294967294"),
         ({"split_seed": 2**32 - 1}, "data.split_seed=4294967295"),
+        ({"train_size": 0}, "data.train_size=0: expected a number of samples from 1, a share above 0 and up to"),
+        ({"train_size": -3}, "data.train_size=-3"),
+        ({"train_size": 0.0}, "data.train_size=0.0"),
+        ({"train_size": 1.5}, "data.train_size=1.5"),
         ({"split": "groups"}, "data.split=groups: choose one of grouped, random, mle_bench, papers, all"),
         ({"split": "papers"}, "data.split=papers is not published for numbers: choose one of grouped, random, all"),
         ({"split": "all", "folds": 5}, "data.folds=5: data.split=all is one fixed split; choose grouped or random"),
@@ -135,6 +139,49 @@ def test_what_the_results_say_about_the_data():
         "fingerprint": "mark",
         "sizes": {"train": 27, "val": 9, "test": 4},
     }
+
+
+@pytest.mark.parametrize(("train_size", "size"), [(8, 8), (1.0, 32), (32, 32), (0.5, 16), (0.001, 1), (1, 1)])
+def test_training_can_have_fewer_samples_and_the_rest_stays_as_it_is(train_size: int | float, size: int):
+    whole, fewer = numbers(), numbers(train_size=train_size, batch_size=1)
+    assert fewer.describe()["sizes"] == {"train": size, "val": 4, "test": 4}
+    assert list(chain(*batches(fewer.val_dataloader()))) == whole.split.val.tolist()
+    seen = list(chain(*batches(fewer.train_dataloader())))
+    assert len(set(seen)) == len(seen) == size
+    assert set(seen) <= set(whole.split.train)
+    # The same ones in each run; the seed of the split draws them, whatever the run's own.
+    torch.manual_seed(1)
+    assert numbers(train_size=train_size, batch_size=1).split.train.tolist() == fewer.split.train.tolist()
+
+
+def test_more_training_samples_than_there_are_is_refused():
+    with pytest.raises(DataError, match=r"data.train_size=33 .*\(32 samples\): choose at most 32, or null for all"):
+        numbers(train_size=33)
+
+
+def test_evaluation_batches_are_whole_in_order_and_draw_no_random_number():
+    data = numbers(eval_batch_size=3)
+    state = torch.get_rng_state()
+    assert batches(data.evaluation_batches("val")) == batches(data.val_dataloader())
+    torch.set_rng_state(state)
+    spread = batches(data.evaluation_batches("train", count=5, batch_size=4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(map(len, spread)) == [4, 1]
+    assert list(chain(*spread)) == data.split.train[[0, 7, 15, 23, 31]].tolist()
+    assert len(list(chain(*batches(data.evaluation_batches("train", count=1000))))) == 32
+    assert batches(numbers(split="all").evaluation_batches("val")) == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_evaluation_batches_of_the_training_split_are_as_validation_would_see_them(name: str, data_root: Path):
+    data = MODULES[name](root=str(data_root), source="files", augment="all", batch_size=1)
+    data.setup()
+    inputs, targets = next(iter(data.evaluation_batches("train", 3)))
+    seen, _ = data.prepare_batch(next(iter(data.val_dataloader())), training=False)
+    assert (inputs.dtype, inputs.ndim) == (seen.dtype, seen.ndim)
+    again, _ = next(iter(data.evaluation_batches("train", 3)))
+    assert torch.equal(inputs.nan_to_num(), again.nan_to_num())
+    assert len(inputs) == len(targets)
 
 
 @pytest.mark.parametrize("name", MODULES)

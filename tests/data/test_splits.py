@@ -75,6 +75,28 @@ def test_a_seeds_split_never_moves():
     assert parts(splits.draw(20, letters, 0, folds=3))["val"] == [6, 7, 14, 15, 18, 19]
 
 
+def test_fewer_samples_are_drawn_by_the_seed_and_lie_in_any_larger_draw():
+    indices = np.arange(100, 300, 2)
+    small, large, other = (splits.fewer(indices, size, seed) for size, seed in ((20, 0), (50, 0), (20, 1)))
+    assert len(set(small)) == 20
+    assert set(small) < set(large) < set(indices)
+    assert set(small) != set(other)
+    assert small.tolist() == sorted(small)
+    assert splits.fewer(indices, 100, 3).tolist() == indices.tolist()
+    # Results of today are compared with those of last year.
+    assert splits.fewer(np.arange(20), 3, 0).tolist() == [4, 6, 19]
+
+
+@pytest.mark.parametrize("size", [2, 3, 10, 11, 57, 99])
+def test_fewer_samples_keep_the_shares_of_the_classes(size: int):
+    labels = np.array([0, 1, 1, 1] * 25)
+    drawn = splits.fewer(np.arange(1000, 1100), size, 0, labels)
+    rare = int((labels[drawn - 1000] == 0).sum())
+    assert len(drawn) == size
+    assert 1 <= rare < size
+    assert abs(rare - size / 4) <= 1
+
+
 @pytest.mark.parametrize(
     ("count", "groups", "official_test", "message"),
     [

@@ -173,6 +173,49 @@ def test_a_class_without_training_samples_is_refused(data_root: Path):
         data.model_arguments()
 
 
+@pytest.mark.parametrize(("sampler", "low", "high"), [("shuffle", 0.6, 0.9), ("balanced", 0.45, 0.55)])
+def test_a_balanced_sampler_draws_each_class_equally_often(sampler: str, low: float, high: float, data_root: Path):
+    data = xrays(data_root, sampler=sampler, batch_size=8)
+    torch.manual_seed(0)
+    loader = data.train_dataloader()
+    epochs = [torch.cat([labels for _, labels in loader]) for _ in range(40)]
+    assert all(len(labels) == len(data.split.train) for labels in epochs)
+    assert low < torch.cat(epochs).float().mean() < high
+    torch.manual_seed(0)
+    assert torch.equal(torch.cat([labels for _, labels in loader]), epochs[0])
+
+
+def test_fewer_x_rays_keep_both_classes(data_root: Path):
+    whole, few = xrays(data_root), xrays(data_root, train_size=8)
+    share = np.bincount(whole.samples.labels[whole.split.train]) / len(whole.split.train)
+    assert few.model_arguments()["class_counts"] == pytest.approx((8 * share).tolist(), abs=1)
+    assert xrays(data_root, train_size=2, batch_size=2).model_arguments()["class_counts"] == [1, 1]
+
+
+def test_a_sampler_is_one_of_two():
+    with pytest.raises(ValueError, match=r"data.sampler=weighted: choose shuffle or balanced"):
+        XrayDataModule(sampler="weighted")
+
+
+def test_the_shifted_validation_is_the_same_each_time_and_in_each_run(data_root: Path):
+    data = xrays(data_root)
+    state = torch.get_rng_state()
+    first = list(data.shifted_batches())
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    images, labels = (torch.cat(parts) for parts in zip(*first, strict=True))
+    again = torch.cat([images for images, _ in xrays(data_root, eval_batch_size=2).shifted_batches()])
+    assert torch.equal(images, again)
+
+    # Validation's own X-rays, each changed, moderately, and within [0, 1].
+    plain, expected = (torch.cat(parts) for parts in zip(*data.evaluation_batches("val"), strict=True))
+    assert torch.equal(labels, expected)
+    assert images.shape == plain.shape
+    assert 0 <= images.min() <= images.max() <= 1
+    change = (images - plain).abs().mean(dim=(1, 2, 3))
+    assert ((change > 0.005) & (change < 0.2)).all()
+
+
 def test_a_size_is_a_number_from_1():
     with pytest.raises(ValueError, match=r"data.image_size=0: expected a number from 1"):
         XrayDataModule(image_size=0)

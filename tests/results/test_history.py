@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from triptych.results.history import History, read_history
+from triptych.results.directory import read_history
+from triptych.results.history import History
 
 
 @pytest.fixture

@@ -1,108 +1,85 @@
-"""The table at the end of a sweep, from run directories made up for it."""
+"""The end of a sweep: its report, and its exit code."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from omegaconf import OmegaConf
+from tests.fake_sweep import begun, done, failed
 
-from triptych.results.directory import DONE, METRICS, write_json
-from triptych.results.sweep import ERROR, SweepSummary
-
-
-def job(sweep: Path, name: str, *overrides: str) -> Path:
-    """A job that has started."""
-    directory = sweep / name
-    (directory / ".hydra").mkdir(parents=True)
-    (directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
-    return directory
+from triptych.results import report
+from triptych.results.sweep import SweepSummary
 
 
-def done(sweep: Path, name: str, *overrides: str, **metrics: Any) -> None:
-    given = {
-        "monitor": "val/rmse",
-        "best": {"val/rmse": 48_000.0},
-        "test": {"test/rmse": 49_500.0},
-        "seconds": 61.7,
-    }
-    directory = job(sweep, name, *overrides)
-    write_json(directory / METRICS, given | metrics)
-    (directory / DONE).touch()
+def summarize(sweep: Path) -> int:
+    """The exit code of a sweep that ends now."""
+    try:
+        SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
 
 
-def failed(sweep: Path, name: str, error: str) -> None:
-    (job(sweep, name, "seed=1") / ERROR).write_text(error)
-
-
-def summarize(sweep: Path) -> None:
-    SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
-
-
-@pytest.fixture
-def output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What was printed since, without the folding of a narrow terminal."""
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    return lambda: capsys.readouterr().out
 
 
-def test_jobs_stand_in_the_order_of_their_numbers(tmp_path: Path, output: Any):
-    for name in ("10", "9", "0", "best"):
-        done(tmp_path, name, "optimizer=adam", f"seed={name}")
-    summarize(tmp_path)
-    table = output()
-    assert re.findall(r"^ *(\w+) +optimizer=adam seed=\1 +48,000 +49,500 +62 +done", table, re.MULTILINE) == [
-        *("0", "9", "10", "best")
-    ]
-    assert "val/rmse" in table
-    assert "test/rmse" in table
-    assert f"sweep  {tmp_path}" in table
+def test_a_sweep_that_ended_well_says_where_its_report_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    done(tmp_path, "0", "seed=0")
+    done(tmp_path, "1", "seed=1", pruned=True)
+    assert summarize(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert "2 runs: 1 done, 1 pruned" in told
+    assert f"report {tmp_path / 'report.html'}" in told
+    assert f"sweep  {tmp_path}" in told
+    assert (tmp_path / "report.html").exists()
 
 
-def test_a_failed_job_is_named_with_its_message_and_the_exit_code_is_1(tmp_path: Path, output: Any):
+@pytest.mark.parametrize("state", ["failed", "diverged", "interrupted"])
+def test_a_job_that_did_not_end_well_is_named_and_the_exit_code_is_1(
+    state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     done(tmp_path, "0")
-    failed(tmp_path, "1", "ValueError: no [such] thing\n\nTraceback ...")
-    with pytest.raises(SystemExit) as ended:
-        summarize(tmp_path)
-    assert ended.value.code == 1
-    table = output()
-    assert "failed: ValueError: no [such] thing" in table
-    assert "Traceback" not in table
-    assert "done" in table
+    if state == "interrupted":
+        begun(tmp_path, "1")
+    else:
+        failed(tmp_path, "1", error=f"{'Diverged' if state == 'diverged' else 'ValueError'}: no [such] thing\n\nTrace")
+    assert summarize(tmp_path) == 1
+    told = capsys.readouterr().out
+    assert f"2 runs: 1 done, 1 {state}" in told
+    assert ("no [such] thing" in told) == (state != "interrupted")
+    assert "Trace" not in told
 
 
-def test_a_job_that_neither_ended_nor_failed_was_interrupted(tmp_path: Path, output: Any):
-    write_json(job(tmp_path, "0") / METRICS, {"monitor": "val/rmse"})
-    with pytest.raises(SystemExit):
-        summarize(tmp_path)
-    assert "interrupted" in output()
+def test_different_data_are_no_error_but_ranked_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    done(tmp_path, "0", "data.split=grouped")
+    done(tmp_path, "1", "data.split=random", data={"split": "random"})
+    assert summarize(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert "Runs that cannot be compared are ranked apart: data.split is grouped (run 0), random (run 1)" in told
+    assert "Ranking: data.split grouped" in told
+    assert "Ranking: data.split random" in told
 
 
-def test_jobs_killed_while_they_began_or_failed_are_no_crash(tmp_path: Path, output: Any):
-    (tmp_path / "0" / ".hydra").mkdir(parents=True)
-    (job(tmp_path, "1") / ".hydra" / "overrides.yaml").write_text("")
-    failed(tmp_path, "2", "")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "multirun.yaml").touch()
-    with pytest.raises(SystemExit):
-        summarize(tmp_path)
-    table = output()
-    assert "sweep of 3 jobs" in table
-    assert table.count("interrupted") == 2
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_report_that_cannot_be_made_hides_nothing(
+    code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no space left")
 
-
-def test_numbers_that_are_missing_are_dashes(tmp_path: Path, output: Any):
-    done(tmp_path, "0", best={}, test=None)
-    done(tmp_path, "1", best={"val/rmse": None}, test={})
-    summarize(tmp_path)
-    assert len(re.findall(r"- +- +62 +done", output())) == 2
-
-
-def test_jobs_with_different_monitors_share_the_columns(tmp_path: Path, output: Any):
+    monkeypatch.setattr(report, "report", broken)
     done(tmp_path, "0")
-    done(tmp_path, "1", monitor="val/auroc", best={"val/auroc": 0.97}, test={"test/auroc": 0.96})
-    summarize(tmp_path)
-    table = output()
-    assert "val/monitor" in table
-    assert re.search(r"0\.97 +0\.96", table)
+    if code:
+        failed(tmp_path, "1", error="ValueError: no such thing")
+    assert summarize(tmp_path) == code
+    told = capsys.readouterr().out
+    assert f"could not be made (RuntimeError: no space left). Again: triptych report {tmp_path}" in told
+    assert "run 0: done" in told
+    assert ("run 1: failed ValueError: no such thing" in told) == bool(code)
+
+
+def test_a_sweep_of_which_nothing_began_did_not_end_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert summarize(tmp_path) == 1
+    assert "is no run and no sweep" in capsys.readouterr().err

@@ -3,12 +3,12 @@
 from abc import abstractmethod
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from triptych.callbacks.measurement import check_from_one, is_due, undisturbed
 from triptych.results import plots
 
 
@@ -17,14 +17,14 @@ class Figures(Callback):
 
     Args:
         directory: the run directory.
-        every_n_epochs: epochs between two pictures; the last epoch always has one.
+        every_n_epochs: epochs between two pictures; the last epoch always has one. With 0 the Trainer is built without
+            the callback.
     """
 
     count = 4
 
     def __init__(self, directory: str, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"callbacks.figures.every_n_epochs={every_n_epochs}: expected a number from 1")
+        check_from_one("figures.every_n_epochs", every_n_epochs)
         self.directory = Path(directory) / "figures"
         self.every_n_epochs = every_n_epochs
 
@@ -32,21 +32,16 @@ class Figures(Callback):
     def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
         """A figure of these samples and what ``predict`` gave for them, all on the CPU."""
 
-    @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Here and not after validation: a run without validation (data.split=all) has pictures too.
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps or trainer.should_stop
-        if not trainer.is_global_zero or trainer.fast_dev_run or (epoch % self.every_n_epochs and not last):  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or trainer.fast_dev_run or not is_due(trainer, self.every_n_epochs):  # type: ignore[attr-defined]
             return
         inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]
-        was_training = pl_module.training
-        pl_module.eval()
-        answers = pl_module.predict(inputs.to(pl_module.device))  # type: ignore[operator]
-        pl_module.train(was_training)
+        with undisturbed(pl_module):
+            answers = pl_module.predict(inputs.to(pl_module.device))  # type: ignore[operator]
         figure = self.draw(inputs, targets, {name: values.float().cpu() for name, values in answers.items()})
         self.directory.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.directory / f"epoch-{epoch:03d}.png")
+        figure.savefig(self.directory / f"epoch-{trainer.current_epoch + 1:03d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure("val/examples", figure, global_step=trainer.global_step, close=False)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from triptych.data import splits
 from triptych.data.augment import chosen
 from triptych.data.cache import cache_folder
-from triptych.data.datasets import Batch, as_is
+from triptych.data.datasets import Batch, as_is, spread
 from triptych.data.download import from_kaggle
 from triptych.data.errors import DataError
 from triptych.data.sources import data_root, locate
@@ -81,6 +81,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         split_seed: int = 0,
         folds: int | None = None,
         fold: int = 0,
+        train_size: int | float | None = None,
         batch_size: int | str = 64,
         eval_batch_size: int = 256,
         num_workers: int = 0,
@@ -97,6 +98,11 @@ class DataModule(LightningDataModule, Generic[Samples]):
             raise ValueError(f"data.folds={folds}: data.split={split} is one fixed split; choose grouped or random")
         if folds is None and fold != 0:
             raise ValueError(f"data.fold={fold}: say with data.folds how many there are")
+        if train_size is not None and not (train_size >= 1 if isinstance(train_size, int) else 0 < train_size <= 1):
+            raise ValueError(
+                f"data.train_size={train_size}: expected a number of samples from 1, a share above 0 and up to 1.0, or "
+                "null for all"
+            )
         if batch_size != "full" and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"data.batch_size={batch_size}: expected a number from 1, or full")
         if eval_batch_size < 1:
@@ -111,6 +117,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         self.split_seed = split_seed
         self.folds = folds
         self.fold = fold
+        self.train_size = train_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -179,7 +186,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             return
         found = locate(self.slug, self.source, self.root, self.cache, self.synthesize, self.download)
         self.samples, fingerprint = self.read(found.folder)
-        split = self._split()
+        split = self._fewer(self._split())
         datasets = {
             name: self.make_dataset(self.samples, indices, training=name == "train")
             for name, indices in (("train", split.train), ("val", split.val), ("test", split.test))
@@ -212,6 +219,25 @@ class DataModule(LightningDataModule, Generic[Samples]):
             return splits.everything(self.count(self.samples))
         return self.make_split(self.samples)
 
+    def _fewer(self, split: Split) -> Split:
+        """The split with as many training samples as ``data.train_size`` says."""
+        if self.train_size is None:
+            return split
+        there = len(split.train)
+        size = self.train_size if isinstance(self.train_size, int) else max(1, round(self.train_size * there))
+        if size > there:
+            raise DataError(
+                f"data.train_size={size} is larger than the training split ({there} samples): choose at most {there}, "
+                "or null for all"
+            )
+        labels = self.labels(self.samples)
+        drawn = splits.fewer(split.train, size, self.split_seed, None if labels is None else labels[split.train])
+        return replace(split, train=drawn)
+
+    def labels(self, samples: Samples) -> np.ndarray | None:
+        """The class of each sample, whose shares ``data.train_size`` keeps; None where samples have none."""
+        return None
+
     @staticmethod
     def count(samples: Samples) -> int:
         """How many samples there are."""
@@ -226,8 +252,14 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def train_dataloader(self) -> DataLoader[Batch]:
         size = len(self.datasets["train"])  # type: ignore[arg-type]
         batch_size = size if self.batch_size == "full" else int(self.batch_size)
+        sampler = self.train_sampler()
         # A last batch of one sample has no variance for batch norm; it is left out (another one each epoch).
-        return self._loader("train", batch_size, shuffle=True, drop_last=size % batch_size == 1 < batch_size)
+        drop_last = size % batch_size == 1 < batch_size
+        return self._loader("train", batch_size, shuffle=sampler is None, sampler=sampler, drop_last=drop_last)
+
+    def train_sampler(self) -> Sampler[int] | None:
+        """What draws the training samples of an epoch; None for each of them once, in random order."""
+        return None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         return self._loader("val", self.eval_batch_size) if "val" in self.datasets else []
@@ -252,6 +284,24 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def examples(self, count: int) -> Batch:
         """``count`` validation samples (training ones where there is no validation) spread over the split."""
         dataset = self.datasets.get("val", self.datasets["train"])
-        size = len(dataset)  # type: ignore[arg-type]
-        rows = np.linspace(0, size - 1, min(count, size)).astype(int).tolist()
+        rows = spread(count, len(dataset))  # type: ignore[arg-type]
         return self.prepare_batch(dataset.__getitems__(rows), training=False)  # type: ignore[attr-defined]
+
+    def evaluation_batches(self, name: str, count: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
+        """Batches of a split as evaluation sees them, on the CPU: whole samples in order, none of them augmented.
+
+        No random number is drawn, so that training goes on behind them as it would have.
+
+        Args:
+            name: ``train``, ``val`` or ``test``.
+            count: only so many samples, spread over the split.
+            batch_size: samples a batch; None: ``data.eval_batch_size``.
+        """
+        indices: np.ndarray = getattr(self.split, name)
+        if count is not None:
+            indices = indices[spread(count, len(indices))]
+        dataset = self.make_dataset(self.samples, indices, training=False)
+        size = batch_size or self.eval_batch_size
+        for start in range(0, len(indices), size):
+            rows = range(start, min(start + size, len(indices)))
+            yield self.prepare_batch(dataset.__getitems__(rows), training=False)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,6 +14,11 @@ Batch = tuple[Tensor, Tensor]
 def as_is(batch: Any) -> Any:
     """Collate function for batches that ``__getitems__`` has put together already."""
     return batch
+
+
+def spread(count: int, size: int) -> list[int]:
+    """``count`` row numbers at even distances out of ``size``, both ends included; all where there are no more."""
+    return np.linspace(0, size - 1, min(count, size)).astype(int).tolist()
 
 
 class ArrayDataset(Dataset[Batch]):

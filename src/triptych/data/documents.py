@@ -16,7 +16,7 @@ from triptych.data import splits
 from triptych.data.augment import BatchTurns
 from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import cached, fingerprint
-from triptych.data.datasets import Batch, CropDataset, PageDataset
+from triptych.data.datasets import Batch, CropDataset, PageDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
 from triptych.data.splits import Split
@@ -124,7 +124,7 @@ class DocumentDataModule(DataModule[Pages]):
         """Windows of ``count`` pages, from their middle, so that letters can be seen."""
         dataset = self.datasets.get("val", self.datasets["train"])
         assert isinstance(dataset, PageDataset)
-        rows = np.linspace(0, len(dataset.dirty) - 1, min(count, len(dataset.dirty))).astype(int)
+        rows = spread(count, len(dataset.dirty))
         height = min(160, *(page.shape[-2] for page in dataset.dirty))
         width = min(320, *(page.shape[-1] for page in dataset.dirty))
         dirty, clean = (

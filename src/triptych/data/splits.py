@@ -70,6 +70,23 @@ def everything(count: int) -> Split:
     return require_filled(Split(np.arange(count), nothing, nothing), needed=("train",))
 
 
+def fewer(indices: np.ndarray, size: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
+    """Draw ``size`` of the indices, in ascending order; of two sizes, the smaller draw lies in the larger.
+
+    With ``labels``, one for each index, each class keeps its share, rounded up for the rarest: none is lost as long as
+    there are as many samples as classes.
+    """
+    order = np.random.default_rng(seed).permutation(len(indices))
+    if labels is not None:
+        # How far through its class each sample comes, from 0 for the first; the rarer class first where two are even.
+        through, rarity = np.empty(len(order)), np.empty(len(order))
+        for label in np.unique(labels):
+            own = order[labels[order] == label]
+            through[own], rarity[own] = np.arange(len(own)) / len(own), len(own)
+        order = order[np.lexsort((rarity[order], through[order]))]
+    return np.sort(indices[order[:size]])
+
+
 def require_filled(split: Split, needed: Sequence[str] = ("train", "val", "test")) -> Split:
     """The split itself, or a DataError that names its empty parts."""
     empty = [name for name in needed if len(getattr(split, name)) == 0]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import WeightedRandomSampler
 
 from triptych.data.augment import BatchAffine, BatchExposure
 from triptych.data.base import DataModule, Predictor
@@ -27,6 +28,12 @@ from triptych.files import replaced
 CLASSES = ("NORMAL", "PNEUMONIA")
 OFFICIAL_TEST = 624
 """X-rays in Kaggle's test folder."""
+
+SHIFT = nn.Sequential(
+    BatchAffine(rotation=8, scale=(0.9, 1.1), translation=0.06),
+    BatchExposure(brightness=0.1, contrast=0.25, gamma=1.3),
+)
+"""What ``shifted_batches`` does to the X-rays."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class XrayDataModule(DataModule[Xrays]):
 
     Args:
         image_size: side in pixels to which X-rays are resized, whatever their aspect.
+        sampler: ``shuffle`` shows each X-ray once an epoch, ``balanced`` draws as many, with replacement, each class
+            equally often.
         arguments: those of DataModule.
     """
 
@@ -69,11 +78,14 @@ class XrayDataModule(DataModule[Xrays]):
     augmentations = ("rotation", "crop", "scaling", "flip", "brightness")
     published = ("papers",)
 
-    def __init__(self, image_size: int = 80, **arguments: Any) -> None:
+    def __init__(self, image_size: int = 80, sampler: str = "shuffle", **arguments: Any) -> None:
         super().__init__(**arguments)
+        if sampler not in ("shuffle", "balanced"):
+            raise ValueError(f"data.sampler={sampler}: choose shuffle or balanced")
         if image_size < 1:
             raise ValueError(f"data.image_size={image_size}: expected a number from 1")
         self.image_size = image_size
+        self.sampler = sampler
 
     @classmethod
     def synthesize(cls, folder: Path) -> None:
@@ -107,6 +119,16 @@ class XrayDataModule(DataModule[Xrays]):
         images = torch.from_numpy(samples.images[indices])[:, None]
         return ArrayDataset(images, torch.from_numpy(samples.labels[indices]))
 
+    def labels(self, samples: Xrays) -> np.ndarray:
+        return samples.labels
+
+    def train_sampler(self) -> WeightedRandomSampler | None:
+        if self.sampler == "shuffle":
+            return None
+        labels = self.samples.labels[self.split.train]
+        # Drawn from torch's own random numbers, which the seed sets.
+        return WeightedRandomSampler((1 / np.bincount(labels)[labels]).tolist(), len(labels))
+
     def model_arguments(self) -> dict[str, Any]:
         counts = Counter(self.samples.labels[self.split.train].tolist())
         for index, name in enumerate(CLASSES):
@@ -132,6 +154,20 @@ class XrayDataModule(DataModule[Xrays]):
     def prepare_batch(self, batch: Batch, training: bool) -> Batch:
         images, labels = batch
         return super().prepare_batch((images.float() / 255, labels), training)
+
+    def shifted_batches(self) -> Iterator[Batch]:
+        """The validation split as another hospital's machine might have taken it, the same each time.
+
+        Each X-ray by an amount of its own: turned by up to 8 degrees, magnified by 0.9 to 1.1, moved by up to 6 % of
+        the side; brightness changed by up to 0.1, contrast by up to a quarter, a gamma of 1/1.3 to 1.3. All less than
+        what ``data.augment`` can prepare for, and none mirrored.
+        """
+        # Of a size of their own: `data.eval_batch_size` changes no result.
+        for index, (images, labels) in enumerate(self.evaluation_batches("val", batch_size=64)):
+            with torch.random.fork_rng([]):
+                torch.default_generator.manual_seed(index)
+                shifted = SHIFT(images)
+            yield shifted, labels
 
     def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
         """``predictions.csv`` with ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold."""

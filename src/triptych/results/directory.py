@@ -1,5 +1,7 @@
-"""The run directory: what lies where in it, how it is found again, how its files are written."""
+"""The run directory: what lies where in it, how it is found again, how its files are written and read."""
 
+import csv
+import io
 import json
 import os
 import secrets
@@ -17,6 +19,8 @@ ERROR = "error.txt"
 METRICS = "metrics.json"
 CONFIG = Path(".hydra") / "config.yaml"
 RESUMED = Path(".hydra") / "resumed.json"
+SWEEP = "multirun.yaml"
+"""In the directory of a sweep, written by its sweeper: the config and the command line."""
 
 
 def new_run_id() -> str:
@@ -101,3 +105,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): has the run ended?") from error
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out."""
+    text = path.read_text()
+    # A run that was killed can leave half a row at the end.
+    whole = io.StringIO(text[: text.rfind("\n") + 1])
+    return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]

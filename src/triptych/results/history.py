@@ -1,7 +1,6 @@
 """metrics.csv: every logged number of a run, one row a step."""
 
 import csv
-import io
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from triptych.files import replaced
+from triptych.results.directory import read_history
 
 
 class History(Logger):
@@ -79,11 +79,3 @@ class History(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
-
-
-def read_history(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out."""
-    text = path.read_text()
-    # A run that was killed can leave half a row at the end.
-    whole = io.StringIO(text[: text.rfind("\n") + 1])
-    return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]

@@ -1,0 +1,1 @@
+"""What Hydra finds by itself: how jobs are planned and launched."""

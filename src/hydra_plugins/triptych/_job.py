@@ -1,0 +1,134 @@
+"""The process of one job of a sweep: what is set up before the job runs in it."""
+
+import io
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing import parent_process, set_start_method
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from triptych import job as runs
+from triptych.resume import resumption
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        number: its number, which names its directory.
+        overrides: what it is run with.
+        directory: its run directory, which may not be there yet.
+        standing: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.standing``.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    directory: Path
+    standing: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs: the GPU it is given, None for whatever there is, and whether others run at the same time."""
+
+    gpu: str | None = None
+    shared: bool = False
+
+
+def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+    """Run one job, or go on with it. An error is left in its directory; only an interruption is seen from outside.
+
+    Args:
+        job: the job; ``new`` or ``begun``.
+        place: where it runs.
+        context: Hydra's, of the sweep.
+        config: the sweep's config.
+        task: Hydra's task function.
+    """
+    _die_with_the_sweep()
+    _interrupt_once()
+    set_start_method(None, force=True)  # for the workers of DataLoaders as in any other process, not as for this one
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    if place.shared:
+        sys.stdout = _SharedTerminal(sys.stdout.buffer, line_buffering=True)
+    try:
+        if job.standing == "begun":
+            _go_on(job)
+        else:
+            _begin(job, context, config, task)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # before the task began: it leaves its own
+        runs.leave_error(job.directory, error)
+        runs.say_failed(job.directory, job.number)
+
+
+def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+    setup_globals()
+    composed = context.config_loader.load_sweep_config(config, list(job.overrides))
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = job.number
+    ended = run_job(
+        hydra_context=context,
+        task_function=task,
+        config=composed,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    _ = ended.return_value  # raises what the task raised
+
+
+def _go_on(job: Job) -> None:
+    arguments = [f"resume={job.directory}", *(line for line in job.overrides if line.startswith("packages="))]
+    # The command that Lightning starts the other processes of a distributed run with.
+    sys.argv[1:] = arguments
+    resumed = resumption(arguments)
+    assert resumed is not None
+    runs.train_on(resumed)
+
+
+def count_gpus() -> int:
+    """How many GPUs this process sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+class _SharedTerminal(io.TextIOWrapper):
+    """A terminal that several jobs write their lines to: no place for a progress bar."""
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _die_with_the_sweep() -> None:
+    """End this process at once when the one that runs the sweep is gone, killed as it may have been."""
+    sweep = parent_process()
+    assert sweep is not None
+
+    def watch() -> None:
+        wait([sweep.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch the sweep", daemon=True).start()
+
+
+def _interrupt_once() -> None:
+    """Take the first Ctrl-C, which the terminal and the sweep may both send; the fork server takes none."""
+
+    def interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

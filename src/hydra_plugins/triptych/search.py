@@ -1,0 +1,261 @@
+"""The sweeper of the searches in conf/search."""
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.triptych.space import Parameter, debug_keys, given, key, parameter
+
+if TYPE_CHECKING:
+    # Else in functions only: Hydra imports this file at every start, and Optuna takes most of a second.
+    from optuna.trial import FrozenTrial, Trial
+
+CONTROLLER = "controller"
+"""The attribute of a trial that names the process that launched it."""
+
+
+class SearchSweeper(Sweeper):
+    """Searches settings with Optuna's TPE (Bergstra et al. 2011), a run a trial.
+
+    The study lies in ``search.db`` in the sweep's directory. A search that was killed goes on to the same total.
+    Several processes on one directory share it, and each takes over what another left when it died.
+
+    Args:
+        trials: how many there are in the end, failed ones included.
+        objectives: ``minimize`` or ``maximize`` for each metric; null is the experiment's monitor.
+        seed: what is drawn depends on it, on the trial's number and on the trials before.
+        startup_trials: trials drawn at random before the others are learnt from.
+        pruning: null for none, or ``startup_trials`` and ``warmup_epochs``: what is not pruned.
+        params: the settings of every job; those that are searched as Hydra writes sweeps.
+    """
+
+    poll = 2.0
+    """Seconds between two looks at the trials of other processes, when none is left to launch."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
+    def __init__(
+        self,
+        trials: int,
+        objectives: Mapping[str, str] | None = None,
+        seed: int = 0,
+        startup_trials: int = 10,
+        pruning: Mapping[str, int] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.trials, self.seed, self.startup_trials = trials, seed, startup_trials
+        self.objectives, self.pruning, self.params = dict(objectives or {}), dict(pruning or {}), dict(params or {})
+        self.id = f"{os.getpid()}-{secrets.token_hex(5)}"
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+        self.folder = Path(config.hydra.sweep.dir)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Launch trials until all have ended; a mistake in what was asked ends the program with exit code 2."""
+        from filelock import FileLock
+
+        from triptych.results.directory import SWEEP
+        from triptych.results.trials import create_study
+
+        try:
+            asked = self._plan(arguments)
+            self.at_once = self._jobs_at_once()
+            (self.folder / "controllers").mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(self.folder / "search.lock")
+            with self.lock:
+                self.study = create_study(self.folder, asked)
+                if not (self.folder / SWEEP).exists():
+                    OmegaConf.save(self.config, self.folder / SWEEP)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        # Freed by the kernel when this process ends, however it does.
+        with FileLock(self._controller(self.id)):
+            self._run()
+        self._controller(self.id).unlink(missing_ok=True)
+
+    def _plan(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """Sort out what is fixed and what is searched; returns what the study is asked.
+
+        Raises:
+            ValueError: something cannot be searched or be an objective.
+        """
+        for name, value, least in (("trials", self.trials, 1), ("startup_trials", self.startup_trials, 0)):
+            if value < least:
+                raise ValueError(f"hydra.sweeper.{name}={value}: expected a number from {least}")
+        if self.pruning and set(self.pruning) != {"startup_trials", "warmup_epochs"}:
+            raise ValueError("hydra.sweeper.pruning: expected null, or startup_trials and warmup_epochs")
+        loader: Any = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        debug = debug_keys(loader, self.config)
+        own = {name: value for name, value in self.params.items() if name not in debug}
+        overrides = given(own, arguments, parser)
+        self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        # The config without what is searched; of a group, whose option must be known, with the first.
+        searched = [override for override in overrides if override.is_sweep_override()]
+        first = [
+            f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+            for override in searched
+            if loader.get_group_options(override.key_or_group)
+        ]
+        usual = loader.load_sweep_config(self.config, [*self.fixed, *first])
+        self.space: list[Parameter] = []
+        for override in searched:
+            self.space.append(parameter(override, OmegaConf.select(usual, key(override)), parser))
+        if not self.space:
+            raise ValueError(
+                "there is nothing to search: give settings several values, such as optimizer.lr=interval(1e-4,1e-2), "
+                "or choose search=NAME"
+            )
+        self.objectives = self.objectives or {usual.monitor: "maximize" if usual.mode == "max" else "minimize"}
+        for metric, direction in self.objectives.items():
+            if direction not in ("minimize", "maximize"):
+                raise ValueError(f"hydra.sweeper.objectives: {metric}: choose one of minimize, maximize")
+            if metric.startswith("test/"):
+                raise ValueError(f"hydra.sweeper.objectives: {metric}: choices are made on val/ metrics, never on test")
+        settings = {key(override): str(override.input_line).partition("=")[2] for override in overrides}
+        return {"objectives": self.objectives, "settings": settings, "pruning": self.pruning or None}
+
+    def _run(self) -> None:
+        """Launch a batch after the other; at the end, wait for what others have under way, lest one of them dies."""
+        while True:
+            with self.lock:
+                batch = self._next_batch(self.at_once)
+                trials = self.study.get_trials(deepcopy=False)
+            if not batch:
+                if not any(trial.state.name == "RUNNING" for trial in trials):
+                    return
+                time.sleep(self.poll)
+                continue
+            jobs = [[*self.fixed, *(parameter.draw(trial) for parameter in self.space)] for trial in batch]
+            try:
+                self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            except BaseException:
+                # Interrupted, or told to stop at a failure: what has no end yet is for who goes on with the search.
+                for trial in batch:
+                    self._tell(trial.number)
+                raise
+            for trial in batch:
+                self._tell(trial.number, final=True)
+
+    def _jobs_at_once(self) -> int:
+        """How many jobs the launcher runs side by side; one for a launcher that says nothing of it."""
+        slots = getattr(self.launcher, "_slots", None)
+        return len(slots()) if slots else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
+
+    def _next_batch(self, size: int) -> "list[Trial]":
+        """The trials to launch next, their numbers without a gap: those that a dead process left, or else new ones."""
+        from optuna.samplers import TPESampler
+        from optuna.trial import Trial
+
+        trials = self.study.get_trials(deepcopy=False)
+        left = [trial for trial in trials if trial.state.name == "RUNNING" and not self._is_at_work(trial)]
+        left = [trial for trial in left if not self._tell(trial.number)]
+        left = [trial for place, trial in enumerate(left[:size]) if trial.number == left[0].number + place]
+        count = len(left) or max(0, min(size, self.trials - len(trials)))
+        batch = []
+        for place in range(count):
+            number = left[0].number + place if left else len(trials) + place
+            # Anew for each trial: a search that went on after a stop draws what it would have drawn without.
+            self.study.sampler = TPESampler(
+                n_startup_trials=self.startup_trials,
+                multivariate=True,
+                constant_liar=True,
+                seed=_mix(self.seed, number),
+            )
+            trial = Trial(self.study, left[place]._trial_id) if left else self.study.ask()
+            for part in self.space:
+                part.draw(trial)
+            # Last, so that a trial of a process that was killed in between is nobody's.
+            trial.set_user_attr(CONTROLLER, self.id)
+            batch.append(trial)
+        return batch
+
+    def _is_at_work(self, trial: "FrozenTrial") -> bool:
+        """Whether the process that launched a trial lives."""
+        from filelock import FileLock, Timeout
+
+        name = str(trial.user_attrs.get(CONTROLLER, ""))
+        if name == self.id:
+            return True
+        path = self._controller(name)
+        if not name or not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _controller(self, name: str) -> Path:
+        return self.folder / "controllers" / f"{Path(name).name}.lock"
+
+    def _tell(self, number: int, final: bool = False) -> bool:
+        """Tell the study how a trial's run stands; returns whether it has ended.
+
+        Args:
+            number: of the trial and of its run.
+            final: whether a run that stands without an end is a failed one.
+        """
+        from optuna.trial import TrialState
+
+        from triptych.results.record import read_record
+
+        record = read_record(self.folder / str(number))
+        if record.state == "interrupted" and not final:
+            return False
+        found = [record.number(name) if record.best(name) is None else record.best(name) for name in self.objectives]
+        values = [value for value in found if value is not None]
+        if record.state == "pruned":
+            self.study.tell(number, state=TrialState.PRUNED)
+            outcome = "pruned"
+        elif record.state == "done" and len(values) == len(found):
+            self.study.tell(number, values)
+            outcome = self._scores(values)
+        else:
+            missing = [name for name, value in zip(self.objectives, found, strict=True) if value is None]
+            what = f"no {' and no '.join(missing)}" if record.state == "done" else record.state
+            self.study.tell(number, state=TrialState.FAIL)
+            outcome = f"{what}: {record.error}" if record.error else what
+        settings = record.settings
+        drawn = " ".join(f"{part.key}={settings.get(part.key, '-')}" for part in self.space)
+        print(f"trial {number} ({number + 1} of {self.trials})  {outcome}  {drawn}{self._best()}", flush=True)
+        return True
+
+    def _scores(self, values: Sequence[float]) -> str:
+        from triptych.results.summary import format_number
+
+        return "  ".join(f"{name} {format_number(value)}" for name, value in zip(self.objectives, values, strict=True))
+
+    def _best(self) -> str:
+        """The best trial so far; nothing where there is none, or none alone."""
+        trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+        if len(self.objectives) > 1 or not trials:
+            return ""
+        best = self.study.best_trial
+        return f"  (best: trial {best.number}, {self._scores(best.values)})"
+
+
+def _mix(seed: int, number: int) -> int:
+    """A seed of its own for each trial."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,0 +1,88 @@
+"""The sweeper of the studies in conf/study."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.triptych.space import debug_keys
+
+
+class StudySweeper(Sweeper):
+    """Runs every arm of a study with every combination of its swept values and seeds.
+
+    A job is told all its settings as overrides, so that they lie in its directory and its command can be repeated by
+    itself. What is given on the command line wins over the study's own, and so does what ``debug=`` sets.
+
+    Args:
+        params: settings of every job, ``a,b`` for several values.
+    """
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        self.params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plan the jobs and launch them; a mistake in the study's file ends the program with exit code 2."""
+        # Here and not above: Hydra imports this file at every start.
+        from triptych.results.study.spec import read_study
+
+        content: Any = OmegaConf.to_container(self.config.study, resolve=True)
+        name = str(self.config.hydra.runtime.choices["study"])
+        try:
+            study = read_study(name, content)
+        except ValueError as error:
+            print(f"error: conf/study/{name}.yaml: {error}", file=sys.stderr)
+            sys.exit(2)
+        loader: Any = self.hydra_context.config_loader
+        debug = debug_keys(loader, self.config)
+        jobs = plan(study.arms, self.params, debug, arguments, OverridesParser.create(config_loader=loader))
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        return self.launcher.launch(jobs, initial_job_idx=0)
+
+
+def plan(
+    arms: Mapping[str, Mapping[str, str]],
+    params: Mapping[str, Any],
+    debug: set[str],
+    arguments: Sequence[str],
+    parser: OverridesParser,
+) -> list[list[str]]:
+    """The overrides of every job.
+
+    Args:
+        arms: the settings of each arm, ``a,b`` for several values.
+        params: the settings of every job.
+        debug: keys that neither may set.
+        arguments: the command line's overrides.
+        parser: Hydra's.
+    """
+    given = parser.parse_overrides(list(arguments))
+    jobs: list[list[str]] = []
+    for arm, settings in (arms or {"": {}}).items():
+        own = {key: value for key, value in {**params, **settings}.items() if key not in debug}
+        planned = parser.parse_overrides([f"{key}={value}" for key, value in own.items()])
+        named = parser.parse_overrides([f"+study.arm={arm}"] if arm else [])
+        (batch,) = BasicSweeper.split_arguments([*planned, *given, *named], max_batch_size=None)
+        jobs += batch
+    return jobs

@@ -1,0 +1,70 @@
+"""The end of a trial that falls behind the others of its search."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from triptych.results.trials import DATABASE, open_study
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+log = logging.getLogger(__name__)
+
+
+class Pruning(Callback):
+    """After each validation, tell the search how this trial stands, and stop where the search says so.
+
+    Does nothing in a run that is no trial under way, nor in a search for several objectives, which Optuna cannot prune.
+
+    Args:
+        directory: the run directory; its name is the number of the trial, and the search's database lies beside it.
+        monitor: the metric that is compared.
+
+    Attributes:
+        pruned: whether this run was stopped.
+    """
+
+    def __init__(self, directory: str, monitor: str) -> None:
+        self.directory, self.monitor = Path(directory), monitor
+        self.pruned = False
+        self.trial: Trial | None = None
+        self.reported: set[int] = set()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # One process speaks for all of a distributed run.
+        self.trial = self._find_trial() if trainer.is_global_zero else None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        falls_behind = False
+        if self.trial is not None and value is not None and trainer.current_epoch not in self.reported:
+            # Once an epoch, also where a run goes on with one that it has reported already.
+            self.reported.add(trainer.current_epoch)
+            self.trial.report(float(value), trainer.current_epoch)
+            falls_behind = self.trial.should_prune()
+        if trainer.strategy.broadcast(falls_behind):
+            self.pruned = True
+            # Least epochs and steps are there to keep early stopping back.
+            trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
+            trainer.should_stop = True
+            log.info("pruned after epoch %d: behind the other trials", trainer.current_epoch + 1)
+
+    def _find_trial(self) -> "Trial | None":
+        """The trial that this run is; None if it is none that is under way and can be pruned."""
+        sweep, name = self.directory.parent, self.directory.name
+        if not name.isdecimal() or not (sweep / DATABASE).exists():
+            return None
+        from optuna.trial import Trial
+
+        study = open_study(sweep)
+        trials = study.get_trials(deepcopy=False)
+        if len(study.directions) > 1 or int(name) >= len(trials) or trials[int(name)].state.is_finished():
+            return None
+        self.reported = set(trials[int(name)].intermediate_values)
+        return Trial(study, trials[int(name)]._trial_id)

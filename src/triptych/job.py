@@ -1,0 +1,106 @@
+"""One run, by itself or as a job of a sweep: its exit code, and what it leaves of an error."""
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from triptych.results.directory import ERROR, new_run_id
+from triptych.resume import Resumption
+from triptych.terminal import TerminalHandler
+
+# One name for a run or sweep, however often it is asked for; `${now:...}` alone would collide within a second.
+OmegaConf.register_new_resolver("run_id", new_run_id, use_cache=True, replace=True)
+
+# What trains is imported inside the functions: train.py checks the config first.
+
+
+def train(config: DictConfig) -> float | None:
+    """Hydra's task: one run, or one job of a sweep.
+
+    Returns:
+        The best value of the monitored metric; None for a job that failed, which does not end its sweep.
+
+    Raises:
+        SystemExit: 1 for a run that diverged, 2 for the user's mistake, 130 and 143 for a run or a job interrupted.
+    """
+    from triptych.run import run
+
+    settings = HydraConfig.get()
+    directory = Path(settings.runtime.output_dir)
+    try:
+        metrics = run(config, directory, settings.runtime.choices["experiment"])
+    except Exception as error:
+        leave_error(directory, error)
+        if settings.mode == RunMode.MULTIRUN:
+            say_failed(directory, settings.job.num)
+            return None
+        code = complain(error)
+        if code is None:
+            raise
+        sys.exit(code)
+    return (metrics["best"] or {}).get(config.monitor)
+
+
+def go_on(resumed: Resumption) -> int:
+    """Go on with a run that was interrupted; returns the exit code."""
+    from triptych.run import UserError
+
+    if resumed.finished:
+        print(f"{resumed.directory} is done already; to train on, ask for more: trainer.max_epochs=N")
+        return 0
+    try:
+        train_on(resumed)
+    except Exception as error:
+        if not isinstance(error, UserError):  # what is refused stays as it was
+            leave_error(resumed.directory, error)
+        code = complain(error)
+        if code is None:
+            raise
+        return code
+    return 0
+
+
+def train_on(resumed: Resumption) -> None:
+    """Train on from the last checkpoint, or from the start where there is none."""
+    from triptych.run import run
+
+    to_terminal, to_file = TerminalHandler(), logging.FileHandler(resumed.directory / "train.log")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_terminal, to_file])
+    if resumed.checkpoint is None:
+        print("There is no checkpoint yet: the run starts again.")
+    run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
+
+
+def leave_error(directory: Path, error: Exception) -> None:
+    """Write ``error.txt``: the user's mistake as it is, else the kind of error and the message, then the traceback."""
+    from triptych.run import UserError
+
+    text = f"{error}\n"
+    if not isinstance(error, UserError):
+        text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / ERROR).write_text(text)
+
+
+def say_failed(directory: Path, number: int) -> None:
+    """Say on the terminal that a job of a sweep failed, and why in one line."""
+    print(f"job {number} failed: {(directory / ERROR).read_text().splitlines()[0]}", file=sys.stderr)
+
+
+def complain(error: Exception) -> int | None:
+    """Say in one message what the user can mend, and return the exit code; None for anything else, which is a bug."""
+    from triptych.callbacks.divergence import Diverged
+    from triptych.run import UserError
+
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, Diverged):
+        print(f"Diverged: {error}", file=sys.stderr)
+        return 1
+    return None

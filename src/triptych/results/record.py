@@ -1,0 +1,162 @@
+"""What a run directory says about its run, finished or not, read without running or trusting anything in it."""
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from triptych.results.directory import CONFIG, DONE, ERROR, METRICS
+
+STATES = ("done", "pruned", "diverged", "failed", "interrupted")
+"""How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
+DIVERGED = "Diverged"
+"""How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
+
+# Written in C where libyaml is there: a sweep has a thousand of these files.
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DEEPEST = 2000
+"""Levels to which libyaml's recursion is let; at some 20,000 it overruns the stack, and the process is gone."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as its directory tells it; what is missing or damaged is empty, for it may have been killed at any moment.
+
+    Attributes:
+        directory: the run directory.
+        state: one of STATES.
+        error: the first line of ``error.txt``.
+        overrides: what was given on the command line or by the sweeper.
+        metrics: what ``metrics.json`` holds.
+    """
+
+    directory: Path
+    state: str
+    error: str = ""
+    overrides: list[str] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The job's number in a sweep, else the run's id."""
+        return self.directory.name
+
+    @property
+    def monitor(self) -> str:
+        """The metric that picks the best epoch, such as ``val/rmse``."""
+        return str(self.metrics.get("monitor") or self.config.get("monitor") or "")
+
+    @property
+    def mode(self) -> str:
+        """``min`` or ``max``: which monitor is better."""
+        return "max" if self.config.get("mode") == "max" else "min"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as composed, references not filled in."""
+        found = read_yaml(self.directory / CONFIG)
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The overrides as key and value, without what only tells the sweep apart (``study=``, ``search=``)."""
+        pairs = (override.lstrip("+").partition("=")[::2] for override in self.overrides)
+        return {key: value for key, value in pairs if key.partition(".")[0] not in ("study", "search")}
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run: its overrides as they were, quoted for a shell."""
+        kept = [line for line in self.overrides if re.split(r"[.=]", line.lstrip("+"))[0] not in ("study", "search")]
+        return shlex.join(["python", "train.py", *kept])
+
+    def best(self, name: str) -> float | None:
+        """A metric of the best epoch, such as ``val/rmse``; None where it is missing or no finite number."""
+        return _number(_mapping(self.metrics.get("best")).get(name))
+
+    def test(self, name: str) -> float | None:
+        """A metric of the test split, such as ``test/rmse``."""
+        return _number(_mapping(self.metrics.get("test")).get(name))
+
+    def number(self, name: str) -> float | None:
+        """A number at the top of ``metrics.json``, such as ``seconds``."""
+        return _number(self.metrics.get(name))
+
+
+def read_record(directory: Path) -> Record:
+    """Read one run directory."""
+    metrics = _json(directory / METRICS)
+    overrides = read_yaml(directory / ".hydra" / "overrides.yaml")
+    error = _first_line(directory / ERROR)
+    if (directory / DONE).exists() and metrics:
+        state = "pruned" if metrics.get("pruned") else "done"
+    elif error:
+        state = "diverged" if error.startswith(DIVERGED) else "failed"
+    else:
+        state = "interrupted"
+    lines = [str(line) for line in overrides] if isinstance(overrides, list) else []
+    return Record(directory, state, error, lines, metrics)
+
+
+def read_records(folders: Iterable[Path]) -> list[Record]:
+    """The runs that the folders are or hold (a sweep holds one a job), each once, in the order of their numbers.
+
+    Raises:
+        ValueError: a folder is no run and holds none.
+    """
+    found: dict[Path, Record] = {}
+    for folder in folders:
+        # A job that was killed while it began has the folder and not yet the file.
+        jobs = [path.parent for path in folder.glob(f"*/{CONFIG.parent}")]
+        inside = [folder] if (folder / CONFIG).exists() else jobs
+        if not inside:
+            raise ValueError(f"{folder} is no run and no sweep: there is no {CONFIG} in it or in a folder below it")
+        for directory in sorted(inside, key=_order):
+            found.setdefault(directory.resolve(), read_record(directory))
+    return list(found.values())
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file of any origin holds; None where it cannot be read."""
+    try:
+        text = path.read_text()
+        # A level takes one of these, or a line that is indented further than the one before.
+        shallow = sum(map(text.count, "[{-?")) < DEEPEST and len(text) < DEEPEST**2 // 2
+        # Python's own loader is slow, and gives up on what is too deep with an exception.
+        return yaml.load(text, FastLoader if shallow else yaml.SafeLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
+
+
+def _order(directory: Path) -> tuple[float, str]:
+    name = directory.name
+    return (int(name) if name.isdecimal() else math.inf, name)
+
+
+def _number(value: Any) -> float | None:
+    finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if finite else None
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return _mapping(json.loads(path.read_text()))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip().partition("\n")[0]
+    except OSError:
+        return ""

@@ -1,0 +1,29 @@
+"""Figures become PNG files."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from triptych.results.report.text import different, file_name
+from triptych.results.section import Section
+
+DPI = 150
+
+
+def pictures(sections: Sequence[Section]) -> dict[Figure, tuple[str, bytes]]:
+    """By figure, the name of its file, each a different one, and the PNG."""
+    figures = [pair for section in sections for pair in section.figures.items()]
+    names = different([file_name(name) for name, _ in figures])
+    return {figure: (f"{name}.png", png(figure)) for name, (_, figure) in zip(names, figures, strict=True)}
+
+
+def png(figure: Figure) -> bytes:
+    """The picture, on white."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        # Names may be in any script, and matplotlib's font has not all.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        figure.savefig(content, format="png", dpi=DPI, facecolor="white")
+    return content.getvalue()

@@ -1,0 +1,50 @@
+"""results.csv: one row a run."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from triptych.results.record import Record
+from triptych.results.report.comparison import Comparison, metric_names
+from triptych.results.report.settings import settings_of
+
+NUMBERS = ("seconds", "epochs", "steps", "parameters")
+
+
+def results(comparison: Comparison, output: Path) -> str:
+    """The table of all runs, the best first, what has no rank after them.
+
+    Args:
+        comparison: the runs.
+        output: the folder of the table: directories are told from there.
+    """
+    ranked = [record for ranking in comparison.rankings for record in ranking.ranked]
+    known = {record.directory for record in ranked}
+    records = [*ranked, *(record for record in comparison.records if record.directory not in known)]
+    settings = {record.directory: settings_of(record) for record in records}
+    keys = list(dict.fromkeys(key for given in settings.values() for key in given))
+    names = list(dict.fromkeys(name for record in records for name in metric_names(record)))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    # The epoch of the best metrics, beside the number of epochs.
+    header = ["best_epoch" if name == "epoch" else name for name in names]
+    table.writerow(["run", "directory", "state", *keys, *header, *NUMBERS, "error"])
+    for record in records:
+        table.writerow(
+            [
+                comparison.labels[record.directory],
+                os.path.relpath(record.directory.resolve(), output.resolve()),
+                record.state,
+                *(settings[record.directory].get(key, "") for key in keys),
+                *(_value(record, name) for name in names),
+                *(record.number(name) for name in NUMBERS),
+                record.error,
+            ]
+        )
+    return text.getvalue()
+
+
+def _value(record: Record, name: str) -> float | None:
+    """Of a run that ended or not: what was measured was measured."""
+    return record.test(name) if name.startswith("test/") else record.best(name)

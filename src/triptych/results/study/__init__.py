@@ -1,0 +1,158 @@
+"""Studies: from the runs of a sweep to a verdict on its claim, with the numbers and the pictures it rests on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from triptych.results.record import Record
+from triptych.results.section import Section
+from triptych.results.study.charts import draw
+from triptych.results.study.measures import Unit, Value, chosen_units, measure, units_of
+from triptych.results.study.spec import Expectation, Study, read_study
+from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
+from triptych.results.summary import format_number
+
+GAINS = (0.01, 0.03, 0.1)
+"""Gains, relative to the mean, for which a study of the spread says how many seeds would show them."""
+
+
+def sections(records: Sequence[Record], folder: Path) -> list[Section]:
+    """What a study adds to the report of its sweep.
+
+    Args:
+        records: the runs of the sweep.
+        folder: the sweep's folder.
+
+    Raises:
+        ValueError: what the runs' config says about the study is wrong.
+    """
+    study = study_of(records)
+    units = units_of(records)
+    counted, choices = chosen_units(units, study.choose) if study.choose else (units, {})
+    measured = {}
+    for name, kind in study.measures.items():
+        # What looks over the key that is chosen needs all its values.
+        over = kind.target == study.choose and kind.kind in ("largest", "preferred")
+        measured[name] = measure(kind, units if over else counted)
+    findings = [judge(expectation, measured[expectation.measure], study.choose) for expectation in study.expect]
+    verdict = together(findings)
+
+    lines = [study.claim, f"Verdict: {verdict}"]
+    lines += [_told(expectation, finding) for expectation, finding in zip(study.expect, findings, strict=True)]
+    if remark := study.discussion.get(verdict):
+        lines.append(remark)
+    if choices:
+        lines.append(f"Chosen {study.choose}: {', '.join(f'{arm} {value}' for arm, value in choices.items())}.")
+    for state in ("diverged", "failed", "interrupted"):
+        names = [unit.record.name for unit in units if unit.record.state == state]
+        if names:
+            lines.append(f"{len(names)} of {len(units)} runs {state}: {', '.join(names[:20])}.")
+    header, rows = _table(counted, measured)
+    figure = draw(study, counted, measured)
+    name = study.name
+    return [Section(f"Study: {name}", lines, header, rows, {"study": figure} if figure else {})]
+
+
+def study_of(records: Sequence[Record]) -> Study:
+    """The study that these runs belong to, as the config of the first that has one says it."""
+    for record in records:
+        content = record.config.get("study")
+        if isinstance(content, dict) and content.get("claim"):
+            names = [line.partition("=")[2] for line in record.overrides if line.startswith("study=")]
+            return read_study(names[0] if names else "study", content).monitoring(record.monitor)
+    raise ValueError("none of these runs belongs to a study")
+
+
+def judge(expectation: Expectation, values: Sequence[Value], chosen: str = "") -> Finding:
+    """Hold what was measured against what was expected; the key that was ``chosen`` may differ within a pair."""
+    if expectation.spread_above is not None:
+        found = [value.value for value in _of(expectation.arm, values) if value.value is not None]
+        return spread(found, expectation.spread_above)
+    sides_keys = (side for side in (expectation.arm, expectation.against) if isinstance(side, Mapping))
+    fixed = {chosen, *(key for keys in sides_keys for key in keys)}
+    sides = [
+        {_pair(value, fixed): value.value for value in _of(side, values) if value.value is not None}
+        for side in (expectation.arm, expectation.against)
+    ]
+    both = [key for key in sides[0] if key in sides[1]]
+    one, other = ([side[key] for key in both] for side in sides)
+    return compare(one, other, expectation.direction, expectation.scale, expectation.by)
+
+
+def _of(side: str | Mapping[str, str], values: Sequence[Value]) -> list[Value]:
+    """The values of an arm, by its name or by swept keys and their values."""
+    if isinstance(side, str):
+        return [value for value in values if not side or value.arm == side]
+    return [value for value in values if all(value.swept.get(key) == wanted for key, wanted in side.items())]
+
+
+def _pair(value: Value, fixed: set[str]) -> tuple[object, ...]:
+    """What two values that are compared have in common: the seed, and what else is swept."""
+    return value.seed, *((key, text) for key, text in sorted(value.swept.items()) if key not in fixed)
+
+
+def _told(expectation: Expectation, finding: Finding) -> str:
+    """Effect, interval and seeds of one expectation, in one line."""
+    count = f"{'pairs of runs' if isinstance(expectation.arm, Mapping) else 'seeds'}: {finding.pairs}"
+    low, high = format_number(finding.low), format_number(finding.high)
+    interval = f"95 % interval {low} to {high}, {count}: {finding.verdict}"
+    if math.isnan(finding.effect):
+        return f"Effect on {expectation.measure}: not measured, {count}: {finding.verdict}"
+    if math.isinf(finding.high):
+        interval = f"no interval, {count}: {finding.verdict}"
+    effect = format_number(finding.effect)
+    if expectation.spread_above is not None:
+        needed = ", ".join(f"{seeds_for(gain, finding.effect)} for one of {gain:.0%}" for gain in GAINS)
+        return (
+            f"Effect: the standard deviation of {expectation.measure} is {effect} of its mean (expected: more than "
+            f"{expectation.spread_above:g}), {interval}. Seeds of each setting that show a gain: {needed}"
+        )
+    arm, against = _side(expectation.arm), _side(expectation.against)
+    if expectation.scale == "ratio":
+        least = f" by a factor of {expectation.by:g}" if expectation.by > 1 else ""
+        effect = f"{expectation.measure} of {arm} is {effect} times that of {against}"
+    else:
+        least = f" by {expectation.by:g}" if expectation.by else ""
+        effect = f"{expectation.measure} of {arm} less that of {against} is {effect}"
+    return f"Effect: {effect} (expected: {expectation.direction}{least}), {interval}"
+
+
+def _side(side: str | Mapping[str, str]) -> str:
+    if isinstance(side, str):
+        return side
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in side.items())
+
+
+def _table(units: Sequence[Unit], measured: Mapping[str, Sequence[Value]]) -> tuple[list[str], list[list[str]]]:
+    """A row for each arm and values of the swept keys: mean and deviation of every measure over the seeds."""
+    keys = list(dict.fromkeys(key for unit in units for key in unit.swept))
+    named = any(unit.arm for unit in units)
+    groups = dict.fromkeys((unit.arm, tuple(unit.swept.items())) for unit in units)
+    rows = []
+    for arm, swept in groups:
+        settings = dict(swept)
+        row = [arm] if named else []
+        row += [settings.get(key, "-") for key in keys]
+        for values in measured.values():
+            # A measure over a swept key has no values of that key.
+            own = [
+                value.value
+                for value in values
+                if value.arm == arm
+                and value.value is not None
+                and all(settings.get(key) == text for key, text in value.swept.items())
+            ]
+            row.append(_mean(own))
+        runs = sum(unit.arm == arm and unit.swept == settings for unit in units)
+        rows.append([*row, str(runs)])
+    shown = [key.rpartition(".")[2] for key in keys]
+    return [*(["arm"] if named else []), *shown, *measured, "runs"], rows
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean = format_number(float(np.mean(values)))
+    return mean if len(values) < 2 else f"{mean} ± {format_number(float(np.std(values, ddof=1)))}"

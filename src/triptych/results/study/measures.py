@@ -1,0 +1,219 @@
+"""Measures what a study asks of its runs."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from triptych.results.directory import read_history
+from triptych.results.record import Record
+from triptych.results.study.spec import Measure
+
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run of a study: its arm, the values of the swept keys that are not the arm's own, its seed."""
+
+    arm: str
+    swept: dict[str, str]
+    seed: str
+    record: Record
+
+    @cached_property
+    def history(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Of each metric in ``metrics.csv`` the steps and the finite values, both (points,)."""
+        points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        path = self.record.directory / "metrics.csv"
+        for row in read_history(path) if path.exists() else []:
+            step = _float(row.pop("step", ""))
+            for name, text in row.items():
+                value = _float(text)
+                if math.isfinite(step) and math.isfinite(value):
+                    points[name].append((step, value))
+        return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}
+
+    def values(self, metric: str) -> np.ndarray:
+        """The finite values of a metric, in order of the steps; none where it was not logged."""
+        return self.history[metric][1] if metric in self.history else np.empty(0)
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one unit, or the units that differ only in one swept key, gave for a measure; None if nothing."""
+
+    arm: str
+    swept: dict[str, str]
+    seed: str
+    value: float | None
+
+
+def units_of(records: Sequence[Record]) -> list[Unit]:
+    """Sort the runs of a study by arm, swept keys and seed."""
+    settings = [record.settings for record in records]
+    arms = [_arm(record) for record in records]
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for arm, own in zip(arms, settings, strict=True):
+        for key, value in own.items():
+            values[key][arm].add(value)
+    # What an arm sets in one way is the arm; what it sets in several ways is swept within it.
+    swept = [key for key, by_arm in values.items() if key != SEED and any(len(found) > 1 for found in by_arm.values())]
+    return [
+        Unit(arm, {key: own[key] for key in swept if key in own}, own.get(SEED, "0"), record)
+        for arm, own, record in zip(arms, settings, records, strict=True)
+    ]
+
+
+def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
+    """Measure every unit; the kinds that look over a swept key give one value for the units that differ only in it."""
+    if kind.kind in ("largest", "preferred"):
+        return _over_key(kind, units)
+    if kind.kind == "steps_to":
+        return [Value(unit.arm, unit.swept, unit.seed, steps) for unit, steps in _steps_to(kind, units)]
+    one = ONE_RUN[kind.kind]
+    return [Value(unit.arm, unit.swept, unit.seed, one(unit, kind.target)) for unit in units]
+
+
+def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str, str]]:
+    """Of each arm only the units with that value of a swept key whose mean monitor over the seeds is best.
+
+    Returns:
+        the units, and the value chosen for each arm.
+    """
+    kept, choices = [], {}
+    for arm in dict.fromkeys(unit.arm for unit in units):
+        scores: dict[str, list[float | None]] = defaultdict(list)
+        for unit in units:
+            if unit.arm == arm and key in unit.swept:
+                scores[unit.swept[key]].append(_monitored(unit))
+        # A value with which a run failed or diverged is no good one.
+        means = {value: float(np.mean(of)) for value, of in scores.items() if None not in of}  # type: ignore[arg-type]
+        if means:
+            better = max if units[0].record.mode == "max" else min
+            choices[arm] = better(means, key=lambda value: means[value])
+        kept += [unit for unit in units if unit.arm == arm and unit.swept.get(key) == choices.get(arm)]
+    return kept, choices
+
+
+def best_of(unit: Unit, metric: str) -> float | None:
+    """A metric at the best epoch."""
+    return unit.record.best(metric)
+
+
+def _first(unit: Unit, metric: str) -> float | None:
+    values = unit.values(metric)
+    return float(values[0]) if len(values) else None
+
+
+def _last(unit: Unit, metric: str) -> float | None:
+    values = unit.values(metric)
+    return float(values[-1]) if len(values) else None
+
+
+def _median(unit: Unit, metric: str) -> float | None:
+    values = unit.values(metric)
+    return float(np.median(values)) if len(values) else None
+
+
+def _per_epoch(unit: Unit, name: str) -> float | None:
+    value, epochs = unit.record.number(name), unit.record.number("epochs")
+    return value / epochs if value is not None and epochs else None
+
+
+def _noise(unit: Unit, metric: str) -> float | None:
+    values = unit.values(metric)
+    late = values[len(values) // 2 :]
+    if len(late) < 3 or not np.mean(late):
+        return None
+    # Differences of neighbours, so that the slow way down does not count; a difference has twice the variance.
+    return float(np.std(np.diff(late)) / math.sqrt(2) / abs(np.mean(late)))
+
+
+def _gap(unit: Unit, metric: str) -> float | None:
+    val, train = _last(unit, f"val/{metric}"), _last(unit, f"train_eval/{metric}")
+    return None if val is None or train is None else val - train
+
+
+def _memory(unit: Unit, _: str) -> float | None:
+    peak, start = unit.record.number("peak_memory_mb"), unit.record.number("memory_at_start_mb")
+    return None if peak is None or start is None else peak - start
+
+
+ONE_RUN: dict[str, Callable[[Unit, str], float | None]] = {
+    "best": best_of,
+    "first": _first,
+    "last": _last,
+    "test": lambda unit, metric: unit.record.test(metric),
+    "median": _median,
+    "number": lambda unit, name: unit.record.number(name),
+    "per_epoch": _per_epoch,
+    "noise": _noise,
+    "gap": _gap,
+    "memory": _memory,
+}
+
+
+def _steps_to(kind: Measure, units: Sequence[Unit]) -> list[tuple[Unit, float | None]]:
+    """Steps to the target; where a run never reaches it, all the steps of the longest run: it needs more than those."""
+    target = _target(kind.target, kind.within, units)
+    most = max((float(unit.history[kind.target][0][-1]) for unit in units if kind.target in unit.history), default=None)
+    found: list[tuple[Unit, float | None]] = []
+    for unit in units:
+        steps, values = unit.history.get(kind.target, (np.empty(0), np.empty(0)))
+        there = _reached(values, target, unit.record.mode) if target is not None else np.zeros(len(values), bool)
+        found.append((unit, float(steps[there.argmax()]) if there.any() else most))
+    return found
+
+
+def _over_key(kind: Measure, units: Sequence[Unit]) -> list[Value]:
+    """One value for all units that differ in the swept key alone."""
+    target = _target(kind.of, kind.within, units)
+    groups: dict[tuple[object, ...], list[Unit]] = defaultdict(list)
+    for unit in units:
+        rest = {key: value for key, value in unit.swept.items() if key != kind.target}
+        groups[unit.arm, tuple(rest.items()), unit.seed].append(unit)
+    values = []
+    for members in groups.values():
+        first = members[0]
+        rest = {key: value for key, value in first.swept.items() if key != kind.target}
+        scored = [(_float(unit.swept.get(kind.target, "")), best_of(unit, kind.of)) for unit in members]
+        good = [(number, score) for number, score in scored if score is not None and math.isfinite(number)]
+        found: float | None = None
+        if kind.kind == "largest" and target is not None:
+            found = max((number for number, score in good if _reached(score, target, first.record.mode)), default=None)
+        elif kind.kind == "preferred" and good:
+            found = (max if first.record.mode == "max" else min)(good, key=lambda pair: pair[1])[0]
+        values.append(Value(first.arm, rest, first.seed, found))
+    return values
+
+
+def _target(metric: str, within: float, units: Sequence[Unit]) -> float | None:
+    """The best that any run reached, relaxed by a factor."""
+    scores = [score for unit in units if (score := best_of(unit, metric)) is not None]
+    if not scores:
+        return None
+    return max(scores) / within if units[0].record.mode == "max" else min(scores) * within
+
+
+def _reached(values: np.ndarray | float, target: float, mode: str) -> np.ndarray:
+    return np.asarray(values) >= target if mode == "max" else np.asarray(values) <= target
+
+
+def _monitored(unit: Unit) -> float | None:
+    return best_of(unit, unit.record.monitor)
+
+
+def _arm(record: Record) -> str:
+    study = record.config.get("study")
+    return str(study.get("arm") or "") if isinstance(study, dict) else ""
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

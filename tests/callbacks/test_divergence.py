@@ -1,0 +1,80 @@
+"""A run that diverges ends at once, says where, and keeps its last good checkpoint."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from tests.tiny import ADAM, Batches, fit, regressor, rows
+
+from triptych.callbacks.divergence import Diverged, StopOnDivergence
+from triptych.callbacks.last_checkpoint import LastCheckpoint
+
+SGD = {"_target_": "torch.optim.SGD", "lr": 1e30}
+
+
+def run(model: Any, data: Batches, folder: Path, *others: Any, **options: Any) -> None:
+    callbacks = [*others, StopOnDivergence(), LastCheckpoint(str(folder))]
+    fit(model, data, folder, callbacks=callbacks, enable_checkpointing=True, **options)
+
+
+@pytest.mark.parametrize("wild", [torch.nan, torch.inf])
+def test_the_message_says_where_and_what_may_help(wild: float, tmp_path: Path):
+    class WildInTheSecondEpoch(Batches):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            inputs, targets = batch
+            return inputs, targets * wild if self.trainer.global_step == 6 else targets
+
+    with pytest.raises(Diverged) as raised:
+        run(regressor(), WildInTheSecondEpoch(rows(4, 4, 4, 4)), tmp_path, max_epochs=3)
+    assert str(raised.value) == (
+        f"the training loss is {wild} at step 6 (epoch 2, batch 3), learning rate 0.01: set a smaller optimizer.lr, or "
+        "clip the gradients with trainer.gradient_clip_val=1"
+    )
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4
+    assert all(values.isfinite().all() for values in saved["state_dict"].values())
+
+
+def test_a_last_step_that_overshoots_shows_in_the_validation(tmp_path: Path):
+    """With one step an epoch (full batch) it is always the last; early stopping would call it an ordinary end."""
+    stopping = EarlyStopping("val/rmse")
+    data = Batches(rows(8), rows(8))
+    with pytest.raises(Diverged, match=r"the validation loss is (nan|inf) at step 1 "):
+        run(regressor(optimizer=SGD), data, tmp_path, stopping, max_epochs=3)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_last_step_that_overshoots_shows_without_validation_too(tmp_path: Path):
+    model = regressor(optimizer=SGD | {"lr": 3e38})
+    with pytest.raises(Diverged, match=r"the largest weight is (nan|inf) at step 1 "):
+        run(model, Batches(rows(8)), tmp_path)
+
+
+def test_a_run_that_does_not_diverge_ends_well(tmp_path: Path):
+    run(regressor(optimizer=ADAM), Batches(rows(8), rows(8)), tmp_path, max_epochs=2)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "steps"), [("cpu", 1, [0, 1, 2, 3, 4]), ("cuda", 1, [0, 3]), ("cpu", 2, [0, 3])]
+)
+def test_a_gpu_or_another_process_is_waited_for_when_something_is_logged_anyway(
+    device: str, processes: int, steps: list[int]
+):
+    stop = StopOnDivergence()
+    trainer: Any = SimpleNamespace(world_size=processes, log_every_n_steps=3, strategy=None)
+    model: Any = SimpleNamespace(device=torch.device(device))
+    stop.on_train_start(trainer, model)
+    looked = []
+    stop._check = lambda trainer, *_: looked.append(trainer.global_step)  # type: ignore[method-assign]
+    for trainer.global_step in range(5):
+        stop.on_before_backward(trainer, model, torch.tensor(1.0))
+    assert looked == steps
+
+
+def test_an_interval_is_a_number_from_1():
+    with pytest.raises(ValueError, match=r"callbacks.divergence.every_n_steps=-1: expected a number from 1, or 0"):
+        StopOnDivergence(-1)

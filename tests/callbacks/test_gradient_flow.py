@@ -1,0 +1,92 @@
+"""The gradient of each layer, held against one computed by hand."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.tiny import MLP, Batches, fit, regressor, rows
+from torch import Tensor, nn
+
+from triptych.callbacks.gradient_flow import GradientFlow
+from triptych.results.history import History
+
+
+class TwoLayers(nn.Module):
+    """y = w (W x), with W = 1 and w = (3, 0); the layers are made in the order in which they are not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(2, 1, bias=False)
+        self.first = nn.Linear(2, 2, bias=False)
+        self.unused = nn.Linear(2, 2)
+        self.first.weight.data = torch.eye(2)
+        self.last.weight.data = torch.tensor([[3.0, 0.0]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x))
+
+
+# Targets of mean 0 and deviation 1, so that scaling leaves them alone. The errors are 3 + 1 and 0 - 1, so the gradient
+# is (4, -1) at w, with norm sqrt(17), and ((12, -3), (0, 0)) at W, with norm 3 sqrt(17).
+BY_HAND = (torch.eye(2), torch.tensor([-1.0, 1.0]))
+
+
+def measured(model: Any, batches: Any, folder: Path, every: int = 1, **options: Any) -> dict[int, dict[str, float]]:
+    """The rows of ``metrics.csv``."""
+    history = History(folder / "metrics.csv")
+    data = Batches(batches, batches[:1])
+    fit(model, data, folder, callbacks=[GradientFlow(every)], logger=history, **options)
+    return history.rows
+
+
+def by_hand() -> Any:
+    model = regressor(2, input_scaling="none")
+    model.network = TwoLayers()
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1e-3}], ids=["", "clipped"])
+def test_norms_are_those_computed_by_hand_from_the_first_layer_used_to_the_last(options: Any, tmp_path: Path):
+    row = measured(by_hand(), [BY_HAND], tmp_path, **options)[0]
+    gradients = {name: value for name, value in row.items() if name.startswith("gradient/")}
+    assert list(gradients) == ["gradient/00-first", "gradient/01-last", "gradient/first_to_last"]
+    assert list(gradients.values()) == pytest.approx([3 * math.sqrt(17), math.sqrt(17), 3])
+
+
+def test_the_first_step_every_nth_and_the_last_of_each_epoch_are_measured(tmp_path: Path):
+    found = measured(regressor(), rows(4, 4, 4, 4), tmp_path, every=3, max_epochs=2)
+    assert [step for step, row in found.items() if "gradient/first_to_last" in row] == [0, 3, 6, 7]
+    # So the row of the best epoch, from which metrics.json is made, has it too.
+    assert all("gradient/first_to_last" in row for row in found.values() if "val/loss" in row)
+
+
+def test_over_several_batches_it_is_the_gradient_that_the_optimizer_sees(tmp_path: Path):
+    found = measured(by_hand(), [BY_HAND, BY_HAND], tmp_path, accumulate_grad_batches=2)
+    assert found[0]["gradient/01-last"] == pytest.approx(math.sqrt(17))
+
+
+def test_what_does_not_learn_has_none(tmp_path: Path):
+    model = by_hand()
+    model.network.last.weight.requires_grad = False
+    row = measured(model, [BY_HAND], tmp_path)[0]
+    assert row["gradient/01-last"] == 0
+    assert math.isnan(row["gradient/first_to_last"])
+
+
+def test_it_vanishes_below_sigmoids_and_not_below_relus(tmp_path: Path):
+    torch.manual_seed(0)
+    deep = MLP | {"depth": 8}
+    sigmoid, relu = (
+        measured(regressor(network=deep, activation=name), rows(64), tmp_path)[0] for name in ("sigmoid", "relu")
+    )
+    assert len(sigmoid) >= 10
+    assert sigmoid["gradient/first_to_last"] < 1e-4
+    assert 1e-2 < relu["gradient/first_to_last"] < 10
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_an_interval_is_a_number_from_1(every: int):
+    with pytest.raises(ValueError, match=f"callbacks.gradient_flow.every_n_steps={every}: expected a number from 1"):
+        GradientFlow(every)

@@ -1,0 +1,238 @@
+"""How jobs are started, watched and stopped, with a task that trains nothing."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+from tests.harness import CONF, EXPERIMENTS, REPOSITORY
+
+from hydra_plugins.triptych.launcher import ProcessLauncher
+from triptych.job import leave_error
+from triptych.run import UserError
+
+
+def end(directory: Path, best: float) -> None:
+    """Leave what a run leaves that ended well."""
+    metrics = {"monitor": "val/loss", "best": {"val/loss": best}}
+    (directory / "metrics.json").write_text(json.dumps(metrics))
+    (directory / "DONE").touch()
+
+
+def task(config: DictConfig) -> None:
+    """Ends as its seed says."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    facts = [os.getpid(), config.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), sys.stdout.isatty(), time.time()]
+    (directory / "facts.json").write_text(json.dumps(facts))
+    if config.seed == 1:
+        leave_error(directory, UserError("a mistake"))
+    elif config.seed == 2:
+        os._exit(7)
+    elif config.seed == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif config.seed == 4:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            while True:
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            (directory / "saved").touch()
+            raise
+    else:
+        end(directory, float(config.seed))
+
+
+def two() -> int:
+    return 2
+
+
+Make = Callable[..., ProcessLauncher]
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Make:
+    """Makes a launcher of the sweep in tmp_path; its processes are forked from this one, which costs nothing."""
+
+    def make(n_jobs: int = 1, *overrides: str) -> ProcessLauncher:
+        GlobalHydra.instance().clear()
+        loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+        given = [f"experiment={EXPERIMENTS[0]}", f"hydra.sweep.dir={tmp_path}", "hydra.mode=MULTIRUN", *overrides]
+        config = loader.load_configuration("config", given, RunMode.MULTIRUN)
+        made = ProcessLauncher(n_jobs)
+        made.setup(hydra_context=HydraContext(loader, Callbacks()), task_function=task, config=config)
+        made.processes = multiprocessing.get_context("fork")
+        return made
+
+    return make
+
+
+def jobs(*seeds: int) -> list[list[str]]:
+    return [[f"experiment={EXPERIMENTS[0]}", f"seed={seed}"] for seed in seeds]
+
+
+def facts(folder: Path, number: int) -> list[object]:
+    return json.loads((folder / str(number) / "facts.json").read_text())
+
+
+def test_each_job_has_a_process_and_its_best_value_comes_back(launcher: Make, tmp_path: Path) -> None:
+    results = launcher().launch(jobs(10, 11), initial_job_idx=5)
+    assert [result.return_value for result in results] == [10, 11]
+    assert len({os.getpid(), *(facts(tmp_path, number)[0] for number in (5, 6))}) == 3
+
+
+def test_what_ends_one_job_ends_no_other_and_is_left_in_its_directory(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = launcher(2).launch(jobs(1, 2, 3, 12), 0)
+    assert [result.return_value for result in results] == [None, None, None, 12]
+    first_lines = [(tmp_path / str(number) / "error.txt").read_text().splitlines()[0] for number in range(3)]
+    assert first_lines[0] == "a mistake"
+    assert "exit code 7" in first_lines[1]
+    assert "SIGKILL (out of memory?)" in first_lines[2]
+    assert "job 2 failed: its process was killed" in capfd.readouterr().err
+
+
+def test_a_job_that_cannot_be_composed_fails_alone(launcher: Make, tmp_path: Path) -> None:
+    first = [*jobs(10)[0], "no.such.key=1"]
+    assert [result.return_value for result in launcher().launch([first, *jobs(11)], 0)] == [None, 11]
+    assert "no.such.key" in (tmp_path / "0" / "error.txt").read_text()
+
+
+def test_several_at_a_time_share_the_cores_and_the_gpus(
+    launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydra_plugins.triptych.launcher._cores", lambda: 8)
+    monkeypatch.setattr("hydra_plugins.triptych.launcher.count_gpus", two)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    launcher(3).launch([*jobs(10, 11), [*jobs(12)[0], "threads=5"]], 0)
+    assert [facts(tmp_path, number)[1:4] for number in range(3)] == [
+        [2, "4", False],
+        [2, "7", False],
+        [5, "4", False],
+    ]
+    overrides = (tmp_path / "0/.hydra/overrides.yaml").read_text()
+    assert "threads=2" in overrides
+    assert len(launcher(-1)._slots()) == 2
+    assert launcher(-1, "trainer=cpu")._slots() == [None] * 8
+
+
+def test_one_at_a_time_keeps_the_threads_as_they_are(launcher: Make, tmp_path: Path) -> None:
+    launcher().launch(jobs(10), 0)
+    assert facts(tmp_path, 0)[1] is None
+    assert "threads" not in (tmp_path / "0/.hydra/overrides.yaml").read_text()
+
+
+def test_what_is_done_is_left_and_the_rest_is_run(launcher: Make, tmp_path: Path) -> None:
+    launcher().launch(jobs(10, 2), 0)
+    before = facts(tmp_path, 0)
+    # The second never trained: without the files that Hydra writes first it is begun anew.
+    (tmp_path / "1/.hydra/overrides.yaml").write_text("")
+    results = launcher(2).launch([jobs(10)[0], jobs(14)[0], jobs(12)[0]], 0)
+    assert [result.return_value for result in results] == [10, 14, 12]
+    assert facts(tmp_path, 0) == before
+
+
+def test_the_first_failure_ends_the_sweep_if_wanted(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        launcher(2, "sweep.fail_fast=true").launch(jobs(4, 2, 10, 11), 0)
+    assert "job 1 failed, and ends the sweep; not run: 2, 3" in capfd.readouterr().err
+    assert not (tmp_path / "0/error.txt").exists()  # stopped, or this would not end, and not failed
+    assert not (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_jobs_and_the_sweep(
+    sent: signal.Signals, code: int, launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "0/facts.json").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), sent)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(SystemExit, match=str(code)):
+        launcher().launch(jobs(4, 10), 0)
+    assert f"python train.py -m resume={tmp_path}" in capfd.readouterr().out
+    assert (tmp_path / "0/saved").exists() == (sent == signal.SIGINT)
+    assert not (tmp_path / "0/error.txt").exists()
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "override", "message"),
+    [(0, "seed=0", "n_jobs=0"), (1, "hydra.sweep.subdir=here", "named by their numbers")],
+)
+def test_what_it_cannot_do_is_said(
+    n_jobs: int, override: str, message: str, launcher: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        launcher(n_jobs, override).launch(jobs(10), 0)
+    assert message in capfd.readouterr().err
+
+
+def test_a_directory_of_another_job_is_not_gone_on_with(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    launcher().launch(jobs(10), 0)
+    with pytest.raises(SystemExit, match="2"):
+        launcher().launch(jobs(11, 12), 0)
+    message = capfd.readouterr().err
+    assert str(tmp_path / "0") in message
+    assert "files of the sweep have changed" in message
+    assert not (tmp_path / "1").exists()
+
+
+def test_one_process_at_a_time_drives_a_sweep(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = launcher()
+    first.launch(jobs(10), 0)
+    with pytest.raises(SystemExit, match="2"):
+        launcher().launch(jobs(10, 11), 0)
+    assert "another process is running the sweep" in capfd.readouterr().err
+    # Several processes share a search.
+    launcher(1, "hydra/sweeper=search").launch(jobs(10, 11), 0)
+    assert (tmp_path / "1/DONE").exists()
+    first.lock.release()
+    launcher().launch(jobs(10, 11, 12), 0)
+    assert (tmp_path / "2/DONE").exists()
+
+
+def test_a_job_dies_with_its_sweep(tmp_path: Path) -> None:
+    script = tmp_path / "sweep.py"
+    script.write_text(
+        "import multiprocessing, os, sys, time\n"
+        "from hydra_plugins.triptych._job import _die_with_the_sweep\n"
+        "def job():\n"
+        "    _die_with_the_sweep()\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(100)\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.get_context('fork').Process(target=job).start()\n"
+        "    time.sleep(100)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as sweep:
+        assert sweep.stdout is not None
+        int(sweep.stdout.readline())
+        sweep.kill()
+        # The job holds the other end of this pipe: it ends when the job does, and not after 100 seconds.
+        started = time.monotonic()
+        assert sweep.stdout.read() == ""
+        assert time.monotonic() - started < 50

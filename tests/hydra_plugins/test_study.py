@@ -1,0 +1,31 @@
+"""Which jobs a study plans."""
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from hydra_plugins.triptych.study import plan
+
+PARSER = OverridesParser.create()
+
+
+def test_every_arm_with_every_value_and_the_command_line_last():
+    arms = {"sgd": {"optimizer": "sgd", "optimizer.lr": "0.1,0.3"}, "adam": {"optimizer": "adam"}}
+    params = {"experiment": "housing", "trainer.max_epochs": 8, "seed": "0,1"}
+    jobs = plan(arms, params, set(), ["study=optimizers", "trainer.max_epochs=2"], PARSER)
+    common = ["study=optimizers", "trainer.max_epochs=2"]
+    assert [sorted(job) for job in jobs] == [
+        sorted(["experiment=housing", f"seed={seed}", "optimizer=sgd", f"optimizer.lr={lr}", "+study.arm=sgd", *common])
+        for seed in (0, 1)
+        for lr in ("0.1", "0.3")
+    ] + [
+        sorted(["experiment=housing", f"seed={seed}", "optimizer=adam", "+study.arm=adam", *common]) for seed in (0, 1)
+    ]
+
+
+def test_debug_wins_over_the_study():
+    jobs = plan({}, {"experiment": "housing", "trainer.max_epochs": 8}, {"trainer.max_epochs"}, ["study=seeds"], PARSER)
+    assert jobs == [["experiment=housing", "study=seeds"]]
+
+
+def test_a_study_without_arms_is_a_grid():
+    jobs = plan({}, {"a": "1,2", "b": "3,4"}, set(), ["b=5"], PARSER)
+    assert jobs == [["a=1", "b=5"], ["a=2", "b=5"]]

@@ -1,0 +1,161 @@
+"""Which runs are ranked together, in which order, and what is averaged."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fake_sweep import CONFIG, begun, done, failed
+
+from triptych.results.record import read_records
+from triptych.results.report.comparison import Comparison, compare
+
+
+def comparison(sweep: Path, **options: Any) -> Comparison:
+    return compare(read_records([sweep]), **options)
+
+
+def names(ranked: list[Any]) -> list[str]:
+    return [record.name for record in ranked]
+
+
+def test_only_what_differs_is_swept_and_equal_numbers_are_equal(tmp_path: Path):
+    done(tmp_path, "0", "optimizer.lr=1e-3", "data.batch_size=256", "model.width=64", "threads=1")
+    done(tmp_path, "1", "optimizer.lr=0.001", "data.batch_size=full", "threads=1")
+    done(tmp_path, "2", "optimizer.lr=0.0010", "data.batch_size=256", "model.width=64", "threads=1")
+    (ranking,) = comparison(tmp_path).rankings
+    assert ranking.keys == ["data.batch_size"]
+    assert [list(settings.values()) for settings in ranking.settings.values()] == [["256"], ["full"], ["256"]]
+
+
+def test_what_was_not_given_is_read_from_the_saved_config(tmp_path: Path):
+    done(tmp_path, "0", "optimizer=sgd", "data.augment=none", "model.dropout=0.1", "data.root=/here")
+    done(tmp_path, "1", "+callbacks.mine.x=1")
+    (ranking,) = comparison(tmp_path).rankings
+    given, left = ranking.settings.values()
+    assert given == {
+        "optimizer": "sgd",
+        "data.augment": "none",
+        "model.dropout": "0.1",
+        "data.root": "/here",
+        "callbacks.mine.x": "null",
+    }
+    # The choice of a group, a list, null, and a reference, which says nothing by itself.
+    assert left == {
+        "optimizer": "adamw",
+        "data.augment": "[flip,crop]",
+        "model.dropout": "null",
+        "data.root": "",
+        "callbacks.mine.x": "1",
+    }
+
+
+@pytest.mark.parametrize(("mode", "order"), [("min", ["1", "0", "2"]), ("max", ["2", "0", "1"])])
+def test_the_mode_of_the_runs_says_which_is_best(mode: str, order: list[str], tmp_path: Path):
+    for name, value in (("0", 2.0), ("1", 1.0), ("2", 3.0), ("3", None)):
+        done(tmp_path, name, f"seed={name}", value=value, config=CONFIG | {"mode": mode})
+    begun(tmp_path, "4")
+    (ranking,) = comparison(tmp_path).rankings
+    assert names(ranking.ranked) == order
+    assert len(ranking.records) == 5
+
+
+def test_means_are_over_seeds_and_folds_of_what_was_done(tmp_path: Path):
+    job = iter(range(100))
+    for width, values in ((16, (4.0, 6.0, 5.0)), (32, (1.0, 2.0))):
+        for fold, value in enumerate(values):
+            done(
+                tmp_path, str(next(job)), f"model.width={width}", f"data.fold={fold}", f"seed={fold + 7}", value=value,
+                data={"fold": f"{fold} of 3"},
+            )  # fmt: skip
+    failed(tmp_path, str(next(job)), "model.width=32", "data.fold=2", "seed=9", error="ValueError: no")
+    done(tmp_path, "pruned", "model.width=32", "seed=3", value=99.0, data={"fold": "2 of 3"}, pruned=True)
+    compared = comparison(tmp_path)
+    (ranking,) = compared.rankings
+    assert compared.differences == []  # folds repeat one another
+    assert [(group.settings, group.values, len(group.records)) for group in ranking.groups] == [
+        ({"model.width": "32"}, [1.0, 2.0], 4),
+        ({"model.width": "16"}, [4.0, 6.0, 5.0], 3),
+    ]
+    assert [group.tests for group in ranking.groups] == [[1501.0, 1502.0], [1504.0, 1506.0, 1505.0]]
+    assert ranking.repeated
+    assert ranking.parameters == ["model.width"]
+
+
+def test_of_parameters_that_change_together_one_gets_a_picture(tmp_path: Path):
+    for name, (optimizer, lr) in enumerate([("sgd", "0.1"), ("sgd", "0.1"), ("adam", "0.001"), ("adam", "0.001")]):
+        done(tmp_path, str(name), f"optimizer={optimizer}", f"optimizer.lr={lr}", f"seed={name % 2}")
+    (ranking,) = comparison(tmp_path).rankings
+    assert ranking.keys == ["optimizer", "optimizer.lr", "seed"]
+    assert ranking.parameters == ["optimizer"]
+
+
+def test_what_a_search_draws_does_not_change_together(tmp_path: Path):
+    for name in range(4):
+        done(tmp_path, str(name), f"optimizer.lr=0.00{name + 1}", f"model.dropout=0.{9 - name}")
+    (ranking,) = comparison(tmp_path).rankings
+    assert ranking.parameters == ["optimizer.lr", "model.dropout"]
+
+
+def other(what: str) -> dict[str, Any]:
+    return {
+        "fingerprint": {"data": {"fingerprint": "99aa"}},
+        "data.split": {"data": {"split": "random"}},
+        "data.folds": {"data": {"fold": "0 of 5"}},
+        "val samples": {"data": {"sizes": {"train": 13208, "val": 9, "test": 1652}}},
+        "experiment": {"experiment": "denoise"},
+        "monitor": {"monitor": "val/mae"},
+    }[what]
+
+
+@pytest.mark.parametrize("what", ["fingerprint", "data.split", "data.folds", "val samples", "experiment", "monitor"])
+def test_what_differs_in_more_than_settings_is_not_ranked(what: str, tmp_path: Path):
+    done(tmp_path, "0", value=3.0)
+    done(tmp_path, "1", value=2.0, **other(what))
+    done(tmp_path, "2", value=1.0)
+    with pytest.raises(ValueError, match=what) as refused:
+        comparison(tmp_path)
+    assert ("--monitor" if what == "monitor" else "--mixed") in str(refused.value)
+
+    apart = comparison(tmp_path, apart=True)
+    assert [names(ranking.ranked) for ranking in apart.rankings] == [["2", "0"], ["1"]]
+    assert all(what in text for text in (apart.differences[0], *(ranking.title for ranking in apart.rankings)))
+    assert not apart.mixed
+
+    if what != "monitor":
+        mixed = comparison(tmp_path, mixed=True)
+        assert [names(ranking.ranked) for ranking in mixed.rankings] == [["2", "1", "0"]]
+        assert mixed.mixed
+        assert what in mixed.differences[0]
+
+
+def test_a_metric_that_both_have_ranks_other_monitors(tmp_path: Path):
+    done(tmp_path, "0", value=3.0, best={"val/rmse": 3.0, "val/loss": 1.0})
+    done(tmp_path, "1", monitor="val/auroc", best={"val/auroc": 0.9, "val/loss": 0.5})
+    (ranking,) = comparison(tmp_path, monitor="val/loss").rankings
+    assert names(ranking.ranked) == ["1", "0"]
+
+
+def test_the_size_of_the_training_split_may_be_swept(tmp_path: Path):
+    for name, size in (("0", 100), ("1", 1000)):
+        done(
+            tmp_path, name, f"data.train_size={size}", data={"sizes": {"train": size, "val": 1652, "test": 1652}}
+        )  # fmt: skip
+    (ranking,) = comparison(tmp_path).rankings
+    assert ranking.keys == ["data.train_size"]
+
+
+def test_drawn_splits_repeat_one_another(tmp_path: Path):
+    for name, size in (("0", 1650), ("1", 1652)):
+        done(
+            tmp_path, name, f"data.split_seed={name}", data={"sizes": {"train": 13208, "val": size, "test": 1652}}
+        )  # fmt: skip
+    (ranking,) = comparison(tmp_path).rankings
+    assert len(ranking.groups) == 1
+
+
+def test_a_run_that_has_no_end_differs_from_nothing(tmp_path: Path):
+    done(tmp_path, "0")
+    begun(tmp_path, "1")
+    compared = comparison(tmp_path)
+    assert names(compared.unfinished) == ["1"]
+    assert len(compared.rankings) == 1

@@ -1,0 +1,181 @@
+"""From made-up runs to a verdict, as a report shows it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from triptych.results.record import Record, read_records
+from triptych.results.study import sections
+from triptych.results.study.measures import chosen_units, measure, units_of
+from triptych.results.study.spec import Measure, read_study
+
+STUDY = {
+    "claim": "Blue is better than red.",
+    "arms": {"red": {"model.colour": "red"}, "blue": {"model.colour": "blue"}},
+    "measures": {"RMSE": {"best": "val/rmse"}},
+    "expect": [{"measure": "RMSE", "arm": "blue", "against": "red"}],
+    "plots": [{"dots": "RMSE"}, {"curves": "val/rmse"}],
+    "discussion": {"holds": "So it is.", "does not hold": "A surprise."},
+}
+
+Sweep = Callable[..., list[Record]]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    """Write runs, each (arm, settings, values of val/rmse), and read them back."""
+
+    def write(runs: Sequence[tuple[str, Mapping[str, Any], Sequence[float]]], study: Mapping[str, Any] = STUDY) -> Any:
+        for number, (arm, settings, values) in enumerate(runs):
+            directory = tmp_path / str(number)
+            (directory / ".hydra").mkdir(parents=True)
+            config = {"monitor": "val/rmse", "mode": "min", "study": {**study, "arm": arm}}
+            (directory / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+            overrides = ["study=colours", f"+study.arm={arm}", *(f"{key}={value}" for key, value in settings.items())]
+            (directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+            rows = [f"{10 * (epoch + 1)},{value}" for epoch, value in enumerate(values)]
+            (directory / "metrics.csv").write_text("\n".join(["step,val/rmse", *rows, ""]))
+            if values:
+                metrics = {
+                    "monitor": "val/rmse",
+                    "best": {"val/rmse": min(values)},
+                    "epochs": len(values),
+                    "seconds": 8,
+                }
+                (directory / "metrics.json").write_text(json.dumps(metrics))
+                (directory / "DONE").touch()
+            else:
+                (directory / "error.txt").write_text("Diverged: the loss is NaN\n")
+        return read_records([tmp_path])
+
+    return write
+
+
+def colours(red: Sequence[float], blue: Sequence[float]) -> list[tuple[str, dict[str, Any], list[float]]]:
+    """A run of one epoch for each value; the values of an arm have seeds 0, 1, ..."""
+    both = (("red", red), ("blue", blue))
+    return [(arm, {"seed": seed}, [value]) for arm, values in both for seed, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("red", "blue", "verdict", "remark"),
+    [
+        ([3.0, 3.1, 2.9], [1.0, 1.1, 1.0], "holds", "So it is."),
+        ([1.0, 1.1, 1.0], [3.0, 3.1, 2.9], "does not hold", "A surprise."),
+        ([3.0, 1.0, 2.0], [2.0, 2.1, 1.9], "undecided", None),
+        ([3.0, 3.1], [1.0, 1.1], "undecided", None),  # too few seeds
+    ],
+)
+def test_the_verdict_follows_from_the_runs(sweep: Sweep, tmp_path: Path, red, blue, verdict, remark):
+    (section,) = sections(sweep(colours(red, blue)), tmp_path)
+    assert section.title == "Study: colours"
+    assert section.lines[:2] == ["Blue is better than red.", f"Verdict: {verdict}"]
+    effect = section.lines[2]
+    assert effect.startswith("Effect: RMSE of blue less that of red is")
+    assert "95 % interval" in effect
+    assert f"seeds: {len(red)}" in effect
+    assert (remark in section.lines) if remark else len(section.lines) == 3
+    assert section.header == ["arm", "RMSE", "runs"]
+    assert [row[0] for row in section.rows] == ["red", "blue"]
+    assert section.figures["study"].axes
+
+
+def test_runs_that_diverged_are_named_and_leave_their_pair_out(sweep: Sweep, tmp_path: Path):
+    runs = colours([3.0, 3.1, 2.9, 3.0], [1.0, 1.1, 1.0])
+    runs.append(("blue", {"seed": 3}, []))
+    (section,) = sections(sweep(runs), tmp_path)
+    assert "Verdict: holds" in section.lines
+    assert "seeds: 3" in section.lines[2]
+    assert any("1 of 8 runs diverged: 7" in line for line in section.lines)
+
+
+def test_nothing_measured_is_undecided(sweep: Sweep, tmp_path: Path):
+    (section,) = sections(sweep([("red", {}, []), ("blue", {}, [])]), tmp_path)
+    assert "Verdict: undecided" in section.lines
+    assert not section.figures
+
+
+def test_a_chosen_key_is_chosen_by_the_mean_over_the_seeds(sweep: Sweep):
+    runs = [
+        ("red", {"lr": "0.1", "seed": 0}, [1.0]),
+        ("red", {"lr": "0.1", "seed": 1}, [9.0]),
+        ("red", {"lr": "0.2", "seed": 0}, [3.0]),
+        ("red", {"lr": "0.2", "seed": 1}, [3.0]),
+        ("red", {"lr": "0.3", "seed": 0}, [0.5]),
+        ("red", {"lr": "0.3", "seed": 1}, []),  # diverged: no good value
+    ]
+    units, choices = chosen_units(units_of(sweep(runs)), "lr")
+    assert choices == {"red": "0.2"}
+    assert {unit.record.name for unit in units} == {"2", "3"}
+
+
+def test_arms_are_compared_each_with_the_value_chosen_for_it(sweep: Sweep, tmp_path: Path):
+    runs = [("red", {"lr": lr, "seed": seed}, [lr]) for lr in (0.3, 0.4) for seed in range(3)]
+    runs += [("blue", {"lr": lr, "seed": seed}, [lr]) for lr in (0.1, 0.2) for seed in range(3)]
+    (section,) = sections(sweep(runs, {**STUDY, "choose": "lr"}), tmp_path)
+    assert "Verdict: holds" in section.lines
+    assert "is -0.2 (expected" in section.lines[2]
+    assert "Chosen lr: red 0.3, blue 0.1." in section.lines
+
+
+def test_measures(sweep: Sweep):
+    records = sweep(
+        [
+            ("red", {"lr": "0.1", "seed": 0}, [9.0, 5.0, 2.0]),
+            ("red", {"lr": "0.2", "seed": 0}, [8.0, 1.0, 1.05]),
+            ("red", {"lr": "0.3", "seed": 0}, [9.0, 9.0, 9.0]),
+        ]
+    )
+    units = units_of(records)
+    assert [unit.swept for unit in units] == [{"lr": "0.1"}, {"lr": "0.2"}, {"lr": "0.3"}]
+
+    def values(kind: str, target: str, of: str = "", within: float = 1.05) -> list[float | None]:
+        return [value.value for value in measure(Measure("", kind, target, of, within), units)]
+
+    assert values("best", "val/rmse") == [2.0, 1.0, 9.0]
+    assert values("first", "val/rmse") == [9.0, 8.0, 9.0]
+    assert values("last", "val/rmse") == [2.0, 1.05, 9.0]
+    assert values("median", "val/rmse") == [5.0, 1.05, 9.0]
+    assert values("per_epoch", "seconds") == [pytest.approx(8 / 3)] * 3
+    # The target is 2.0: reached at step 30, at step 20, and never, which is the steps of the longest run.
+    assert values("steps_to", "val/rmse", within=2.0) == [30, 20, 30]
+    assert values("largest", "lr", "val/rmse", 2.0) == [0.2]
+    assert values("preferred", "lr", "val/rmse") == [0.2]
+    assert values("best", "val/nothing") == [None] * 3
+
+
+def test_noise_leaves_out_the_way_down(sweep: Sweep):
+    down = [100.0 - index for index in range(40)]
+    wavering = [50.0 + (-1) ** index for index in range(40)]
+    units = units_of(sweep([("red", {"seed": 0}, down), ("blue", {"seed": 0}, wavering)]))
+    smooth, rough = (value.value for value in measure(Measure("", "noise", "val/rmse"), units))
+    assert smooth == pytest.approx(0, abs=1e-9)
+    assert rough == pytest.approx(2**0.5 / 50, rel=0.1)  # differences of +-2, over the square root of two, of 50
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"claim": None}, "claim"),
+        ({"measure": {}}, "did you mean measures?"),
+        ({"measures": {"RMSE": {"bset": "val/rmse"}}}, r"measures.RMSE: one of its keys must be best"),
+        ({"measures": {"RMSE": {"steps_to": "val/rmse", "withn": 2}}}, "did you mean within?"),
+        ({"measures": {"RMSE": {"steps_to": "val/rmse", "within": "x"}}}, "wrong type"),
+        ({"expect": []}, "a verdict needs something"),
+        (
+            {"expect": [{"measure": "RMSE", "arm": "green", "against": "red"}]},
+            "green is no arm: choose one of red, blue",
+        ),
+        ({"expect": [{"measure": "MAE", "arm": "red", "against": "blue"}]}, "MAE is none of RMSE"),
+        ({"expect": [{"measure": "RMSE", "arm": "red", "against": "blue", "scale": "x"}]}, "scale is difference or"),
+        ({"plots": [{"dots": "MAE"}]}, "MAE is none of RMSE"),
+        ({"discussion": {"fails": "x"}}, "choose one of does not hold, holds, undecided"),
+    ],
+)
+def test_a_wrong_study_says_what_would_be_right(change: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        read_study("colours", {**STUDY, **change})

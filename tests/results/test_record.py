@@ -1,0 +1,93 @@
+"""How a run stands, read from what it left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fake_sweep import begun, done, failed
+
+from triptych.results.directory import DONE, METRICS
+from triptych.results.record import Record, read_record, read_records
+
+
+def test_a_run_that_ended_well(tmp_path: Path):
+    record = read_record(done(tmp_path, "7", "optimizer.lr=1e-3", "+trainer.x=1", value=48_000))
+    assert (record.name, record.state, record.error) == ("7", "done", "")
+    assert (record.monitor, record.mode) == ("val/rmse", "min")
+    assert record.settings == {"experiment": "housing", "optimizer.lr": "1e-3", "trainer.x": "1"}
+    assert record.command == "python train.py experiment=housing optimizer.lr=1e-3 +trainer.x=1"
+    assert (record.best("val/rmse"), record.test("test/rmse"), record.number("seconds")) == (48_000, 49_500, 61.7)
+    assert (record.best("val/none"), record.test("val/rmse"), record.number("experiment")) == (None, None, None)
+
+
+def test_what_only_tells_a_sweep_apart_is_no_setting(tmp_path: Path):
+    record = read_record(begun(tmp_path, "0", "study=activations", "study.arm=relu", "+search=housing", "seed=1"))
+    assert record.settings == {"experiment": "housing", "seed": "1"}
+    assert record.command == "python train.py experiment=housing seed=1"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "line"),
+    [
+        ("ValueError: no\n\nTraceback", "failed", "ValueError: no"),
+        ("Diverged: the loss is nan\n", "diverged", "Diverged: the loss is nan"),
+        ("", "interrupted", ""),
+    ],
+)
+def test_a_run_that_did_not(error: str, state: str, line: str, tmp_path: Path):
+    record = read_record(failed(tmp_path, "0", error=error))
+    assert (record.state, record.error) == (state, line)
+    assert record.monitor == "val/rmse"  # from its config
+
+
+def test_a_pruned_run_is_none_that_failed(tmp_path: Path):
+    assert read_record(done(tmp_path, "0", pruned=True)).state == "pruned"
+
+
+@pytest.mark.parametrize("missing", [DONE, METRICS])
+def test_an_end_has_its_mark_and_its_metrics(missing: str, tmp_path: Path):
+    run = done(tmp_path, "0")
+    (run / missing).unlink()
+    assert read_record(run).state == "interrupted"
+
+
+@pytest.mark.parametrize("value", [None, True, "1", [1], float("nan"), float("inf")])
+def test_only_finite_numbers_are_numbers(value: Any, tmp_path: Path):
+    record = Record(tmp_path, "done", metrics={"best": {"val/rmse": value}, "test": None, "seconds": value})
+    assert (record.best("val/rmse"), record.test("test/rmse"), record.number("seconds")) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x00", b"[1, 2]", b"{", b"[" * 100_000, b"- " * 100_000, b"!!python/object/apply:os.abort []"],
+)
+def test_damaged_files_are_empty_ones(content: bytes, tmp_path: Path):
+    run = done(tmp_path, "0")
+    for name in (METRICS, ".hydra/overrides.yaml", ".hydra/config.yaml", "error.txt"):
+        (run / name).write_bytes(content)
+    record = read_record(run)
+    assert record.state in ("failed", "interrupted")
+    assert (record.metrics, record.config, record.monitor, record.mode) == ({}, {}, "", "min")
+
+
+def test_runs_come_in_the_order_of_their_numbers_each_once(tmp_path: Path):
+    for name in ("10", "9", "0", "best"):
+        done(tmp_path / "sweep", name)
+    (tmp_path / "sweep" / "11" / ".hydra").mkdir(parents=True)  # killed while it began
+    (tmp_path / "sweep" / "checkpoints").mkdir()
+    records = read_records([tmp_path / "sweep" / "9", tmp_path / "sweep"])
+    assert [record.name for record in records] == ["9", "0", "10", "11", "best"]
+    assert records[3].state == "interrupted"
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="is no run and no sweep"):
+        read_records([tmp_path])
+
+
+def test_metrics_that_are_not_json_objects_are_none(tmp_path: Path):
+    run = done(tmp_path, "0")
+    (run / METRICS).write_text(json.dumps({"best": [1], "test": "x", "monitor": 3}))
+    record = read_record(run)
+    assert (record.best("val/rmse"), record.test("test/rmse"), record.monitor) == (None, None, "3")

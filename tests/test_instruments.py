@@ -1,0 +1,62 @@
+"""Every instrument of an experiment turned on: what it measures is recorded, and training does not notice."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tests.harness import CONF, EXPERIMENTS, small, train
+
+NAMES = {
+    "gradient_flow": {"gradient/first_to_last"},
+    "weights": {"weights/near_zero"},
+    "training_score": {"train_eval/loss"},
+    "shifted_validation": {"shifted/loss", "shifted/auroc", "shifted/accuracy"},
+    "border_error": {"border/rmse", "border/centre_rmse", "border/ratio", "border/lost_pixels"},
+}
+
+
+def instruments(experiment: str) -> dict[str, str]:
+    """What is off unless asked for in this experiment, and the key that turns it on."""
+    chosen = (CONF / f"experiment/{experiment}.yaml").read_text().partition("override /callbacks: ")[2].split()[0]
+    found = {}
+    for file in ("default", chosen):
+        entries = yaml.safe_load((CONF / f"callbacks/{file}.yaml").read_text())
+        entries.pop("defaults", None)
+        for name, keys in entries.items():
+            interval = [key for key, value in keys.items() if key.startswith("every_n_") and value == 0]
+            if name in NAMES and interval:
+                found[name] = interval[0]
+    return found
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_all_instruments_of_an_experiment(
+    experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = instruments(experiment)
+    assert keys.keys() >= {"gradient_flow", "weights", "training_score"}
+    on = [f"callbacks.{name}.{key}=1" for name, key in keys.items()]
+    quick = ("callbacks.figures=null", "trainer.limit_train_batches=2")
+    without = train(tmp_path / "without", *small(experiment, data_root, *quick))
+    metrics = train(tmp_path / "with", *small(experiment, data_root, *quick, *on))
+
+    expected = set().union(*(NAMES[name] for name in keys))
+    expected |= {f"train_eval/{name.partition('/')[2]}" for name in metrics["test"]}
+    assert expected <= metrics["best"].keys()
+    assert all(metrics["best"][name] is not None for name in expected - {"gradient/first_to_last"})
+    assert not expected & without["best"].keys()
+    with (tmp_path / "with" / "metrics.csv").open() as file:
+        epochs = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert len(epochs) == 2
+    assert all(row[name] for row in epochs for name in expected)
+    assert 0 < metrics["memory_at_start_mb"] <= metrics["peak_memory_mb"]
+
+    # The same run otherwise, to the last digit.
+    assert without["best"].items() <= metrics["best"].items()
+    assert without["test"] == metrics["test"]
+    states = (torch.load(tmp_path / f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("without", "with"))
+    one, other = (state["state_dict"] for state in states)
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,88 @@
+"""Every study of conf/study: its file is right, and in small it runs to a verdict."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.harness import CONF, EXPERIMENTS, command
+
+from triptych.config import ConfigError, check
+from triptych.results.record import read_records
+from triptych.results.study.spec import read_study
+
+STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
+
+
+def content(study: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / "study" / f"{study}.yaml").read_text())
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_is_right_and_asks_enough_seeds(study: str):
+    assert read_study(study, content(study)["study"]).expect
+    check(["-m", f"study={study}"], CONF)
+    seeds = str(content(study)["hydra"]["sweeper"]["params"]["seed"]).split(",")
+    assert len(seeds) >= 3
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_says_its_question_command_and_time(study: str):
+    head = (CONF / "study" / f"{study}.yaml").read_text().splitlines()[1:3]
+    assert f"python train.py -m study={study}" in head[0]
+    assert re.search(r"\d+ runs.*(minutes|seconds) on two cores", head[1])
+
+
+def test_a_study_is_a_sweep():
+    with pytest.raises(ConfigError, match=rf"python train.py -m study={STUDIES[0]}"):
+        check([f"study={STUDIES[0]}"], CONF)
+
+
+@pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the study made up here is of the housing experiment")
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("{model.activatoin: relu}", "did you mean model.activation?"),
+        ("{model.activation: rleu}", "did you mean relu?"),
+        ("{optimizer: adan}", "did you mean adam"),
+    ],
+)
+def test_a_mistake_in_an_arm_is_found_before_the_first_job(tmp_path: Path, arm: str, message: str):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [{override /hydra/sweeper: study}]\n"
+        f"study:\n  arms:\n    good: {{model.activation: tanh}}\n    bad: {arm}\n"
+        "hydra: {sweeper: {params: {experiment: housing, seed: '0,1,2'}}}\n"
+    )
+    with pytest.raises(ConfigError, match=message) as found:
+        check(["-m", "study=mine", "--config-dir", str(tmp_path)], CONF)
+    assert "mine.yaml" in str(found.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_in_small_a_study_runs_to_a_verdict(study: str, tmp_path: Path):
+    params = content(study)["hydra"]["sweeper"]["params"]
+    # One value of each swept key but those whose values are compared with each other.
+    compared = str(content(study)["study"])
+    first = [
+        f"{key}={str(value).split(',')[0]}"
+        for key, value in params.items()
+        if "," in str(value) and key not in compared
+    ]
+    overrides = [
+        f"study={study}",
+        "debug=smoke",
+        *first,
+        "seed=0,1,2",
+        "threads=1",
+        "callbacks.figures.every_n_epochs=2",
+    ]
+    result = command("-m", *overrides, f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path, timeout=540)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = (tmp_path / "sweep" / "report.md").read_text()
+    assert len(re.findall(r"^Verdict: (holds|does not hold|undecided)$", report, re.MULTILINE)) == 1
+    assert re.search(r"^Effect.*(interval|not measured).*: \d+", report, re.MULTILINE)
+    assert {record.state for record in read_records([tmp_path / "sweep"])} <= {"done", "diverged"}

@@ -1,0 +1,282 @@
+"""Going on with a sweep: what `-m resume=SWEEP` stands for, what it refuses, and that it loses nothing."""
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from tests.harness import CONF, FASTEST, REPOSITORY, command, small
+
+from triptych.config import ConfigError
+from triptych.resume import refuse_used_folder, resumption
+from triptych.sweeps import standing, sweep_resumption
+
+TASK = ["experiment=housing", "model=mlp,tabular", "optimizer.lr=0.1,0.2", "+model.x='a b'", "~callbacks.figures"]
+
+
+def save(folder: Path, task: list[str], hydra: list[str]) -> Path:
+    """A sweep's directory with the command line that it was started with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": task, "hydra": hydra}}}))
+    return folder
+
+
+def test_other_command_lines_are_none_of_its_business(tmp_path: Path) -> None:
+    assert sweep_resumption(["-m", "experiment=housing"], CONF) is None
+    assert sweep_resumption(["resume=latest"], CONF) is None
+
+
+def test_the_command_line_comes_back_with_the_folder(tmp_path: Path) -> None:
+    hydra = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=elsewhere", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    folder = save(tmp_path / "a=b 'c'\\", TASK, hydra)
+    arguments = sweep_resumption(["--multirun", f"resume={folder}"], CONF)
+    assert arguments is not None
+    assert arguments[:-1] == ["-m", *TASK, *hydra[2:]]
+    (last,) = OverridesParser.create().parse_overrides(arguments[-1:])
+    assert (last.key_or_group, last.value()) == ("hydra.sweep.dir", str(folder))
+
+
+def test_a_launcher_may_be_chosen_anew(tmp_path: Path) -> None:
+    folder = save(tmp_path / "one", TASK, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    arguments = sweep_resumption(["-m", f"resume={folder}", "hydra.launcher.n_jobs=3"], CONF)
+    assert arguments is not None
+    assert arguments[-3:-1] == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]
+    arguments = sweep_resumption(["-m", f"resume={folder}", "hydra/launcher=local"], CONF)
+    assert arguments is not None
+    assert arguments[1:-1] == [*TASK, "hydra/launcher=local"]
+
+
+def test_latest_is_the_newest_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no sweep below"):
+        sweep_resumption(["-m", "resume=latest"], CONF)
+    for time_stamp in ("2026-11-02_10", "2026-11-22_09", "2026-11-21_23"):
+        folder = save(tmp_path / "logs/sweeps" / time_stamp, TASK, [])
+    os.utime(folder / "multirun.yaml")
+    arguments = sweep_resumption(["-m", "resume=latest"], CONF)
+    assert arguments is not None
+    assert "2026-11-22_09" in arguments[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("resume=nowhere", "no sweep"),
+        ("resume=run", "without -m"),
+        ("resume=sweep resume=sweep", "more than once"),
+        ("resume=sweep seed=1", "as it began"),
+        ("resume=sweep hydra.sweep.dir=x", "as it began"),
+        ("resume=sweep hydra/launcher=basic", "choose one of joblib, local"),
+    ],
+)
+def test_what_it_cannot_go_on_with_is_said(
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "sweep", TASK, [])
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    (tmp_path / "run/.hydra/config.yaml").touch()
+    with pytest.raises(ConfigError, match=message):
+        sweep_resumption(["-m", *arguments.split()], CONF)
+    with pytest.raises(ConfigError, match="-m resume=sweep"):
+        resumption(["resume=sweep"])
+    with pytest.raises(ConfigError, match="-m resume=SWEEP"):
+        refuse_used_folder(["hydra.sweep.dir=sweep"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "+callbacks.more={_target_: os.system}",
+        "model.network._target_=os.system",
+        "monitor=${oc.env:HOME}",
+        "optimizer.lr='${oc.env:HOME}',0.1",
+        "packages=[stranger]",
+        "++packages=[stranger]",
+        "+packages.0=stranger",
+        "experiment=../../stranger",
+        "+experiment=housing,/tmp/stranger",
+        "logger=[tensorboard,../stranger]",
+        "optimizer='../stranger'",
+        "data@model=california",
+        "hydra.searchpath=[/tmp]",
+        "hydra.sweep.subdir=x",
+        "hydra.job.env_set.PYTHONPATH=/tmp",
+        "hydra.callbacks.x.y=1",
+        "hydra/job_logging=default",
+        "hydra/launcher=../stranger",
+        "hydra.launcher._target_=os.system",
+        "hydra.sweeper.params={packages: stranger}",
+        "hydra.sweeper.params.packages='[stranger]'",
+        "hydra.sweeper.params.experiment=../stranger",
+        "+hydra.sweeper.params.+packages='[stranger]'",
+    ],
+)
+def test_a_sweeps_directory_from_a_stranger_is_not_believed(line: str, tmp_path: Path) -> None:
+    for task, hydra in (([line], []), ([], [line])):
+        folder = save(tmp_path, task, hydra)
+        with pytest.raises(ConfigError) as error:
+            sweep_resumption(["-m", f"resume={folder}"], CONF)
+        assert line.strip("'") in str(error.value) or "cannot be used" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hydra: 3", "hydra: {overrides: {task: [1], hydra: []}}", "!!python/object/apply:os.getcwd []", "[" * 9000],
+)
+def test_a_plan_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        sweep_resumption(["-m", f"resume={tmp_path}"], CONF)
+
+
+def test_packages_of_ones_own_are_named_again(tmp_path: Path) -> None:
+    folder = save(tmp_path, ["packages=[mine]", "seed=0,1"], [])
+    arguments = sweep_resumption(["-m", f"resume={folder}", "packages=[mine]"], CONF)
+    assert arguments is not None
+    assert arguments[1:3] == ["seed=0,1", "packages=[mine]"]
+
+
+def test_what_there_is_to_do_for_a_job(tmp_path: Path) -> None:
+    job = tmp_path / "3"
+    assert standing(job, ["seed=1"]) == "new"
+    (job / ".hydra").mkdir(parents=True)
+    (job / ".hydra/config.yaml").touch()
+    assert standing(job, ["seed=1"]) == "new"
+    (job / ".hydra/overrides.yaml").write_text("[seed=1, threads=2, model=mlp]")
+    assert standing(job, ["model=mlp", "seed=1"]) == "begun"
+    assert standing(job, ["seed=1", "threads=2", "model=mlp", "hydra.launcher.n_jobs=3"]) == "begun"
+    (job / "error.txt").write_text("ValueError: no")
+    assert standing(job, ["seed=1", "model=mlp"]) == "begun"
+    (job / "error.txt").write_text("Diverged: the loss is nan")
+    assert standing(job, ["seed=1", "model=mlp"]) == "ended"
+    (job / "error.txt").unlink()
+    (job / "DONE").touch()
+    assert standing(job, ["seed=1", "model=mlp"]) == "ended"
+    for other in (["seed=2", "model=mlp"], ["seed=1"], ["seed=1", "model=mlp", "threads=1"]):
+        with pytest.raises(ConfigError, match=f"{job} is the directory of another job"):
+            standing(job, other)
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Each file with its inode and the time it was last written."""
+    found = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(folder)): (state.st_ino, state.st_mtime_ns) for path, state in found.items()}
+
+
+def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    options = small(FASTEST, data_root, "trainer.max_epochs=1", "optimizer.lr=0.01,-1,0.02", f"hydra.sweep.dir={sweep}")
+    several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    ended = command("-m", *options, *several, cwd=tmp_path)
+    assert ended.returncode == 1
+    # TensorBoard's files are named by their processes.
+    writers = [next((sweep / str(job)).rglob("events*")).name.split(".")[-2] for job in (0, 2)]
+    assert len(set(writers)) == 2
+    assert "Traceback" not in ended.stderr
+
+    # As if it had been killed before the last was done: what is done stays as it is, to the byte.
+    (sweep / "2/DONE").unlink()
+    before, again = files(sweep / "0"), files(sweep / "2/.hydra")
+    resumed = command("-m", f"resume={sweep}", "hydra.launcher.n_jobs=3", cwd=tmp_path)
+    assert resumed.returncode == 1
+    assert "1 of 3 jobs have ended already" in resumed.stdout
+    assert files(sweep / "0") == before
+    assert (sweep / "2/DONE").exists()
+    assert again.items() <= files(sweep / "2/.hydra").items()
+    assert "job 1 failed: " in resumed.stderr
+    assert sorted(path.parent.name for path in sweep.glob("*/.hydra")) == ["0", "1", "2"]
+
+
+def _sweep(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, REPOSITORY / "train.py", "-m", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _wait_for(line: str, sweep: subprocess.Popen[str], times: int = 1) -> None:
+    assert sweep.stdout is not None
+    for text in sweep.stdout:
+        times -= line in text
+        if not times:
+            return
+    pytest.fail(f"it ended without saying {line!r}")
+
+
+def _results(sweep: Path, jobs: int) -> list[Any]:
+    found = [json.loads((sweep / str(job) / "metrics.json").read_text()) for job in range(jobs)]
+    return [{name: metrics[name] for name in ("best", "test", "epochs", "steps")} for metrics in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "joblib"])
+def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, data_root: Path, tmp_path: Path) -> None:
+    options = small(FASTEST, data_root, "trainer.max_epochs=80", "model.dropout=0.2", "seed=0,1,2")
+    at_once = 2 if launcher == "joblib" else 1
+    options += [
+        "callbacks.figures=null",
+        "callbacks.early_stopping=null",
+        f"hydra/launcher={launcher}",
+        f"hydra.launcher.n_jobs={at_once}",
+    ]
+    whole = command("-m", *options, f"hydra.sweep.dir={tmp_path / 'whole'}", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    killed, moments = tmp_path / "killed", random.Random(0)
+    arguments = [*options, f"hydra.sweep.dir={killed}"]
+    for _ in range(3):
+        sweep = _sweep(arguments, tmp_path)
+        arguments = [f"resume={killed}"]
+        _wait_for("reading the data", sweep)
+        time.sleep(moments.uniform(0, 3))
+        sweep.kill()
+        sweep.communicate()
+    ended = command("-m", f"resume={killed}", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert _results(killed, 3) == _results(tmp_path / "whole", 3)
+    assert sorted(path.parent.name for path in killed.glob("*/.hydra")) == ["0", "1", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_sweep_saves_its_jobs_and_says_how_to_go_on(
+    sent: signal.Signals, code: int, data_root: Path, tmp_path: Path
+) -> None:
+    options = small(FASTEST, data_root, "trainer.max_epochs=1000", "callbacks.early_stopping=null", "seed=0,1,2")
+    several = ["callbacks.figures=null", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = _sweep([*options, *several], tmp_path)
+    _wait_for("epoch 2/", sweep, times=2)
+    sweep.send_signal(sent)
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == code, output
+    (folder,) = (tmp_path / "logs/sweeps").iterdir()
+    told = next(line for line in output.splitlines() if "-m resume=" in line)
+    assert shlex.split(told)[-1] == f"resume={folder.relative_to(tmp_path)}"
+    for job in ("0", "1"):
+        assert (folder / job / "checkpoints/last.ckpt").exists()
+        assert not (folder / job / "error.txt").exists()
+    assert not (folder / "2").exists()
+
+
+@pytest.mark.slow
+def test_hydras_own_launcher_still_runs(data_root: Path, tmp_path: Path) -> None:
+    options = small(FASTEST, data_root, "trainer.max_epochs=1", "seed=0,1", "hydra/launcher=basic")
+    ended = command("-m", *options, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (sweep,) = (tmp_path / "logs/sweeps").iterdir()
+    refused = command("-m", f"resume={sweep}", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "hydra/launcher=basic cannot go on" in refused.stderr
