@@ -126,8 +126,8 @@ def test_several_at_a_time_share_the_cores_and_the_gpus(
     ]
     overrides = (tmp_path / "0/.hydra/overrides.yaml").read_text()
     assert "threads=2" in overrides
-    assert len(launcher(-1)._slots()) == 2
-    assert launcher(-1, "trainer=cpu")._slots() == [None] * 8
+    assert len(launcher(-1).slots()) == 2
+    assert launcher(-1, "trainer=cpu").slots() == [None] * 8
 
 
 def test_one_at_a_time_keeps_the_threads_as_they_are(launcher: Make, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from triptych.results import report
 from triptych.results.sweep import SweepSummary
 
 
-def summarize(sweep: Path) -> int:
+def summarize(sweep: Path, study: dict[str, Any] | None = None) -> int:
     """The exit code of a sweep that ends now."""
     try:
-        SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
+        SweepSummary().on_multirun_end(
+            OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}, "study": study or {}})
+        )
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -50,6 +52,14 @@ def test_a_job_that_did_not_end_well_is_named_and_the_exit_code_is_1(
     assert f"2 runs: 1 done, 1 {state}" in told
     assert ("no [such] thing" in told) == (state != "interrupted")
     assert "Trace" not in told
+
+
+def test_that_a_run_diverges_is_what_a_study_may_find_out(tmp_path: Path):
+    done(tmp_path, "0")
+    failed(tmp_path, "1", error="Diverged: the loss is NaN")
+    assert summarize(tmp_path, {"claim": "Large steps diverge."}) == 0
+    failed(tmp_path, "2", error="ValueError: no such thing")
+    assert summarize(tmp_path, {"claim": "Large steps diverge."}) == 1
 
 
 def test_different_data_are_no_error_but_ranked_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -78,6 +79,9 @@ def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFuncti
     composed = context.config_loader.load_sweep_config(config, list(job.overrides))
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = job.number
+        composed.hydra.run.dir = str(job.directory)
+    # With this and hydra.run.dir Lightning starts the other processes of a distributed run.
+    sys.argv[1:] = [line for line in job.overrides if not re.match(r"\+*(study|search)[.=]", line)]
     ended = run_job(
         hydra_context=context,
         task_function=task,
@@ -90,7 +94,7 @@ def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFuncti
 
 def _go_on(job: Job) -> None:
     arguments = [f"resume={job.directory}", *(line for line in job.overrides if line.startswith("packages="))]
-    # The command that Lightning starts the other processes of a distributed run with.
+    # With these Lightning starts the other processes of a distributed run.
     sys.argv[1:] = arguments
     resumed = resumption(arguments)
     assert resumed is not None

@@ -72,7 +72,7 @@ class ProcessLauncher(Launcher):
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._hold()
-            slots = self._slots()
+            slots = self.slots()
             jobs = [self._plan(initial_job_idx + place, job, len(slots)) for place, job in enumerate(job_overrides)]
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -92,7 +92,7 @@ class ProcessLauncher(Launcher):
         except Timeout as error:
             raise ConfigError(f"another process is running the sweep {self.folder}: wait for it, or stop it") from error
 
-    def _slots(self) -> list[str | None]:
+    def slots(self) -> list[str | None]:
         """The GPU of each job that runs at a time, None where it has whatever there is."""
         n_jobs = self.n_jobs
         if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):

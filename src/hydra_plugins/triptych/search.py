@@ -158,7 +158,7 @@ class SearchSweeper(Sweeper):
 
     def _jobs_at_once(self) -> int:
         """How many jobs the launcher runs side by side; one for a launcher that says nothing of it."""
-        slots = getattr(self.launcher, "_slots", None)
+        slots = getattr(self.launcher, "slots", None)
         return len(slots()) if slots else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
 
     def _next_batch(self, size: int) -> "list[Trial]":
