@@ -43,6 +43,7 @@ class ProcessLauncher(Launcher):
     def __init__(self, n_jobs: int = 1) -> None:
         self.n_jobs = n_jobs
         self.running: dict[BaseProcess, tuple[Job, str | None]] = {}
+        self.told: list[signal.Signals] = []
         self.lock: Any = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -130,26 +131,39 @@ class ProcessLauncher(Launcher):
         if len(jobs) < planned:
             print(f"{planned - len(jobs)} of {planned} jobs have ended already.")
         failed: Job | None = None
-        with _terminated():
+        with self._listening():
             try:
                 while self.running or waiting:
-                    while waiting and free:
+                    while waiting and free and not self.told:
                         self._start(waiting.popleft(), Place(free.popleft(), shared=at_once > 1))
                     for job, gpu in self._ended():
                         free.append(gpu)
                         failed = failed or (job if (job.directory / ERROR).exists() else None)
+                    if self.told:
+                        self._stop(self.told[0])
+                        print(f"Interrupted. Go on with: python train.py -m resume={self.folder}")
+                        sys.exit(128 + self.told[0])
                     if failed and OmegaConf.select(self.config, "sweep.fail_fast"):
                         self._stop(signal.SIGTERM)
                         self._end_after(failed, [job.number for job in waiting])
-            except KeyboardInterrupt:
-                self._stop(signal.SIGINT)
-                self._interrupted(130)
-            except _Terminated:
-                self._stop(signal.SIGTERM)
-                self._interrupted(143)
             finally:
                 for process in self.running:
                     process.kill()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Note Ctrl-C and SIGTERM: an exception where they happen to come could be lost, or leave a job half started."""
+
+        def note(number: int, _: Any) -> None:
+            self.told.append(signal.Signals(number))
+
+        self.told.clear()
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _start(self, job: Job, place: Place) -> None:
         from joblib import wrap_non_picklable_objects
@@ -163,10 +177,10 @@ class ProcessLauncher(Launcher):
         process.start()
         self.running[process] = job, place.gpu
 
-    def _ended(self, timeout: float | None = None) -> Iterator[tuple[Job, str | None]]:
-        """Wait until processes end; yields the job and the GPU of each, and leaves a word on those that died."""
+    def _ended(self) -> Iterator[tuple[Job, str | None]]:
+        """Wait a while for processes to end; yields the job and GPU of each, and leaves a word on those that died."""
         sentinels = {process.sentinel: process for process in self.running}
-        for sentinel in wait(list(sentinels), timeout):
+        for sentinel in wait(list(sentinels), timeout=0.5):
             process = sentinels[sentinel]  # type: ignore[index]
             process.join()
             job, gpu = self.running.pop(process)
@@ -179,16 +193,17 @@ class ProcessLauncher(Launcher):
 
     def _stop(self, sent: signal.Signals) -> None:
         """Send all jobs a signal, upon which they save and end, and wait for them; a Ctrl-C meanwhile kills them."""
-        try:
-            while self.running:
-                for process in self.running:
-                    # More than once, for a process that has only just been forked does not listen yet.
-                    with suppress(ProcessLookupError):
-                        os.kill(process.pid or 0, sent)
-                for _ in self._ended(timeout=1):
-                    pass
-        except KeyboardInterrupt:
-            print("Stopped without saving.", file=sys.stderr)
+        before = self.told.count(signal.SIGINT)
+        while self.running:
+            for process in self.running:
+                # More than once, for a process that has only just been forked does not listen yet.
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid or 0, sent)
+            for _ in self._ended():
+                pass
+            if self.told.count(signal.SIGINT) > before:
+                print("Stopped without saving.", file=sys.stderr)
+                return
 
     def _end_after(self, failed: Job, left: list[int]) -> NoReturn:
         """End the sweep with its report after the first failure."""
@@ -197,10 +212,6 @@ class ProcessLauncher(Launcher):
         self.context.callbacks.on_multirun_end(config=self.config, config_name=self.config.hydra.job.config_name)
         sys.exit(1)
 
-    def _interrupted(self, code: int) -> NoReturn:
-        print(f"Interrupted. Go on with: python train.py -m resume={self.folder}")
-        sys.exit(code)
-
     @staticmethod
     def _result(job: Job) -> JobReturn:
         result = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
@@ -208,24 +219,6 @@ class ProcessLauncher(Launcher):
             record = read_record(job.directory)
             result.return_value = record.best(record.monitor)
         return result
-
-
-class _Terminated(BaseException):
-    """SIGTERM came."""
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """Raise _Terminated on SIGTERM, which by itself would end this process and leave the jobs to be killed."""
-
-    def terminate(*_: Any) -> NoReturn:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _death(code: int) -> str:

@@ -25,13 +25,13 @@ def draw(study: Study, units: Sequence[Unit], measured: Measured) -> Figure | No
     columns = min(2, len(study.plots))
     rows = -(-len(study.plots) // columns)
     figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1]), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, plot in zip(axes, study.plots, strict=False):
         {"dots": _dots, "curves": _curves, "layers": _layers, "lines": _lines, "heat": _heat}[plot.kind](
             axis, plot, units, measured
         )
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in list(axes)[len(study.plots) :]:
+    for axis in axes[len(study.plots) :]:
         axis.set_visible(False)
     return figure
 
