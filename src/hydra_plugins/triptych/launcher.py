@@ -152,7 +152,7 @@ class ProcessLauncher(Launcher):
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Note Ctrl-C and SIGTERM: an exception where they happen to come could be lost, or leave a job half started."""
+        """Note Ctrl-C and SIGTERM: raised where they happen to come they could be lost, or leave a job half begun."""
 
         def note(number: int, _: Any) -> None:
             self.told.append(signal.Signals(number))
