@@ -64,22 +64,14 @@ def test_a_mistake_in_an_arm_is_found_before_the_first_job(tmp_path: Path, arm: 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_in_small_a_study_runs_to_a_verdict(study: str, tmp_path: Path):
-    params = content(study)["hydra"]["sweeper"]["params"]
+    asked = content(study)
+    settings = [asked["hydra"]["sweeper"]["params"], *(asked["study"].get("arms") or {}).values()]
     # One value of each swept key but those whose values are compared with each other.
-    compared = str(content(study)["study"])
-    first = [
-        f"{key}={str(value).split(',')[0]}"
-        for key, value in params.items()
-        if "," in str(value) and key not in compared
-    ]
-    overrides = [
-        f"study={study}",
-        "debug=smoke",
-        *first,
-        "seed=0,1,2",
-        "threads=1",
-        "callbacks.figures.every_n_epochs=2",
-    ]
+    compared = str(asked["study"]["expect"])
+    pairs = [(key, str(value)) for part in settings for key, value in part.items()]
+    first = {key: value.partition(",")[0] for key, value in pairs if "," in value and key not in compared}
+    overrides = [f"study={study}", "debug=smoke", *(f"{key}={value}" for key, value in first.items())]
+    overrides += ["seed=0,1,2", "threads=1", "callbacks.figures.every_n_epochs=2"]
     result = command("-m", *overrides, f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path, timeout=540)
     assert result.returncode == 0, result.stdout + result.stderr
     report = (tmp_path / "sweep" / "report.md").read_text()

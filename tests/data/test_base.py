@@ -154,9 +154,8 @@ def test_training_can_have_fewer_samples_and_the_rest_stays_as_it_is(train_size:
     assert numbers(train_size=train_size, batch_size=1).split.train.tolist() == fewer.split.train.tolist()
 
 
-def test_more_training_samples_than_there_are_is_refused():
-    with pytest.raises(DataError, match=r"data.train_size=33 .*\(32 samples\): choose at most 32, or null for all"):
-        numbers(train_size=33)
+def test_of_small_data_there_are_fewer_than_were_asked_for():
+    assert numbers(train_size=33).split.train.tolist() == numbers().split.train.tolist()
 
 
 def test_evaluation_batches_are_whole_in_order_and_draw_no_random_number():

@@ -220,16 +220,13 @@ class DataModule(LightningDataModule, Generic[Samples]):
         return self.make_split(self.samples)
 
     def _fewer(self, split: Split) -> Split:
-        """The split with as many training samples as ``data.train_size`` says."""
+        """The split with at most as many training samples as ``data.train_size`` says: small data have fewer anyway."""
         if self.train_size is None:
             return split
         there = len(split.train)
         size = self.train_size if isinstance(self.train_size, int) else max(1, round(self.train_size * there))
-        if size > there:
-            raise DataError(
-                f"data.train_size={size} is larger than the training split ({there} samples): choose at most {there}, "
-                "or null for all"
-            )
+        if size >= there:
+            return split
         labels = self.labels(self.samples)
         drawn = splits.fewer(split.train, size, self.split_seed, None if labels is None else labels[split.train])
         return replace(split, train=drawn)
