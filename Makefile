@@ -33,7 +33,7 @@ test: $(READY)  ## Run the tests (5 minutes)
 	$(BIN)/python -m pytest -n auto
 
 test-slow: $(READY)  ## Run the slow tests alone: fuzzing, kills, browsers, clusters (30 minutes)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(READY)  ## Check style, formatting and types
 	$(BIN)/ruff check
