@@ -154,5 +154,8 @@ def _table(units: Sequence[Unit], measured: Mapping[str, Sequence[Value]]) -> tu
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    mean = format_number(float(np.mean(values)))
-    return mean if len(values) < 2 else f"{mean} ± {format_number(float(np.std(values, ddof=1)))}"
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    if len(values) < 2:
+        return format_number(mean)
+    # Of equal values the sum may be off in its last digit.
+    return f"{format_number(mean)} ± {format_number(deviation if deviation > 1e-12 * abs(mean) else 0.0)}"
