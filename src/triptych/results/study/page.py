@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     images = options.output.parent / "images" / "studies"
     images.mkdir(parents=True, exist_ok=True)
-    parts, index = [], ["| study | verdict |", "|---|---|"]
+    parts, index = [], ["| study | claim | verdict |", "|---|---|---|"]
     for sweep in options.sweeps:
         records = read_records([sweep])
         (section,) = sections(records, sweep)
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
                 figure.savefig(aside, dpi=80)
         parts.append(_part(sweep.name, section, records))
         verdict = next(line.partition(": ")[2] for line in section.lines if line.startswith("Verdict:"))
-        index.append(f"| [{section.lines[0]}](#{sweep.name}) | {verdict} |")
+        index.append(f"| [{sweep.name}](#{sweep.name}) | {section.lines[0]} | {verdict} |")
     with replaced(options.output) as aside:
         aside.write_text("\n".join([HEAD, *index, "", *parts]))
 
