@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board studies lock clean
+.PHONY: help setup train test test-slow lint board report studies lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ board: $(READY)  ## Compare runs in TensorBoard (PORT=6006)
 	@echo "TensorBoard is at http://localhost:$(PORT); from WSL, open that in the Windows browser."
 	@echo "On a remote server, first run this on your own machine: ssh -L $(PORT):localhost:$(PORT) USER@SERVER"
 	$(BIN)/tensorboard --logdir logs --port $(PORT)
+
+RUNS ?= $(lastword $(sort $(wildcard logs/sweeps/*)))
+report: $(READY)  ## Compare runs (RUNS="logs/sweeps/A logs/housing/B"; the newest sweep without)
+	$(BIN)/triptych report $(RUNS)
 
 # Each study in a folder of its own, so that a second `make studies` goes on where the first was stopped.
 STUDIES := $(filter-out seeds,$(basename $(notdir $(wildcard conf/study/*.yaml))))
