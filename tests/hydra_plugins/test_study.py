@@ -29,3 +29,8 @@ def test_debug_wins_over_the_study():
 def test_a_study_without_arms_is_a_grid():
     jobs = plan({}, {"a": "1,2", "b": "3,4"}, set(), ["b=5"], PARSER)
     assert jobs == [["a=1", "b=5"], ["a=2", "b=5"]]
+
+
+def test_values_are_written_as_the_command_line_has_them():
+    (job,) = plan({}, {"test": False, "threads": None, "data.augment": ["flip", "crop"]}, set(), [], PARSER)
+    assert job == ["test=False", "threads=null", "data.augment=[flip,crop]"]

@@ -91,3 +91,11 @@ def test_metrics_that_are_not_json_objects_are_none(tmp_path: Path):
     (run / METRICS).write_text(json.dumps({"best": [1], "test": "x", "monitor": 3}))
     record = read_record(run)
     assert (record.best("val/rmse"), record.test("test/rmse"), record.monitor) == (None, None, "3")
+
+
+@pytest.mark.parametrize(
+    ("override", "arm"),
+    [("+study.arm=relu", "relu"), (r"+study.arm=group\ norm", "group norm"), ("study=activations", "")],
+)
+def test_a_run_of_a_study_has_an_arm(tmp_path: Path, override: str, arm: str):
+    assert read_record(begun(tmp_path, "0", override)).arm == arm

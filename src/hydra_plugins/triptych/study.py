@@ -13,7 +13,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych.space import debug_keys
+from hydra_plugins.triptych.space import debug_keys, given
+from triptych.results.directory import SWEEP
 
 
 class StudySweeper(Sweeper):
@@ -57,7 +58,7 @@ class StudySweeper(Sweeper):
         jobs = plan(study.arms, self.params, debug, arguments, OverridesParser.create(config_loader=loader))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        OmegaConf.save(self.config, folder / SWEEP)
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
@@ -77,12 +78,10 @@ def plan(
         arguments: the command line's overrides.
         parser: Hydra's.
     """
-    given = parser.parse_overrides(list(arguments))
     jobs: list[list[str]] = []
     for arm, settings in (arms or {"": {}}).items():
         own = {key: value for key, value in {**params, **settings}.items() if key not in debug}
-        planned = parser.parse_overrides([f"{key}={value}" for key, value in own.items()])
         named = parser.parse_overrides([f"+study.arm={arm}"] if arm else [])
-        (batch,) = BasicSweeper.split_arguments([*planned, *given, *named], max_batch_size=None)
+        (batch,) = BasicSweeper.split_arguments([*given(own, arguments, parser), *named], max_batch_size=None)
         jobs += batch
     return jobs

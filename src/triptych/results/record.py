@@ -16,6 +16,8 @@ from triptych.results.directory import CONFIG, DONE, ERROR, METRICS
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
+ENDED = ("done", "pruned")
+"""The states of a run that ended well, and has results."""
 DIVERGED = "Diverged"
 """How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
 
@@ -47,6 +49,18 @@ class Record:
     def name(self) -> str:
         """The job's number in a sweep, else the run's id."""
         return self.directory.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run ended well, and has results."""
+        return self.state in ENDED
+
+    @property
+    def arm(self) -> str:
+        """The arm of a study that the run is of; empty where it is of none."""
+        lines = (line.lstrip("+").partition("=") for line in self.overrides)
+        # Hydra escapes the blanks in it.
+        return next((re.sub(r"\\(.)", r"\1", value) for key, _, value in lines if key == "study.arm"), "")
 
     @property
     def monitor(self) -> str:

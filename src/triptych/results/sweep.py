@@ -7,7 +7,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from triptych.results.record import Record, read_records
+from triptych.results.record import ENDED, Record, read_records
 
 
 class SweepSummary(Callback):
@@ -22,7 +22,7 @@ class SweepSummary(Callback):
             sys.exit(1)
         _report(folder, records)
         # Of a study that a run diverges is a finding, not a failure.
-        well = ("done", "pruned", "diverged") if config.get("study") else ("done", "pruned")
+        well = (*ENDED, "diverged") if config.get("study") else ENDED
         if any(record.state not in well for record in records):
             # Hydra turns exceptions of its callbacks into warnings, but not this one.
             sys.exit(1)

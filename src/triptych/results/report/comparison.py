@@ -89,7 +89,7 @@ class Ranking:
 
     def value(self, record: Record) -> float | None:
         """The metric that ranks the run; None where it has not ended or has none."""
-        return metric(record, self.monitor) if record.state in ("done", "pruned") else None
+        return metric(record, self.monitor) if record.ended else None
 
     @cached_property
     def ranked(self) -> list[Record]:
@@ -156,7 +156,7 @@ class Comparison:
     @property
     def unfinished(self) -> list[Record]:
         """The runs that diverged, failed or were interrupted."""
-        return [record for record in self.records if record.state not in ("done", "pruned")]
+        return [record for record in self.records if not record.ended]
 
 
 def compare(
@@ -180,7 +180,7 @@ def compare(
             the monitor, or nothing says which of its values are better.
     """
     records = list(records)
-    ended = [record for record in records if record.state in ("done", "pruned")]
+    ended = [record for record in records if record.ended]
     if monitor is not None and ended and all(metric(record, monitor) is None for record in ended):
         known = dict.fromkeys(name for record in ended for name in metric_names(record))
         raise ValueError(f"no run has the metric {monitor}: choose one of {', '.join(known)}")

@@ -54,7 +54,7 @@ def document(comparison: Comparison, answers: Sequence[Section], place: str) -> 
     """
     tables, pictures = [], []
     for ranking in comparison.rankings:
-        if any(record.state in ("done", "pruned") for record in ranking.records):
+        if any(record.ended for record in ranking.records):
             tables.append(ranking_table(comparison, ranking))
         if ranking.repeated and ranking.ranked:
             tables.append(means_table(ranking))
@@ -107,7 +107,7 @@ def warning(comparison: Comparison) -> str:
 
 def ranking_table(comparison: Comparison, ranking: Ranking) -> Section:
     """A row a run that ended, the best first."""
-    ended = [record for record in ranking.records if record.state in ("done", "pruned")]
+    ended = [record for record in ranking.records if record.ended]
     ranked = [*ranking.ranked, *(record for record in ended if ranking.value(record) is None)]
     tested, pruned = ranking.test_metric, any(record.state == "pruned" for record in ended)
     rows = []

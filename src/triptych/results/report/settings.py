@@ -17,8 +17,8 @@ Settings = dict[str, str]
 
 def settings_of(record: Record) -> Settings:
     """The overrides of a run as key and value, the arm of a study first."""
-    arms = [(ARM, line.partition("=")[2]) for line in record.overrides if line.startswith("study.arm=")]
-    return dict(arms) | record.settings
+    arm = {ARM: record.arm} if record.arm else {}
+    return arm | record.settings
 
 
 def swept(records: Sequence[Record]) -> dict[Path, Settings]:

@@ -1,5 +1,6 @@
 """The pictures of a study, as panels of one matplotlib figure."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -8,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from triptych.results.study.measures import Unit, Value
+from triptych.results.study.measures import Unit, Value, as_number
 from triptych.results.study.spec import Plot, Study
 
 COLOURS = ("#2a6f97", "#c1121f", "#e09f3e", "#386641", "#7b2cbf", "#6c757d", "#f28482", "#0d1b2a", "#90be6d")
@@ -59,10 +60,7 @@ def _dots(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
 
 def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
     """A metric over the steps: a line an arm, the mean of its seeds, and a band from the least to the greatest."""
-    groups: dict[str, list[Unit]] = defaultdict(list)
-    for unit in units:
-        groups[_label(unit.arm, unit.swept)].append(unit)
-    for colour, (label, members) in zip(cycle(COLOURS), groups.items(), strict=False):
+    for colour, (label, members) in zip(cycle(COLOURS), _units_by_label(units).items(), strict=False):
         curves = [unit.history[str(plot.of)] for unit in members if str(plot.of) in unit.history]
         if not curves:
             continue
@@ -82,10 +80,7 @@ def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
 
 def _layers(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
     """Each layer's metric when it was first logged, from the first layer to the last; a line an arm."""
-    groups: dict[str, list[Unit]] = defaultdict(list)
-    for unit in units:
-        groups[_label(unit.arm, unit.swept)].append(unit)
-    for colour, (label, members) in zip(cycle(COLOURS), groups.items(), strict=False):
+    for colour, (label, members) in zip(cycle(COLOURS), _units_by_label(units).items(), strict=False):
         starts: dict[int, list[float]] = defaultdict(list)
         for unit in members:
             for metric, (_, values) in unit.history.items():
@@ -107,8 +102,8 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
     for name, style in zip(names, styles, strict=False):
         groups: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for value in measured[name]:
-            place = _number(value.swept.get(plot.x))
-            if value.value is not None and place is not None:
+            place = as_number(value.swept.get(plot.x, ""))
+            if value.value is not None and not math.isnan(place):
                 rest = {key: text for key, text in value.swept.items() if key != plot.x}
                 groups[_label(value.arm, rest)][place].append(value.value)
         for colour, (label, points) in zip(cycle(COLOURS), groups.items(), strict=False):
@@ -127,8 +122,8 @@ def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
     """A measure over two swept keys, its mean over everything else."""
     cells: dict[tuple[float, float], list[float]] = defaultdict(list)
     for value in measured[str(plot.of)]:
-        x, y = _number(value.swept.get(plot.x)), _number(value.swept.get(plot.y))
-        if value.value is not None and x is not None and y is not None:
+        x, y = (as_number(value.swept.get(key, "")) for key in (plot.x, plot.y))
+        if value.value is not None and not (math.isnan(x) or math.isnan(y)):
             cells[x, y].append(value.value)
     xs, ys = (sorted({place[side] for place in cells}) for side in (0, 1))
     grid = np.array([[np.mean(cells[x, y]) if (x, y) in cells else np.nan for x in xs] for y in ys])
@@ -146,6 +141,13 @@ def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
     axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
     axis.set(xlabel=plot.x, ylabel=plot.y)
     axis.set_title(str(plot.of), fontsize=10)
+
+
+def _units_by_label(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+    groups: dict[str, list[Unit]] = defaultdict(list)
+    for unit in units:
+        groups[_label(unit.arm, unit.swept)].append(unit)
+    return groups
 
 
 def _by_label(values: Sequence[Value]) -> dict[str, list[float]]:
@@ -166,10 +168,3 @@ def _label(arm: str, swept: Mapping[str, str]) -> str:
 def _legend(axis: Axes) -> None:
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, frameon=False, ncols=2 if len(axis.lines) > 6 else 1)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -30,9 +30,9 @@ class Unit:
         points: dict[str, list[tuple[float, float]]] = defaultdict(list)
         path = self.record.directory / "metrics.csv"
         for row in read_history(path) if path.exists() else []:
-            step = _float(row.pop("step", ""))
+            step = as_number(row.pop("step", ""))
             for name, text in row.items():
-                value = _float(text)
+                value = as_number(text)
                 if math.isfinite(step) and math.isfinite(value):
                     points[name].append((step, value))
         return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}
@@ -55,16 +55,15 @@ class Value:
 def units_of(records: Sequence[Record]) -> list[Unit]:
     """Sort the runs of a study by arm, swept keys and seed."""
     settings = [record.settings for record in records]
-    arms = [_arm(record) for record in records]
     values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for arm, own in zip(arms, settings, strict=True):
+    for record, own in zip(records, settings, strict=True):
         for key, value in own.items():
-            values[key][arm].add(value)
+            values[key][record.arm].add(value)
     # What an arm sets in one way is the arm; what it sets in several ways is swept within it.
     swept = [key for key, by_arm in values.items() if key != SEED and any(len(found) > 1 for found in by_arm.values())]
     return [
-        Unit(arm, {key: own[key] for key in swept if key in own}, own.get(SEED, "0"), record)
-        for arm, own, record in zip(arms, settings, records, strict=True)
+        Unit(record.arm, {key: own[key] for key in swept if key in own}, own.get(SEED, "0"), record)
+        for record, own in zip(records, settings, strict=True)
     ]
 
 
@@ -73,7 +72,7 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     if kind.kind in ("largest", "preferred"):
         return _over_key(kind, units)
     if kind.kind == "steps_to":
-        return [Value(unit.arm, unit.swept, unit.seed, steps) for unit, steps in _steps_to(kind, units)]
+        return _steps_to(kind, units)
     one = ONE_RUN[kind.kind]
     return [Value(unit.arm, unit.swept, unit.seed, one(unit, kind.target)) for unit in units]
 
@@ -89,7 +88,7 @@ def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str,
         scores: dict[str, list[float | None]] = defaultdict(list)
         for unit in units:
             if unit.arm == arm and key in unit.swept:
-                scores[unit.swept[key]].append(_monitored(unit))
+                scores[unit.swept[key]].append(unit.record.best(unit.record.monitor))
         # A value with which a run failed or diverged is no good one.
         means = {value: float(np.mean(of)) for value, of in scores.items() if None not in of}  # type: ignore[arg-type]
         if means:
@@ -97,11 +96,6 @@ def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str,
             choices[arm] = better(means, key=lambda value: means[value])
         kept += [unit for unit in units if unit.arm == arm and unit.swept.get(key) == choices.get(arm)]
     return kept, choices
-
-
-def best_of(unit: Unit, metric: str) -> float | None:
-    """A metric at the best epoch."""
-    return unit.record.best(metric)
 
 
 def _first(unit: Unit, metric: str) -> float | None:
@@ -144,7 +138,7 @@ def _memory(unit: Unit, _: str) -> float | None:
 
 
 ONE_RUN: dict[str, Callable[[Unit, str], float | None]] = {
-    "best": best_of,
+    "best": lambda unit, metric: unit.record.best(metric),
     "first": _first,
     "last": _last,
     "test": lambda unit, metric: unit.record.test(metric),
@@ -157,43 +151,43 @@ ONE_RUN: dict[str, Callable[[Unit, str], float | None]] = {
 }
 
 
-def _steps_to(kind: Measure, units: Sequence[Unit]) -> list[tuple[Unit, float | None]]:
+def _steps_to(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     """Steps to the target; where a run never reaches it, all the steps of the longest run: it needs more than those."""
     target = _target(kind.target, kind.within, units)
     most = max((float(unit.history[kind.target][0][-1]) for unit in units if kind.target in unit.history), default=None)
-    found: list[tuple[Unit, float | None]] = []
+    found = []
     for unit in units:
         steps, values = unit.history.get(kind.target, (np.empty(0), np.empty(0)))
         there = _reached(values, target, unit.record.mode) if target is not None else np.zeros(len(values), bool)
-        found.append((unit, float(steps[there.argmax()]) if there.any() else most))
+        needed = float(steps[there.argmax()]) if there.any() else most
+        found.append(Value(unit.arm, unit.swept, unit.seed, needed))
     return found
 
 
 def _over_key(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     """One value for all units that differ in the swept key alone."""
     target = _target(kind.of, kind.within, units)
-    groups: dict[tuple[object, ...], list[Unit]] = defaultdict(list)
+    groups: dict[tuple[str, tuple[tuple[str, str], ...], str], list[Unit]] = defaultdict(list)
     for unit in units:
-        rest = {key: value for key, value in unit.swept.items() if key != kind.target}
-        groups[unit.arm, tuple(rest.items()), unit.seed].append(unit)
+        rest = tuple((key, value) for key, value in unit.swept.items() if key != kind.target)
+        groups[unit.arm, rest, unit.seed].append(unit)
     values = []
-    for members in groups.values():
-        first = members[0]
-        rest = {key: value for key, value in first.swept.items() if key != kind.target}
-        scored = [(_float(unit.swept.get(kind.target, "")), best_of(unit, kind.of)) for unit in members]
+    for (arm, rest, seed), members in groups.items():
+        mode = members[0].record.mode
+        scored = [(as_number(unit.swept.get(kind.target, "")), unit.record.best(kind.of)) for unit in members]
         good = [(number, score) for number, score in scored if score is not None and math.isfinite(number)]
         found: float | None = None
         if kind.kind == "largest" and target is not None:
-            found = max((number for number, score in good if _reached(score, target, first.record.mode)), default=None)
+            found = max((number for number, score in good if _reached(score, target, mode)), default=None)
         elif kind.kind == "preferred" and good:
-            found = (max if first.record.mode == "max" else min)(good, key=lambda pair: pair[1])[0]
-        values.append(Value(first.arm, rest, first.seed, found))
+            found = (max if mode == "max" else min)(good, key=lambda pair: pair[1])[0]
+        values.append(Value(arm, dict(rest), seed, found))
     return values
 
 
 def _target(metric: str, within: float, units: Sequence[Unit]) -> float | None:
     """The best that any run reached, relaxed by a factor."""
-    scores = [score for unit in units if (score := best_of(unit, metric)) is not None]
+    scores = [score for unit in units if (score := unit.record.best(metric)) is not None]
     if not scores:
         return None
     return max(scores) / within if units[0].record.mode == "max" else min(scores) * within
@@ -203,16 +197,8 @@ def _reached(values: np.ndarray | float, target: float, mode: str) -> np.ndarray
     return np.asarray(values) >= target if mode == "max" else np.asarray(values) <= target
 
 
-def _monitored(unit: Unit) -> float | None:
-    return best_of(unit, unit.record.monitor)
-
-
-def _arm(record: Record) -> str:
-    study = record.config.get("study")
-    return str(study.get("arm") or "") if isinstance(study, dict) else ""
-
-
-def _float(text: str) -> float:
+def as_number(text: str) -> float:
+    """The number that a text is; NaN for any other."""
     try:
         return float(text)
     except ValueError:
