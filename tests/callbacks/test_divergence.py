@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from tests.tiny import ADAM, Batches, fit, regressor, rows
+from torch import nn
 
 from triptych.callbacks.divergence import Diverged, StopOnDivergence
 from triptych.callbacks.last_checkpoint import LastCheckpoint
@@ -49,6 +50,8 @@ def test_a_last_step_that_overshoots_shows_in_the_validation(tmp_path: Path):
 
 def test_a_last_step_that_overshoots_shows_without_validation_too(tmp_path: Path):
     model = regressor(optimizer=SGD | {"lr": 3e38})
+    for parameter in model.parameters():  # of weights drawn at random the gradient could be too small to overshoot
+        nn.init.constant_(parameter, 10)
     with pytest.raises(Diverged, match=r"the largest weight is (nan|inf) at step 1 "):
         run(model, Batches(rows(8)), tmp_path)
 
