@@ -1,6 +1,7 @@
 """What resume= accepts, and what it makes of a run directory. Going on itself is tested in test_run and test_train."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -71,7 +72,8 @@ def test_a_run_directory_does_not_say_whose_code_may_run(run: Path) -> None:
 
 def test_the_newest_checkpoint_is_the_one_to_go_on_from(run: Path) -> None:
     (run / "checkpoints").mkdir()
-    (run / "checkpoints/last.ckpt").touch()
+    with ZipFile(run / "checkpoints/last.ckpt", "w") as archive:
+        archive.writestr("data.pkl", b"")
     resumed = resumption([f"resume={run}"])
     assert resumed is not None
     assert resumed.checkpoint == run / "checkpoints/last.ckpt"

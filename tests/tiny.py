@@ -108,10 +108,10 @@ def trainer(folder: Path, **options: Any) -> Trainer:
 
 
 def fit(
-    model: LightningModule, data: Batches, folder: Path, resume_from: Path | None = None, **options: Any
+    model: LightningModule, data: LightningDataModule, folder: Path, resume_from: Path | None = None, **options: Any
 ) -> Trainer:
     """Train without a word; returns the Trainer."""
-    run = trainer(folder, **({} if data.held_out else {"limit_val_batches": 0}) | options)
+    run = trainer(folder, **({} if getattr(data, "held_out", ()) else {"limit_val_batches": 0}) | options)
     with quiet_lightning():
         run.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
     return run

@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.results.directory import ERROR, new_run_id
+from triptych.results.record import read_record
 from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler
 
@@ -71,6 +73,8 @@ def train_on(resumed: Resumption) -> None:
 
     to_terminal, to_file = TerminalHandler(), logging.FileHandler(resumed.directory / "train.log")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_terminal, to_file])
+    for path in resumed.damaged:
+        print(f"{path} is damaged, and is left aside.")
     if resumed.checkpoint is None:
         print("There is no checkpoint yet: the run starts again.")
     run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
@@ -83,24 +87,28 @@ def leave_error(directory: Path, error: Exception) -> None:
     text = f"{error}\n"
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / ERROR).write_text(text)
+    with suppress(OSError):  # the disk may be full, which is then the error
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / ERROR).write_text(text)
 
 
 def say_failed(directory: Path, number: int) -> None:
     """Say on the terminal that a job of a sweep failed, and why in one line."""
-    print(f"job {number} failed: {(directory / ERROR).read_text().splitlines()[0]}", file=sys.stderr)
+    print(f"job {number} failed: {read_record(directory).error}", file=sys.stderr)
 
 
 def complain(error: Exception) -> int | None:
     """Say in one message what the user can mend, and return the exit code; None for anything else, which is a bug."""
     from triptych.callbacks.divergence import Diverged
-    from triptych.run import UserError
+    from triptych.run import OutOfSpace, UserError
 
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
         return 2
     if isinstance(error, Diverged):
         print(f"Diverged: {error}", file=sys.stderr)
+        return 1
+    if isinstance(error, OutOfSpace):
+        print(f"error: nothing more could be written: {error}; make room, then go on", file=sys.stderr)
         return 1
     return None

@@ -16,18 +16,30 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
 from triptych.declared import Declaration
+from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
 from triptych.results.saved_config import read_config
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """A run to go on with. ``checkpoint`` is None for a run that was stopped before its first one."""
+    """A run to go on with.
+
+    Attributes:
+        config: the saved one with the given values.
+        directory: the run directory.
+        experiment: name of the experiment.
+        checkpoint: the newest whole one; None for a run that was stopped before its first.
+        damaged: newer ones that are torn.
+        finished: whether the run is done, and nothing more was asked for.
+        overrides: the given values.
+    """
 
     config: DictConfig
     directory: Path
     experiment: str
     checkpoint: Path | None
+    damaged: list[Path]
     finished: bool
     overrides: list[str]
 
@@ -71,8 +83,8 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
     for override in overrides:
         _apply(config, override)
     finished = (directory / DONE).exists() and not overrides
-    last = directory / "checkpoints" / "last.ckpt"
-    return Resumption(config, directory, experiment, last if last.is_file() else None, finished, rest)
+    checkpoint, damaged = (None, []) if finished else resumable(directory)
+    return Resumption(config, directory, experiment, checkpoint, damaged, finished, rest)
 
 
 def refuse_used_folder(arguments: Sequence[str]) -> None:

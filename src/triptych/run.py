@@ -1,5 +1,6 @@
 """One run: build, fit, test, write the results."""
 
+import errno
 import logging
 import math
 import os
@@ -20,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.build import build, trust
+from triptych.callbacks.divergence import Diverged
+from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
 from triptych.models.base import Model
 from triptych.results.directory import (
@@ -27,7 +30,6 @@ from triptych.results.directory import (
     ERROR,
     METRICS,
     link_latest,
-    read_metrics,
     record_resume,
     resumed_steps,
     write_json,
@@ -52,6 +54,10 @@ class UserError(Exception):
     """Something the user got wrong, found before training; the message says what and how to mend it."""
 
 
+class OutOfSpace(Exception):
+    """The disk, the quota or the largest file is full; what was written before is whole."""
+
+
 def run(
     config: DictConfig,
     directory: Path,
@@ -74,6 +80,7 @@ def run(
     Raises:
         UserError: the config or the data are wrong.
         Diverged: the loss is no longer a finite number.
+        OutOfSpace: nothing more could be written.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM; a checkpoint has been saved.
     """
     started = time.perf_counter()
@@ -82,15 +89,15 @@ def run(
         # One process speaks for all of a distributed run.
         logging.getLogger(__package__).setLevel(logging.WARNING)
     directory.mkdir(parents=True, exist_ok=True)
-    before = read_metrics(directory) if (directory / METRICS).exists() else {}
-
     with quiet_lightning(), user_errors():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         trust(settings["packages"])
-        if settings["threads"] is not None:
-            if settings["threads"] < 1:
-                raise ValueError(f"threads={settings['threads']}: expected a number from 1, or null")
-            torch.set_num_threads(settings["threads"])
+        start = _read_start(resume_from)
+        threads = start["threads"] if settings["threads"] is None else settings["threads"]
+        if threads is not None:
+            if threads < 1:
+                raise ValueError(f"threads={threads}: expected a number from 1, or null")
+            torch.set_num_threads(threads)
         seed_everything(settings["seed"], workers=True, verbose=False)
         log.info("%s: reading the data", experiment)
         datamodule: DataModule = build(settings["data"])
@@ -104,9 +111,8 @@ def run(
             **datamodule.model_arguments(),
         )
         check_before_training(model, settings["monitor"])
-        first_step = _checkpoint_step(resume_from)
-        history = History(directory / "metrics.csv", first_step)
-        loggers = [history, *build_loggers(settings["logger"], directory, first_step)]
+        history = History(directory / "metrics.csv", start["step"])
+        loggers = [history, *build_loggers(settings["logger"], directory, start["step"])]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
     device = trainer.strategy.root_device
     if device.type == "cuda":
@@ -114,24 +120,38 @@ def run(
         memory_at_start = memory_in_use(device)
     link_latest(directory, experiment)
 
-    def on_train_start(*_: Any) -> None:
+    def seconds() -> float:
+        return start["seconds"] + time.perf_counter() - started
+
+    for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
+        stale.unlink()  # of a run that was killed
+    begun = False
+
+    def begin(*_: Any) -> None:
         # Once training starts, and not before: a resume that is refused leaves the run as it was.
-        if not trainer.is_global_zero:
+        nonlocal begun
+        if begun or not trainer.is_global_zero:
             return
+        begun = True
         for end in (DONE, ERROR):
             (directory / end).unlink(missing_ok=True)
         if resume_from:
-            record_resume(directory, first_step)
+            record_resume(directory, start["step"])
         if on_start:
             on_start()
 
-    trainer.callbacks.append(LambdaCallback(on_train_start=on_train_start))  # type: ignore[attr-defined]
+    def on_save_checkpoint(trainer: Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["run"] = {"seconds": seconds(), "threads": torch.get_num_threads()}
+
+    callback = LambdaCallback(on_train_start=begin, on_save_checkpoint=on_save_checkpoint)
+    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     parameters = model.parameter_count()
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
 
     with quiet_lightning(), saying_how_to_go_on(trainer, directory):
         fit(trainer, model, datamodule, resume_from)
+        begin()  # where the run was killed behind its last epoch
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = best_metrics(history, settings["monitor"], settings["mode"])
@@ -142,9 +162,9 @@ def run(
         "best": best,
         "test": test,
         "pruned": any(getattr(callback, "pruned", False) for callback in trainer.callbacks),  # type: ignore[attr-defined]
-        "epochs": trainer.current_epoch,
+        "epochs": trainer.fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
         "steps": trainer.global_step,
-        "seconds": round(before.get("seconds", 0) + time.perf_counter() - started, 2),
+        "seconds": round(seconds(), 2),
         "memory_at_start_mb": memory_at_start,
         "peak_memory_mb": peak_memory(device),
         "parameters": parameters,
@@ -210,12 +230,24 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
 
 @contextmanager
 def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
-    """End an interrupted run with its exit code, and say how to go on."""
+    """End an interrupted run with its exit code, and say of this and of any other end how to go on.
+
+    Raises:
+        OutOfSpace: nothing more could be written.
+    """
     try:
         with exit_codes(trainer):
             yield
-    except SystemExit:
-        log.warning("Interrupted at step %d. Go on with: python train.py resume=%s", trainer.global_step, directory)
+    except UserError:
+        raise
+    except BaseException as error:
+        what = "Interrupted" if isinstance(error, SystemExit) else "Stopped"
+        more = " with other settings, such as optimizer.lr=..." if isinstance(error, Diverged) else ""
+        log.warning(
+            "%s at step %d. Go on with: python train.py resume=%s%s", what, trainer.global_step, directory, more
+        )
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutOfSpace(f"{error.filename or directory}: {error.strerror}") from error
         raise
 
 
@@ -262,10 +294,18 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value if isinstance(value, int | float | str | bool) else str(value)
 
 
-def _checkpoint_step(path: Path | None) -> int:
+def _read_start(path: Path | None) -> dict[str, Any]:
+    """Where a run begins: global step, seconds spent before, and threads; from a checkpoint, or zero without one."""
     if path is None:
-        return 0
-    return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+        return {"step": 0, "seconds": 0.0, "threads": None}
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        before = checkpoint.get("run", {})
+        seconds, threads = before.get("seconds", 0.0), before.get("threads")
+        return {"step": int(checkpoint["global_step"]), "seconds": float(seconds), "threads": threads}
+    except Exception as error:
+        # Torch's errors are of every kind, for a checkpoint of any origin.
+        raise ValueError(f"{path} is no checkpoint of a run ({type(error).__name__}: {error})") from error
 
 
 def _class(model: Model) -> str:

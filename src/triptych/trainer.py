@@ -1,6 +1,9 @@
 """The Trainer of a run, with its callbacks and loggers."""
 
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
@@ -11,22 +14,57 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from triptych.build import build, resolve
+from triptych.checkpoint_io import WholeCheckpointIO
 
 
 @contextmanager
 def exit_codes(trainer: Trainer) -> Iterator[None]:
-    """Turn interruptions into SystemExit with the usual codes, 130 after Ctrl-C and 143 after SIGTERM."""
+    """Let Ctrl-C and SIGTERM end the run where its state is whole, as SystemExit with the usual codes, 130 and 143.
+
+    A step under way is finished first, and ``LastCheckpoint`` saves behind it. Validation and test change nothing that
+    would be worth saving, and stop at once, as does a step at a second Ctrl-C.
+    """
+    interrupt = _Interrupt(trainer)
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except SIGTERMException as error:
-        raise SystemExit(143) from error
+    except (SIGTERMException, KeyboardInterrupt) as error:
+        raise SystemExit(interrupt.code) from error
     except SystemExit as error:
-        # Lightning's answer to Ctrl-C, after the callbacks have saved what they had.
-        raise SystemExit(130 if trainer.state.status == TrainerStatus.INTERRUPTED else error.code) from error
+        # Lightning's answer to KeyboardInterrupt, after the callbacks have had their word.
+        raise SystemExit(interrupt.code if trainer.state.status == TrainerStatus.INTERRUPTED else error.code) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class _Interrupt:
+    """Handler of SIGINT and SIGTERM; Lightning calls it behind its own of SIGTERM, which lets a step end first."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.code = 130
+        self.first: float | None = None
+        # A sweep tells its jobs more than once, and has its own way to end those that do not listen.
+        self.alone = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def __call__(self, number: int, _: Any) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.code = now, 128 + number
+            noted = signal.getsignal(signal.SIGTERM) is not self
+            if not (noted and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.training):
+                raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                signal.raise_signal(signal.SIGTERM)
+        elif self.alone and number == signal.SIGINT and now - self.first > 1:  # not the same key, held down
+            raise KeyboardInterrupt
 
 
 def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
@@ -38,7 +76,8 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
     loggers = []
     for name, config in (configs or {}).items():
         more: dict[str, Any] = {"save_dir": str(directory)}
-        if issubclass(resolve(config["_target_"]), TensorBoardLogger) and first_step:
+        if issubclass(resolve(config["_target_"]), TensorBoardLogger):
+            # What an earlier part of the run logged from there on is not shown.
             more["purge_step"] = first_step
         try:
             loggers.append(build(config, **more))
@@ -79,6 +118,15 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     if bar:
         callbacks.append(RichProgressBar())
     try:
-        return Trainer(**arguments, callbacks=callbacks, logger=loggers, default_root_dir=str(directory))
+        trainer = Trainer(
+            **arguments,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[WholeCheckpointIO()],
+            default_root_dir=str(directory),
+        )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
+    # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the first.
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    return trainer

@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import EarlyStopping
 from tests.tiny import ADAM, Batches, fit, regressor, rows
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from triptych.callbacks.divergence import Diverged, StopOnDivergence
 from triptych.callbacks.last_checkpoint import LastCheckpoint
+from triptych.data.loader import ResumableLoader
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 1e30}
 
 
-def run(model: Any, data: Batches, folder: Path, *others: Any, **options: Any) -> None:
+def run(model: Any, data: Any, folder: Path, *others: Any, **options: Any) -> None:
     callbacks = [*others, StopOnDivergence(), LastCheckpoint(str(folder))]
     fit(model, data, folder, callbacks=callbacks, enable_checkpointing=True, **options)
 
@@ -59,6 +62,52 @@ def test_a_last_step_that_overshoots_shows_without_validation_too(tmp_path: Path
 def test_a_run_that_does_not_diverge_ends_well(tmp_path: Path):
     run(regressor(optimizer=ADAM), Batches(rows(8), rows(8)), tmp_path, max_epochs=2)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+class Named(LightningDataModule):
+    """Ten rows in batches of four. At a step, a number of the row that comes second is made infinite, or only large."""
+
+    def __init__(self, step: int, spoiled: int | None) -> None:
+        super().__init__()
+        self.step, self.spoiled = step, spoiled
+        (self.rows,) = rows(10)
+        self.seen: list[str] = []
+
+    def training_rows(self) -> Any:
+        return self.rows
+
+    def train_dataloader(self) -> ResumableLoader:
+        data = TensorDataset(torch.arange(10), *self.rows)
+        return ResumableLoader(data, batch_size=4, shuffle=True, generator=torch.Generator())  # type: ignore[arg-type]
+
+    def sample_names(self, indices: Any) -> list[str]:
+        return [f"row-{index}" for index in indices]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        numbers, *parts = batch
+        self.seen = self.sample_names(numbers.tolist())
+        if self.trainer.global_step == self.step:
+            if self.spoiled is None:
+                parts[0][1] = 1e30  # a number, whose square is none
+            else:
+                parts[self.spoiled][1] = torch.inf
+        return tuple(parts)
+
+
+@pytest.mark.parametrize("spoiled", [0, 1])
+def test_the_sample_that_holds_no_finite_number_is_named(spoiled: int, tmp_path: Path):
+    data = Named(4, spoiled)
+    with pytest.raises(Diverged) as raised:
+        run(regressor(input_scaling="none"), data, tmp_path, max_epochs=3)
+    place = f"at step 4 (epoch 2, batch 2, no finite numbers in {data.seen[1]}), learning rate 0.01"
+    assert place in str(raised.value)
+
+
+def test_where_no_sample_is_wrong_the_whole_batch_is_named(tmp_path: Path):
+    data = Named(4, None)
+    with pytest.raises(Diverged) as raised:
+        run(regressor(input_scaling="none"), data, tmp_path, max_epochs=3)
+    assert f"at step 4 (epoch 2, batch 2, of {', '.join(data.seen)}), learning rate 0.01" in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,60 @@
 """The state to resume from."""
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+import logging
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+log = logging.getLogger(__name__)
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Write ``last.ckpt`` after every epoch.
+class LastCheckpoint(Checkpoint):
+    """Keep ``last.ckpt``: the end of the last epoch, or the step at which Ctrl-C or SIGTERM stopped the run.
 
-    Lightning's ``save_last`` writes it only when the best checkpoint is written too: a resumed run would start again
-    from its best epoch. A class of its own, for the states of two ModelCheckpoints alike would be one in a checkpoint.
+    It is written aside, and renamed when the epoch's metrics have been logged too: what a kill at any other moment
+    leaves is the checkpoint before, and the metrics from there on come again. While the run lasts, ``previous.ckpt`` is
+    the one before that, for a disk may lose the middle of a file. After a crash the state may be the very thing that is
+    wrong: the last checkpoint stays as it is.
+
+    Args:
+        dirpath: the folder of the checkpoints.
     """
 
     def __init__(self, dirpath: str) -> None:
-        super().__init__(dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self.path = Path(dirpath) / "last.ckpt"
+        self.previous = Path(dirpath) / "previous.ckpt"
+        self.aside = Path(dirpath) / "next.ckpt"
+        self.saved = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.aside)
+            self.saved = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rename(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rename(trainer)
+        if trainer.is_global_zero:
+            self.previous.unlink(missing_ok=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # Lightning raises it where a step, or an epoch, is complete. It would not go on with a validation that was
+        # stopped, but behind it: the epoch before is whole.
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
+        if fitting and isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.aside)
+            self.saved = True
+            self._rename(trainer)
+            log.info("Saved %s at step %d.", self.path, trainer.global_step)
+
+    def _rename(self, trainer: Trainer) -> None:
+        if self.saved and trainer.is_global_zero:
+            if self.path.exists():
+                self.path.replace(self.previous)
+            self.aside.replace(self.path)
+        self.saved = False

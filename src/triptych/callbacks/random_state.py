@@ -1,35 +1,48 @@
 """Random numbers that go on behind a resume as they would have without the stop."""
 
+import random
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class RandomState(Callback):
-    """Keep the state of torch's random numbers in the checkpoints, and go on from it.
+    """Keep the random states of torch, NumPy and Python in the checkpoints, and go on from them.
 
-    What is shuffled, dropped out and augmented in the epochs after a resume is then what it would have been, if the
-    checkpoint was written at the end of an epoch and batches are loaded without workers.
+    What is shuffled, dropped out and augmented after a resume is then what it would have been.
     """
 
     def __init__(self) -> None:
-        self.resumed: dict[str, Any] = {}
+        self.resumed: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, what others draw from
+        # Plain numbers, for a checkpoint is read with weights_only=True.
+        numpy = {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}
+        return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
 
+    # Not when it is loaded: what is set up in between draws numbers too. In the middle of an epoch none begins.
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore(pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.resumed:
+        self._restore(pl_module)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.resumed = None
+
+    def _restore(self, pl_module: LightningModule) -> None:
+        if self.resumed is None:
             return
-        # Not when it is loaded: what is set up in between draws numbers too.
-        torch.set_rng_state(self.resumed["cpu"].cpu())
+        torch.set_rng_state(self.resumed["torch"].cpu())
         if self.resumed["cuda"] is not None and pl_module.device.type == "cuda":
             torch.cuda.set_rng_state(self.resumed["cuda"].cpu(), pl_module.device)
-        self.resumed = {}
-        # What a loader draws for its workers when an epoch begins; the first after a resume has done so before.
-        torch.empty((), dtype=torch.int64).random_()
+        np.random.set_state(self.resumed["numpy"])  # noqa: NPY002
+        random.setstate(self.resumed["python"])

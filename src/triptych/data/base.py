@@ -18,6 +18,7 @@ from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
 from triptych.data.download import from_kaggle
 from triptych.data.errors import DataError
+from triptych.data.loader import ResumableLoader
 from triptych.data.sources import data_root, locate
 from triptych.data.splits import Split
 
@@ -246,34 +247,50 @@ class DataModule(LightningDataModule, Generic[Samples]):
         """A split by the project's own rules (see ``triptych.data.splits.draw``)."""
         return splits.draw(self.count(samples), groups, self.split_seed, official_test, self.folds, self.fold)
 
+    def sample_names(self, indices: Sequence[int]) -> list[str]:
+        """What a user knows samples of the training dataset by, from their numbers there."""
+        rows = self.split.train[np.asarray(indices) % len(self.split.train)]
+        return [self.sample_name(self.samples, int(row)) for row in rows]
+
+    def sample_name(self, samples: Samples, index: int) -> str:
+        """What a user knows a sample by: the name of its file, where it has one of its own."""
+        return f"sample {index}"
+
     def train_dataloader(self) -> DataLoader[Batch]:
         size = len(self.datasets["train"])  # type: ignore[arg-type]
         batch_size = size if self.batch_size == "full" else int(self.batch_size)
-        sampler = self.train_sampler()
+        # Its seed is set anew for each epoch.
+        generator = torch.Generator()
+        sampler = self.train_sampler(generator)
         # A last batch of one sample has no variance for batch norm; it is left out (another one each epoch).
         drop_last = size % batch_size == 1 < batch_size
-        return self._loader("train", batch_size, shuffle=sampler is None, sampler=sampler, drop_last=drop_last)
+        options: dict[str, Any] = {
+            "shuffle": sampler is None,
+            "sampler": sampler,
+            "drop_last": drop_last,
+            "generator": generator,
+        }
+        return ResumableLoader(self.datasets["train"], batch_size, **options, **self._loading())
 
-    def train_sampler(self) -> Sampler[int] | None:
-        """What draws the training samples of an epoch; None for each of them once, in random order."""
+    def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
+        """What draws the training samples of an epoch from ``generator``; None for each once, in random order."""
         return None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self._loader("val", self.eval_batch_size) if "val" in self.datasets else []
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self._loader("test", self.eval_batch_size) if "test" in self.datasets else []
+        return self._evaluation_loader("test")
 
-    def _loader(self, name: str, batch_size: int, **options: Any) -> DataLoader[Batch]:
+    def _evaluation_loader(self, name: str) -> DataLoader[Batch] | list[Any]:
+        if name not in self.datasets:
+            return []
         return DataLoader(
-            self.datasets[name],
-            batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=as_is,
-            **options,
+            self.datasets[name], self.eval_batch_size, persistent_workers=self.num_workers > 0, **self._loading()
         )
+
+    def _loading(self) -> dict[str, Any]:
+        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available(), "collate_fn": as_is}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return self.prepare_batch(batch, training=self.trainer is not None and self.trainer.training)

@@ -110,6 +110,9 @@ class CaliforniaDataModule(DataModule[Rows]):
             stand_in = f"the papers' rule applied to {len(samples)} of {COMPLETE} rows"
         return splits.published(range(len(samples)), val_share=0.2, val_seed=1, stand_in=stand_in)
 
+    def sample_name(self, samples: Rows, index: int) -> str:
+        return f"row {index + 1}"
+
     def make_dataset(self, samples: Rows, indices: np.ndarray, training: bool) -> ArrayDataset:
         return ArrayDataset(torch.from_numpy(samples.features[indices]), torch.from_numpy(samples.prices[indices]))
 

@@ -99,6 +99,9 @@ class DocumentDataModule(DataModule[Pages]):
             stand_in = f"MLE-bench's rule applied to {len(samples)} of {COMPLETE} pages"
         return splits.published(order, val_share=0.1, val_seed=0, stand_in=stand_in)
 
+    def sample_name(self, samples: Pages, index: int) -> str:
+        return samples[index][0]
+
     def make_dataset(self, samples: Pages, indices: np.ndarray, training: bool) -> PageDataset:
         dirty = [torch.from_numpy(samples[index][1])[None] for index in indices]
         clean = [torch.from_numpy(samples[index][2])[None] for index in indices]

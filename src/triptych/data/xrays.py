@@ -115,6 +115,9 @@ class XrayDataModule(DataModule[Xrays]):
         stand_in = f"the test folder holds {in_test.sum()} X-rays, not the official {OFFICIAL_TEST}"
         return Split(split.train, split.val, split.test, stand_in)
 
+    def sample_name(self, samples: Xrays, index: int) -> str:
+        return samples.names[index]
+
     def make_dataset(self, samples: Xrays, indices: np.ndarray, training: bool) -> ArrayDataset:
         images = torch.from_numpy(samples.images[indices])[:, None]
         return ArrayDataset(images, torch.from_numpy(samples.labels[indices]))
@@ -122,12 +125,11 @@ class XrayDataModule(DataModule[Xrays]):
     def labels(self, samples: Xrays) -> np.ndarray:
         return samples.labels
 
-    def train_sampler(self) -> WeightedRandomSampler | None:
+    def train_sampler(self, generator: torch.Generator) -> WeightedRandomSampler | None:
         if self.sampler == "shuffle":
             return None
         labels = self.samples.labels[self.split.train]
-        # Drawn from torch's own random numbers, which the seed sets.
-        return WeightedRandomSampler((1 / np.bincount(labels)[labels]).tolist(), len(labels))
+        return WeightedRandomSampler((1 / np.bincount(labels)[labels]).tolist(), len(labels), generator=generator)
 
     def model_arguments(self) -> dict[str, Any]:
         counts = Counter(self.samples.labels[self.split.train].tolist())

@@ -4,12 +4,13 @@ import math
 from abc import abstractmethod
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MetricCollection
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric, MetricCollection
 
 from triptych.build import build
 
@@ -21,6 +22,29 @@ def regression_loss(name: str) -> nn.Module:
     if name not in LOSSES:
         raise ValueError(f"model.loss={name}: choose one of {', '.join(LOSSES)}")
     return LOSSES[name]()
+
+
+class MeanLoss(Metric):
+    """Mean over samples of losses that are means over batches.
+
+    torchmetrics' own MeanMetric leaves NaN out, or with ``nan_strategy="disable"`` the weights.
+    """
+
+    total: Tensor
+    samples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, samples: int) -> None:
+        """Add the mean loss of a batch of so many samples."""
+        self.total += loss * samples
+        self.samples += samples
+
+    def compute(self) -> Tensor:
+        return self.total / self.samples
 
 
 class Model(LightningModule):
@@ -61,6 +85,7 @@ class Model(LightningModule):
         self.network = build(network, **knobs)
         metrics = self.metrics_of_split()
         # Attributes, for Lightning finds metrics to reset among a module's own attributes.
+        self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
@@ -89,9 +114,11 @@ class Model(LightningModule):
         loss = self.loss(outputs, targets)
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
         self.update_metrics(metrics, outputs.detach(), targets)
-        # With the batch's size, so that a ragged last batch weighs by its samples.
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs), sync_dist=True)
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(inputs))
+        # A metric, whose state a checkpoint can keep. A ragged last batch weighs by its samples.
+        mean: MeanLoss = getattr(self, f"{split}_loss")
+        mean.update(loss.detach(), len(inputs))
+        logged = {f"{split}/loss": mean, **dict(metrics.items(copy_state=False))}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -103,6 +130,17 @@ class Model(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
+        for config in self.trainer.lr_scheduler_configs:
+            if self._follows_epochs(config.scheduler) and (self.trainer.current_epoch + 1) % config.frequency == 0:
+                config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])  # type: ignore[arg-type]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        # Lightning moves a plateau scheduler behind the epoch's checkpoint, which would not know of it.
+        if not self._follows_epochs(scheduler):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _follows_epochs(self, scheduler: Any) -> bool:
+        return isinstance(scheduler, ReduceLROnPlateau) and self.scheduler_config["interval"] == "epoch"
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.shared_step(batch, "val")
@@ -130,23 +168,34 @@ class Model(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer()
-        settings = dict(self.scheduler_config)
-        interval = settings.pop("interval")
-        if "auto" in settings.values():
-            steps = self._length(interval)
-            # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
-            cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
-            filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
-            settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
-        scheduler = build(settings, optimizer)
+        scheduler = self.make_scheduler(optimizer)
         frequency = 1
         if isinstance(scheduler, ReduceLROnPlateau):
             if not self.trainer.enable_validation:
                 raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
             # An epoch without validation has nothing to follow.
             frequency = self.trainer.check_val_every_n_epoch or 1
+        interval = self.scheduler_config["interval"]
         schedule = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+    def schedule(self) -> dict[str, Any]:
+        """All that decides how the learning rate moves: optimizer, scheduler, and where it counts the run's length."""
+        auto = "auto" in self.scheduler_config.values()
+        length = self._length(self.scheduler_config["interval"]) if auto else None
+        optimizer = self.optimizer_config | {"weight_decay": self.weight_decay}
+        return {"optimizer": optimizer, "scheduler": self.scheduler_config, "length": length}
+
+    def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        """The configured scheduler at its beginning; ``auto`` filled in from the run."""
+        settings = {key: value for key, value in self.scheduler_config.items() if key != "interval"}
+        if "auto" in settings.values():
+            steps = self._length(self.scheduler_config["interval"])
+            # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
+            cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
+            filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
+            settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
+        return build(settings, optimizer)
 
     def _length(self, interval: str) -> int:
         """The length of the run, in steps or epochs."""

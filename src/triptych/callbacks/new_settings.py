@@ -1,0 +1,83 @@
+"""What is changed on a resume, where a checkpoint would bring the old value back."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+log = logging.getLogger(__name__)
+
+
+class NewSettings(Callback):
+    """Let optimizer, scheduler, patience and length of the run be those of the config, also behind a resume.
+
+    A checkpoint holds the learning rate and the schedule that it was written under. Where the config says otherwise by
+    now, the optimizer keeps its moments and the schedule is made anew, and brought to the step where the run stands.
+    """
+
+    def __init__(self) -> None:
+        self.saved: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["schedule"] = pl_module.schedule()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self.saved = checkpoint.get("schedule")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = checkpoint["callbacks"].get(callback.state_key, {})
+            if isinstance(callback, EarlyStopping) and state:
+                state["patience"] = callback.patience
+            if isinstance(callback, ModelCheckpoint) and state:
+                _move(state, Path(str(callback.dirpath)))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        for stopping in trainer.early_stopping_callbacks:
+            # Killed behind its last epoch, a run would otherwise train one more.
+            if stopping.wait_count >= stopping.patience:
+                log.warning("Early stopping has ended this run; callbacks.early_stopping.patience is its patience.")
+                trainer.should_stop = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        saved, self.saved = self.saved, None
+        wanted = pl_module.schedule()
+        if saved is None or saved == wanted:
+            return
+        (optimizer,), (config,) = trainer.optimizers, trainer.lr_scheduler_configs
+        before = _rate(optimizer)
+        old = config.scheduler
+        if saved["optimizer"] != wanted["optimizer"] or not isinstance(old, ReduceLROnPlateau):
+            for group, fresh in zip(optimizer.param_groups, pl_module.make_optimizer().param_groups, strict=True):
+                group.pop("initial_lr", None)
+                group.update({key: value for key, value in fresh.items() if key != "params"})
+        config.scheduler = scheduler = pl_module.make_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            kept = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+            state = old.state_dict() if isinstance(old, ReduceLROnPlateau) else {}
+            scheduler.load_state_dict({key: state[key] for key in kept if key in state})
+        else:
+            done = trainer.global_step if config.interval == "step" else trainer.current_epoch
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                for _ in range(done):
+                    scheduler.step()
+        log.warning("The schedule is made anew: the learning rate goes on at %.3g, not %.3g.", _rate(optimizer), before)
+
+
+def _rate(optimizer: Any) -> float:
+    return max(group["lr"] for group in optimizer.param_groups)
+
+
+def _move(state: dict[str, Any], folder: Path) -> None:
+    """Let the state of a ModelCheckpoint speak of the files in ``folder``, where the run directory lies by now."""
+
+    def moved(path: str) -> str:
+        return str(folder / Path(path).name) if path else path
+
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[key] = moved(state.get(key, ""))
+    state["best_k_models"] = {moved(path): score for path, score in state.get("best_k_models", {}).items()}
+    state["dirpath"] = str(folder)

@@ -1,0 +1,65 @@
+"""A DataLoader that knows its place in the epoch."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.data import DataLoader
+
+from triptych.data.datasets import Batch
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A DataLoader that goes on in the middle of an epoch with the batches that were still to come.
+
+    Torch's own shuffles anew, so that some samples come twice and others not at all. Here an epoch begins with one seed
+    drawn from torch's random numbers, and the seed decides what sampler and workers draw. Lightning keeps
+    ``state_dict`` in its checkpoints.
+
+    Args:
+        arguments: those of DataLoader, ``generator`` among them, from which its sampler must draw.
+    """
+
+    seed: int | None = None
+    """Of the epoch under way, or of the last one."""
+    taken: int = 0
+    """Batches of that epoch that were handed out."""
+    resumed: bool = False
+    """Whether the next iteration goes on where ``load_state_dict`` says."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed, "taken": self.taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seed, self.taken, self.resumed = state_dict["seed"], state_dict["taken"], True
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator: all of this happens when the first batch is asked for, and random states have been put back.
+        if not self.resumed:
+            self.seed, self.taken = int(torch.empty((), dtype=torch.int64).random_()), 0
+        self.resumed = False
+        with isolate_rng():
+            # Workers draw from numbers of their own, and those only by going through all they have done before.
+            batches = self._batches()
+            for _ in islice(batches, self.taken):
+                pass
+        for batch in batches:
+            self.taken += 1
+            yield batch
+
+    def indices(self) -> Sequence[int]:
+        """The samples of the batch that was handed out last, as numbers of the dataset."""
+        self._begin()
+        torch.empty((), dtype=torch.int64).random_(
+            generator=self.generator
+        )  # an iterator's first draw, for its workers
+        return next(islice(iter(self.batch_sampler), self.taken - 1, None))  # type: ignore[arg-type]
+
+    def _batches(self) -> Iterator[Batch]:
+        self._begin()
+        return super().__iter__()
+
+    def _begin(self) -> None:
+        self.generator.manual_seed(self.seed)

@@ -1,0 +1,92 @@
+"""A loader that goes on in the middle of an epoch gives what was still to come, in the same order."""
+
+import random
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset, WeightedRandomSampler
+
+from triptych.data.loader import ResumableLoader
+
+
+class Noisy(TensorDataset):
+    """Numbers with a random one beside each, as a crop would have it."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        return (*super().__getitem__(index), torch.rand(()))
+
+
+def loader(workers: int = 0, weighted: bool = False) -> ResumableLoader:
+    generator = torch.Generator()
+    sampler = WeightedRandomSampler([1.0] * 10, 10, generator=generator) if weighted else None
+    options = {"shuffle": sampler is None, "sampler": sampler, "generator": generator, "num_workers": workers}
+    return ResumableLoader(Noisy(torch.arange(10)), batch_size=3, **options)  # type: ignore[arg-type]
+
+
+def numpy_state() -> list[int]:
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, the global one
+    return state["state"]["key"].tolist()
+
+
+def drawn(batches: object) -> list[list[float]]:
+    return [[*numbers.tolist(), *noise.tolist()] for numbers, noise in batches]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_the_rest_of_an_epoch_and_the_next_are_the_same(workers: int, weighted: bool, taken: int) -> None:
+    torch.manual_seed(0)
+    first = loader(workers, weighted)
+    batches = iter(first)
+    before = drawn(islice(batches, taken))
+    # Before its first batch an epoch has no place yet.
+    place, state = (first.state_dict() if taken else None), torch.get_rng_state()
+    rest, following = drawn(batches), drawn(first)
+    assert len(before) + len(rest) == len(following) == 4
+
+    torch.manual_seed(1)
+    again = loader(workers, weighted)
+    if place is not None:
+        again.load_state_dict(place)
+    batches = iter(again)
+    torch.set_rng_state(state)
+    assert drawn(batches) == rest
+    assert drawn(again) == following
+
+
+def test_every_sample_comes_once_around_a_stop() -> None:
+    torch.manual_seed(0)
+    first, again = loader(), loader()
+    before = drawn(islice(iter(first), 2))
+    again.load_state_dict(first.state_dict())
+    seen = [number for batch in before + drawn(again) for number in batch[: len(batch) // 2]]
+    assert sorted(seen) == list(range(10))
+
+
+def test_what_is_gone_through_again_draws_no_number_of_the_run() -> None:
+    again = loader()
+    again.load_state_dict({"seed": 5, "taken": 2})
+    before = random.getstate(), numpy_state()
+    torch.manual_seed(3)
+    next(iter(again))
+    expected = torch.Generator().manual_seed(3)
+    # One draw of three for the batch itself.
+    for _ in range(3):
+        torch.rand((), generator=expected)
+    assert torch.equal(torch.get_rng_state(), expected.get_state())
+    assert before == (random.getstate(), numpy_state())
+
+
+def test_the_samples_of_the_latest_batch_are_known() -> None:
+    there = loader()
+    for numbers, _ in there:
+        assert list(there.indices()) == numbers.tolist()
+        break
+    for count, (numbers, _) in enumerate(there):
+        if count == 2:
+            assert list(there.indices()) == numbers.tolist()
+            break

@@ -1,0 +1,113 @@
+"""A run that was stopped and resumed ends as one that never was: same weights, same metrics, to the last bit."""
+
+import csv
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.harness import EXPERIMENTS, FASTEST, small, train
+
+from triptych.results.checkpoints import resumable
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def outcome(directory: Path) -> dict[str, Any]:
+    """All that a run ends with and that time and place do not change."""
+    metrics = json.loads((directory / "metrics.json").read_text())
+    events = EventAccumulator(str(directory), {"scalars": 0}).Reload()
+    curves = {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    with (directory / "metrics.csv").open() as file:
+        history = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return {
+        **{name: metrics[name] for name in ("best", "test", "epochs", "steps")},
+        "history": history,
+        "curves": curves,
+        "checkpoints": {name: checkpoint(directory / f"checkpoints/{name}.ckpt") for name in ("best", "last")},
+    }
+
+
+def checkpoint(path: Path) -> dict[str, Any]:
+    saved = torch.load(path, weights_only=True)
+    return {name: plain(saved[name]) for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+
+
+def plain(value: Any) -> Any:
+    """Tensors as lists of numbers, which compare."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def stopped(
+    directory: Path, options: list[str], step: int, sent: signal.Signals = signal.SIGTERM, pause: float = 0
+) -> list[int]:
+    """Train, with a signal at the beginning of the step counted over the whole run, then go on to the end."""
+    from lightning.pytorch import Trainer
+
+    run = Trainer.fit
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fit(trainer: Trainer, *arguments: Any, **more: Any) -> None:
+            from lightning.pytorch.callbacks import LambdaCallback
+
+            def send(trainer: Trainer, *_: Any) -> None:
+                if trainer.fit_loop.total_batch_idx == step:
+                    signal.raise_signal(sent)
+
+            trainer.callbacks.append(LambdaCallback(on_train_batch_start=send))  # type: ignore[attr-defined]
+            run(trainer, *arguments, **more)
+
+        patch.setattr(Trainer, "fit", fit)
+        with pytest.raises(SystemExit) as ended:
+            train(directory, *options)
+    assert ended.value.code == 128 + sent
+    checkpoint, damaged = resumable(directory)
+    assert not damaged
+    time.sleep(pause)
+    return train(directory, *options, resume_from=checkpoint)["resumed"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_stopped_in_the_middle_of_an_epoch(experiment: str, data_root: Path, tmp_path: Path) -> None:
+    options = small(experiment, data_root, "trainer.log_every_n_steps=1", "callbacks.figures=null")
+    train(tmp_path / "whole", *options)
+    # A second and more, or TensorBoard takes the two parts for those of one second, in any order.
+    assert stopped(tmp_path / "part", options, 2, pause=1.1) == [3]
+    assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
+
+
+VARIANTS = {
+    "plateau": ["scheduler=plateau", "scheduler.patience=0", "trainer.max_epochs=4"],
+    "accumulated gradients": ["trainer.accumulate_grad_batches=3"],
+    "dropout": ["model.dropout=0.3"],
+    "loader workers": ["data.num_workers=2"],
+    "cosine by epochs": ["scheduler=cosine", "scheduler.interval=epoch"],
+    "validation within epochs": ["trainer.val_check_interval=4"],
+    "a number of steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", "scheduler=constant"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("step", "sent"), [(0, signal.SIGINT), (4, signal.SIGTERM), (9, signal.SIGINT), (11, signal.SIGTERM)]
+)
+def test_wherever_a_signal_comes(
+    variant: str, step: int, sent: signal.Signals, data_root: Path, tmp_path: Path
+) -> None:
+    """Ten steps an epoch: the first, one in the middle, the last of an epoch, and one of the second."""
+    short = ("callbacks.figures=null", "trainer.limit_train_batches=10", "logger=none")
+    options = small(FASTEST, data_root, *VARIANTS[variant], *short)
+    train(tmp_path / "whole", *options)
+    stopped(tmp_path / "part", options, step, sent)
+    assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
