@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict, read_write
 
@@ -42,6 +43,7 @@ def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> 
     saved.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, saved / "config.yaml")
     OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), saved / "hydra.yaml")
+    (saved / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
     return run(config, directory, choices["experiment"], resume_from)
 
 

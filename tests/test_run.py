@@ -14,7 +14,8 @@ from triptych.run import UserError
 
 RECORDED = {
     "experiment", "monitor", "best", "test", "epochs", "steps", "seconds", "memory_at_start_mb", "peak_memory_mb",
-    "parameters", "data", "pruned", "resumed", "seed", "threads", "git", "versions", "device", "precision",
+    "parameters", "data", "pruned", "resumed", "resumed_with", "seed", "threads", "git", "lock", "versions", "device",
+    "hardware", "precision", "command",
 }  # fmt: skip
 
 

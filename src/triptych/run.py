@@ -25,6 +25,7 @@ from triptych.callbacks.divergence import Diverged
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
 from triptych.models.base import Model
+from triptych.results.checkout import read_code
 from triptych.results.directory import (
     DONE,
     ERROR,
@@ -36,7 +37,8 @@ from triptych.results.directory import (
 )
 from triptych.results.history import History
 from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
-from triptych.results.provenance import device_name, git_state, versions
+from triptych.results.provenance import provenance, record_start, surroundings
+from triptych.results.record import read_record
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
 from triptych.trainer import build_loggers, build_trainer, exit_codes
@@ -64,6 +66,7 @@ def run(
     experiment: str,
     resume_from: Path | None = None,
     on_start: Callable[[], None] | None = None,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
     """Train, test and write ``metrics.json`` and ``DONE``.
 
@@ -73,6 +76,7 @@ def run(
         experiment: name of the experiment.
         resume_from: a checkpoint to go on from.
         on_start: called once training starts.
+        fingerprint: what the data must have, for a run that is to repeat another.
 
     Returns:
         What ``metrics.json`` holds.
@@ -88,6 +92,8 @@ def run(
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         # One process speaks for all of a distributed run.
         logging.getLogger(__package__).setLevel(logging.WARNING)
+    # The code that is about to be run, not what it has been changed to by the end.
+    code = None if rank_zero_only.rank else read_code()  # type: ignore[attr-defined]
     directory.mkdir(parents=True, exist_ok=True)
     with quiet_lightning(), user_errors():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -103,6 +109,11 @@ def run(
         datamodule: DataModule = build(settings["data"])
         datamodule.setup("fit")
         data = datamodule.describe()
+        if fingerprint not in (None, data["fingerprint"]):
+            raise ValueError(
+                f"the data in {data['root']} are not those of the run: their fingerprint is {data['fingerprint']}, "
+                f"and was {fingerprint}; say with --root in which folder the run's data lie now"
+            )
         model: Model = build(
             settings["model"],
             optimizer=settings["optimizer"],
@@ -119,6 +130,7 @@ def run(
         reset_peak_memory(device)
         memory_at_start = memory_in_use(device)
     link_latest(directory, experiment)
+    about = surroundings(code, device)
 
     def seconds() -> float:
         return start["seconds"] + time.perf_counter() - started
@@ -137,6 +149,7 @@ def run(
             (directory / end).unlink(missing_ok=True)
         if resume_from:
             record_resume(directory, start["step"])
+        record_start(directory, about, code.patch if code else b"", resumed=resume_from is not None)
         if on_start:
             on_start()
 
@@ -171,11 +184,9 @@ def run(
         "data": data,
         "resumed": resumed_steps(directory),
         "seed": settings["seed"],
-        "threads": torch.get_num_threads(),
-        "git": git_state(Path(__file__).parent),
-        "versions": versions(),
-        "device": device_name(device),
         "precision": str(trainer.precision),
+        "command": read_record(directory).command,
+        **provenance(directory, about),
     }
     if trainer.is_global_zero:
         write_json(directory / METRICS, metrics)

@@ -1,69 +1,105 @@
-"""What a run was made with."""
+"""What a run was made with, as it was at each of its starts."""
 
+import json
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
-from triptych.results.provenance import device_name, git_state, versions
+from triptych.results import provenance as module
+from triptych.results.checkout import Code
+from triptych.results.provenance import (
+    STARTED,
+    device_name,
+    hardware,
+    provenance,
+    record_start,
+    surroundings,
+    versions,
+)
+
+CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git checkout with one committed file."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "net.py").write_text("width = 1\n")
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    for command in (["init", "--quiet"], ["add", "net.py"], [*identity, "commit", "--quiet", "-m", "first"]):
-        subprocess.run(["git", "-C", tmp_path, *command], check=True)
-    return tmp_path
+def test_a_start_says_code_packages_and_machine() -> None:
+    about = surroundings(Code("c0ffee"), CPU)
+    assert about.keys() == {"git", "lock", "versions", "device", "threads", "hardware"}
+    assert about["git"]["commit"] == "c0ffee"
+    assert about["threads"] == torch.get_num_threads()
+    assert surroundings(None, CPU)["git"] is None
 
 
-def test_a_clean_checkout_is_its_commit(checkout: Path):
-    state = git_state(checkout)
-    assert state is not None
-    assert len(state["commit"]) == 40
-    assert state["dirty"] is False
-    (checkout / "sub").mkdir()
-    assert git_state(checkout / "sub") == state
+def test_the_first_start_counts_and_a_resume_says_what_was_other(tmp_path: Path) -> None:
+    first, second = {"git": {"commit": "a"}, "threads": 1}, {"git": {"commit": "b"}, "threads": 1}
+    record_start(tmp_path, first, b"one", resumed=False)
+    record_start(tmp_path, first, b"", resumed=True)
+    record_start(tmp_path, second, b"two", resumed=True)
+    assert provenance(tmp_path, second) == {**first, "resumed_with": [{}, {"git": {"commit": "b"}}]}
+    patches = {path.name: path.read_bytes() for path in tmp_path.glob(".hydra/*.patch")}
+    assert patches == {"code.patch": b"one", "code-2.patch": b"two"}
 
 
-@pytest.mark.parametrize("file", ["net.py", "new.py"])
-def test_a_changed_or_new_file_makes_it_dirty(file: str, checkout: Path):
-    (checkout / file).write_text("width = 2\n")
-    assert git_state(checkout)["dirty"] is True  # type: ignore[index]
+def test_a_run_that_begins_again_forgets_the_start_that_led_nowhere(tmp_path: Path) -> None:
+    record_start(tmp_path, {"threads": 1}, b"one", resumed=False)
+    record_start(tmp_path, {"threads": 2}, b"", resumed=False)
+    assert provenance(tmp_path, {"threads": 3}) == {"threads": 2, "resumed_with": []}
+    assert not list(tmp_path.glob(".hydra/*.patch"))
 
 
-def test_outside_a_checkout_there_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_state(tmp_path) is None
+def test_a_run_that_trained_nothing_says_how_it_is_now(tmp_path: Path) -> None:
+    assert provenance(tmp_path, {"threads": 3}) == {"threads": 3, "resumed_with": []}
 
 
-def test_a_checkout_without_a_commit_has_no_state(tmp_path: Path):
-    subprocess.run(["git", "-C", tmp_path, "init", "--quiet"], check=True)
-    assert git_state(tmp_path) is None
+@pytest.mark.parametrize("text", [None, "", "[]", '{"starts": 1}', '{"starts": [1]}', "[" * 100_000])
+def test_a_resume_of_a_run_without_a_record_does_not_pass_for_its_start(text: str | None, tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    if text is not None:
+        (tmp_path / STARTED).write_text(text)
+    record_start(tmp_path, {"threads": 2}, b"new", resumed=True)
+    assert provenance(tmp_path, {"threads": 2}) == {"threads": None, "resumed_with": [{"threads": 2}]}
+    assert (tmp_path / ".hydra/code-1.patch").read_bytes() == b"new"
 
 
-def test_without_git_there_is_no_state(checkout: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", "")
-    assert git_state(checkout) is None
-
-
-def test_versions_are_those_installed():
+def test_versions_are_those_installed() -> None:
     found = versions()
     assert found["python"] == platform.python_version()
     assert found["torch"] == metadata.version("torch")
     assert {"lightning", "torchmetrics", "hydra-core", "numpy"} <= found.keys()
 
 
-def test_a_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("triptych.results.provenance.PACKAGES", ("torch", "no-such-package"))
+def test_a_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACKAGES", ("torch", "no-such-package"))
     assert versions().keys() == {"python", "torch"}
 
 
-def test_a_device_has_a_kind_and_a_model():
-    assert device_name(torch.device("cpu")) == f"cpu ({platform.machine()})"
+def test_a_device_has_a_kind_and_a_model() -> None:
+    assert device_name(CPU) == f"cpu ({platform.machine()})"
+
+
+def test_the_machine_is_described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Abacus 9000\n\nprocessor\t: 1\nmodel name\t: B\n")
+    found = hardware(CPU)
+    assert found["cpu"] == "Abacus 9000"
+    assert found["platform"] == platform.platform()
+    assert found["cores"] >= 1
+    assert found["memory_mb"] is None or 100 < found["memory_mb"] < 2**27
+    assert "gpus" not in found
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_machine_that_says_little_is_described_by_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert hardware(CPU)["cpu"] in (platform.machine(), None) or platform.system() == "Darwin"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpus_are_described_with_their_driver() -> None:
+    found = hardware(torch.device("cuda"))
+    assert found["gpus"][0]["name"] == torch.cuda.get_device_name(0)
+    assert found["gpus"][0]["memory_mb"] > 1000
+    assert found["driver"][0].isdigit()

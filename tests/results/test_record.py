@@ -27,6 +27,23 @@ def test_what_only_tells_a_sweep_apart_is_no_setting(tmp_path: Path):
     assert record.command == "python train.py experiment=housing seed=1"
 
 
+def test_the_command_repeats_the_run_as_it_was_at_its_end(tmp_path: Path):
+    run = begun(tmp_path, "0", "study.arm=a b", "trainer.max_epochs=2", "+trainer.x=1", "optimizer.lr=0.1")
+    for number, lines in {
+        "1": "[trainer.max_epochs=3]",
+        "10": "[trainer.max_epochs=9]",
+        "2": "[seed=1, trainer.x=2]",
+    }.items():
+        (run / f".hydra/resume-{number}").mkdir()
+        (run / f".hydra/resume-{number}/overrides.yaml").write_text(lines)
+    (run / ".hydra/resume-x").mkdir()
+    record = read_record(run)
+    assert record.changes == ["trainer.max_epochs=3", "seed=1", "trainer.x=2", "trainer.max_epochs=9"]
+    assert record.command == (
+        "python train.py experiment=housing +trainer.x=1 optimizer.lr=0.1 seed=1 trainer.x=2 trainer.max_epochs=9"
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "state", "line"),
     [

@@ -1,5 +1,14 @@
-"""What a run was made with: code, packages, machine."""
+"""What a run was made with: code, packages, machine, as they were when it started.
 
+Each start of a run, the first and every resume, adds an entry to ``.hydra/started.json``, and the patch of a checkout
+with changes lies beside it: ``code.patch`` of the first start, ``code-1.patch`` of the first resume, and so on. In
+``metrics.json`` the keys ``git``, ``lock``, ``versions``, ``device``, ``threads`` and ``hardware`` are those of the
+first start. ``resumed_with`` has one mapping a resume, in the order of ``resumed``: the keys of those that were other
+than at first, ``{}`` where none was.
+"""
+
+import json
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -8,20 +17,68 @@ from typing import Any
 
 import torch
 
+from triptych.files import replaced
+from triptych.results.checkout import Code, lock_hash
+from triptych.results.directory import write_json
+
 PACKAGES = ("triptych", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+STARTED = Path(".hydra") / "started.json"
+CPU_INFO = Path("/proc/cpuinfo")
 
 
-def git_state(folder: Path = Path()) -> dict[str, Any] | None:
-    """Commit of the checkout around ``folder`` and whether files differ from it; None outside a checkout."""
+def surroundings(code: Code | None, device: torch.device) -> dict[str, Any]:
+    """What ``metrics.json`` says of a start, for the code as it was and the machine as it is."""
+    return {
+        "git": code and code.summary(),
+        "lock": lock_hash(),
+        "versions": versions(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "hardware": hardware(device),
+    }
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
+def record_start(directory: Path, about: dict[str, Any], patch: bytes, resumed: bool) -> None:
+    """Add a start to a run directory; one that resumes nothing is the first, whatever was there before.
+
+    Args:
+        directory: the run directory.
+        about: the ``surroundings``.
+        patch: what the checkout differed by from its commit; nothing is written for none.
+        resumed: whether the run goes on from a checkpoint.
+    """
+    # A run that is older than this record had a first start too, of which nothing is known.
+    starts = (_starts(directory) or [{}]) if resumed else []
+    if not resumed:
+        for stale in directory.glob(".hydra/code*.patch"):
+            stale.unlink()
+    (directory / STARTED).parent.mkdir(exist_ok=True)
+    if patch:
+        name = f"code-{len(starts)}.patch" if starts else "code.patch"
+        with replaced(directory / ".hydra" / name) as aside:
+            aside.write_bytes(patch)
+    write_json(directory / STARTED, {"starts": [*starts, about]})
+
+
+def provenance(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``metrics.json`` that say what the run was made with.
+
+    Args:
+        directory: the run directory.
+        about: the ``surroundings`` now, for a run that had nothing to train and so recorded no start.
+    """
+    first, *resumes = _starts(directory) or [about]
+    changed = [{key: start.get(key) for key in about if start.get(key) != first.get(key)} for start in resumes]
+    return {key: first.get(key) for key in about} | {"resumed_with": changed}
+
+
+def _starts(directory: Path) -> list[dict[str, Any]]:
+    """The starts so far; none where the file is missing or no such record."""
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+        starts = json.loads((directory / STARTED).read_text())["starts"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return starts if isinstance(starts, list) and all(isinstance(start, dict) for start in starts) else []
 
 
 def versions() -> dict[str, str]:
@@ -40,3 +97,51 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"{device.type} ({platform.machine()})"
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The machine: ``platform``, ``cpu``, ``cores`` (logical), ``memory_mb``, and for GPUs ``gpus`` and ``driver``.
+
+    Memory is in MB of 2**20 bytes; what the system does not tell is None. The GPUs are those that this process sees,
+    and are looked for in a run on one only.
+    """
+    found: dict[str, Any] = {
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_mb": _memory(),
+    }
+    if device.type == "cuda":
+        gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        found["gpus"] = [{"name": gpu.name, "memory_mb": gpu.total_memory // 2**20} for gpu in gpus]
+        found["driver"] = _first_line_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return found
+
+
+def _cpu() -> str | None:
+    """The processor's model; on Linux ``platform.processor`` says its architecture, or nothing."""
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    if model is None and platform.system() == "Darwin":
+        model = _first_line_of("sysctl", "-n", "machdep.cpu.brand_string")
+    return model or platform.processor() or platform.machine() or None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _first_line_of(*command: str) -> str | None:
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10, stdin=subprocess.DEVNULL
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return next(iter(result.stdout.splitlines()), None)

@@ -37,6 +37,7 @@ class Record:
         error: the first line of ``error.txt``.
         overrides: what was given on the command line or by the sweeper.
         metrics: what ``metrics.json`` holds.
+        changes: the values that were given when the run was resumed, in order.
     """
 
     directory: Path
@@ -44,6 +45,7 @@ class Record:
     error: str = ""
     overrides: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -85,10 +87,18 @@ class Record:
         return {key: value for key, value in pairs if key.partition(".")[0] not in ("study", "search")}
 
     @property
-    def command(self) -> str:
-        """The command that repeats the run: its overrides as they were, quoted for a shell."""
+    def arguments(self) -> list[str]:
+        """The overrides that repeat the run, by itself also if it was one of a sweep, and as it was at its end."""
         kept = [line for line in self.overrides if re.split(r"[.=]", line.lstrip("+"))[0] not in ("study", "search")]
-        return shlex.join(["python", "train.py", *kept])
+        for change in self.changes:
+            key = change.partition("=")[0]
+            kept = [*(line for line in kept if line.partition("=")[0] != key), change]
+        return kept
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run, quoted for a shell."""
+        return shlex.join(["python", "train.py", *self.arguments])
 
     def best(self, name: str) -> float | None:
         """A metric of the best epoch, such as ``val/rmse``; None where it is missing or no finite number."""
@@ -106,7 +116,8 @@ class Record:
 def read_record(directory: Path) -> Record:
     """Read one run directory."""
     metrics = _json(directory / METRICS)
-    overrides = read_yaml(directory / ".hydra" / "overrides.yaml")
+    resumes = [path for path in directory.glob(".hydra/resume-*") if path.name[7:].isdecimal()]
+    changes = [line for path in sorted(resumes, key=lambda path: int(path.name[7:])) for line in _overrides(path)]
     error = _first_line(directory / ERROR)
     if (directory / DONE).exists() and metrics:
         state = "pruned" if metrics.get("pruned") else "done"
@@ -114,8 +125,7 @@ def read_record(directory: Path) -> Record:
         state = "diverged" if error.startswith(DIVERGED) else "failed"
     else:
         state = "interrupted"
-    lines = [str(line) for line in overrides] if isinstance(overrides, list) else []
-    return Record(directory, state, error, lines, metrics)
+    return Record(directory, state, error, _overrides(directory / ".hydra"), metrics, changes)
 
 
 def read_records(folders: Iterable[Path]) -> list[Record]:
@@ -146,6 +156,11 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(text, FastLoader if shallow else yaml.SafeLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
+
+
+def _overrides(folder: Path) -> list[str]:
+    lines = read_yaml(folder / "overrides.yaml")
+    return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
 def _order(directory: Path) -> tuple[float, str]:
