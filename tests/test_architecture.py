@@ -83,6 +83,7 @@ def packages(modules: set[str]) -> set[str]:
         ("composed", {"declared"}),
         ("config", {"composed", "declared"}),
         ("resume", {"config", "declared", "results"}),
+        ("reproduce", {"results"}),
         ("sweeps", {"config", "results"}),
     ],
 )
@@ -108,7 +109,7 @@ def test_networks_import_only_torch():
 HEAVY = {"torch", "torchvision", "torchmetrics", "lightning", "numpy", "pandas", "sklearn", "matplotlib", "PIL"}
 
 
-@pytest.mark.parametrize("start", ["config", "resume", "cli", "results.sweep"])
+@pytest.mark.parametrize("start", ["config", "resume", "reproduce", "cli", "results.sweep"])
 def test_nothing_heavy_is_imported_before_the_check(start: str):
     seen, left = set(), [f"{NAME}.{start}"]
     while left:

@@ -1,4 +1,4 @@
-"""What one does with finished runs and with data: triptych evaluate | predict | report | data.
+"""What one does with finished runs and with data: triptych evaluate | predict | report | reproduce | data.
 
 Nothing heavy is imported before a command is chosen, so that --help and a wrong argument answer at once.
 """
@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+TOLERANCE = 1e-6
+"""The same code on the same kind of machine agrees to the last bit; another one may add in another order."""
 RUN_HELP = "a run directory, or `latest` for the newest of any experiment"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; exit codes: 0 done, 1 an input was skipped, 2 the user's mistake, 130 Ctrl-C."""
+    """Entry point; exit codes: 0 done, 1 an input skipped, a run not reproduced, 2 the user's mistake, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -55,6 +57,22 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--mixed", action="store_true", help="rank the runs even if their data or splits differ")
     report.set_defaults(command=_report)
 
+    reproduce = commands.add_parser("reproduce", help="train a finished run again: do its metrics agree?")
+    reproduce.add_argument("run", metavar="RUN", help=RUN_HELP)
+    reproduce.add_argument("--root", metavar="FOLDER", help="where the data lie now; default: as in training")
+    reproduce.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="the new run directory; default: in logs/, as for any run"
+    )
+    reproduce.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=_tolerance,
+        default=TOLERANCE,
+        help=f"largest relative difference of numbers that agree (default: {TOLERANCE:g}; 0: the same to the last bit)",
+    )
+    _add_trust(reproduce)
+    reproduce.set_defaults(command=_reproduce)
+
     data = commands.add_parser("data", help="list, download or make up data sets")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="which data sets there are, and which of them lie here")
@@ -81,6 +99,16 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0, below 1")
+    return value
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from triptych.results.evaluate import evaluate
 
@@ -103,6 +131,17 @@ def _report(options: argparse.Namespace) -> int:
     written = report(options.runs, options.output, options.monitor, options.mode, options.mixed)
     print(f"\nreport {written.folder / 'report.html'}")
     return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from triptych.job import repeat
+    from triptych.reproduce import reproduction
+
+    asked = reproduction(options.run, options.root, options.output, options.trust)
+    # With these Lightning starts the other processes of a distributed run.
+    given = [*(("--root", options.root) if options.root else ()), *(f"--trust={package}" for package in options.trust)]
+    sys.argv[1:] = ["reproduce", str(asked.original.directory), "--output", str(asked.directory), *given]
+    return repeat(asked, options.tolerance)
 
 
 def _data_list(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from triptych.reproduce import Reproduction
 from triptych.results.directory import ERROR, new_run_id
 from triptych.results.record import read_record
 from triptych.resume import Resumption
@@ -71,13 +72,56 @@ def train_on(resumed: Resumption) -> None:
     """Train on from the last checkpoint, or from the start where there is none."""
     from triptych.run import run
 
-    to_terminal, to_file = TerminalHandler(), logging.FileHandler(resumed.directory / "train.log")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_terminal, to_file])
+    _log_to(resumed.directory)
     for path in resumed.damaged:
         print(f"{path} is damaged, and is left aside.")
     if resumed.checkpoint is None:
         print("There is no checkpoint yet: the run starts again.")
     run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
+
+
+def repeat(asked: Reproduction, tolerance: float) -> int:
+    """Train a finished run once more and compare; returns 0 where the metrics agree, else 1, and 2 where it is refused.
+
+    Raises:
+        ValueError: the finished run has no metrics.
+        SystemExit: 130 and 143 for a run that was interrupted; it goes on as any other does.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from triptych.results.agreement import comparable, compare, print_agreement
+    from triptych.results.report.text import printable
+    from triptych.run import run
+
+    if not comparable(asked.original):
+        raise ValueError(f"{asked.original.directory} has no metrics to compare with")
+    asked.begin()
+    _log_to(asked.directory)
+    if asked.original.changes:
+        print(
+            f"The run began with other settings and was resumed with {printable(' '.join(asked.original.changes))}: "
+            "one that has these from the start may come to other numbers."
+        )
+    try:
+        run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
+    except Exception as error:
+        leave_error(asked.directory, error)
+        code = complain(error)
+        if code is None:
+            traceback.print_exc()
+            return 1
+        return code
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return 0  # one process speaks for all of a distributed run
+    repeated = read_record(asked.directory)
+    agreement = compare(asked.original, repeated, tolerance)
+    print_agreement(agreement, asked.original, repeated)
+    return 1 if agreement.apart else 0
+
+
+def _log_to(directory: Path) -> None:
+    to_terminal, to_file = TerminalHandler(), logging.FileHandler(directory / "train.log")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_terminal, to_file])
 
 
 def leave_error(directory: Path, error: Exception) -> None:

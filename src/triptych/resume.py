@@ -1,7 +1,6 @@
 """Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +17,7 @@ from triptych.config import ConfigError
 from triptych.declared import Declaration
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
-from triptych.results.saved_config import read_config
+from triptych.results.saved_config import read_choices, read_config
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,9 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
         directory = find_run(names[0], unfinished=True)
         # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
         config = OmegaConf.create(read_config(directory) | {"packages": []})
-        hydra = yaml.safe_load((directory / ".hydra" / "hydra.yaml").read_text())
-        experiment = str(hydra["hydra"]["runtime"]["choices"]["experiment"])
-        if not re.fullmatch(r"[\w.-]+", experiment):
-            raise ValueError(f"{experiment!r} is no experiment's name")
+        experiment = read_choices(directory)["experiment"]
         overrides = OverridesParser.create().parse_overrides(list(rest))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, HydraException) as error:
+    except (OSError, ValueError, HydraException) as error:
         raise ConfigError(f"resume={names[0]}: {error}") from error
     for override in overrides:
         _apply(config, override)

@@ -37,6 +37,23 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config  # type: ignore[return-value]
 
 
+def read_choices(directory: Path) -> dict[str, str]:
+    """The option that a run has of each group. ``experiment`` is there: it also names a folder below ``logs/``.
+
+    Raises:
+        ValueError: they cannot be read, or the experiment's name is no plain one.
+    """
+    path = directory / ".hydra" / "hydra.yaml"
+    try:
+        found = yaml.safe_load(path.read_text())["hydra"]["runtime"]["choices"]
+        choices = {str(group): option for group, option in found.items() if isinstance(option, str)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be used: {type(error).__name__}: {error}") from error
+    if not re.fullmatch(r"[\w-][\w.-]*", choices.get("experiment", "")):
+        raise ValueError(f"{path} cannot be used: {choices.get('experiment')!r} is no experiment's name")
+    return choices
+
+
 def _has_target(config: Any) -> bool:
     return isinstance(config, dict) and "_target_" in config
 

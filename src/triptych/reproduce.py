@@ -1,0 +1,101 @@
+"""What `triptych reproduce RUN` is about to do: a finished run once more, from its saved config, in a new directory."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from triptych.results.directory import CONFIG, LOGS, METRICS, find_run, new_run_id
+from triptych.results.record import Record, read_record
+from triptych.results.saved_config import read_choices, read_config
+
+_ENDS = {
+    "pruned": "its search stopped it early",
+    "diverged": "it diverged",
+    "failed": "it failed",
+    "interrupted": "it has not ended, or its metrics.json is damaged (python train.py resume=RUN goes on with it)",
+}
+MOST_THREADS = 1024
+"""More are no run's, and would take a machine down."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run to repeat.
+
+    Attributes:
+        original: the run as it ended.
+        config: its config, at its number of threads and with its data.
+        choices: the option of each group, its experiment among them.
+        directory: where the new run goes.
+        overrides: the command line that repeats it.
+        fingerprint: of the data that it was trained on.
+    """
+
+    original: Record
+    config: DictConfig
+    choices: dict[str, str]
+    directory: Path
+    overrides: list[str]
+    fingerprint: str
+
+    def begin(self) -> None:
+        """Make the new run directory, as Hydra makes that of any run."""
+        hydra = self.directory / CONFIG.parent
+        hydra.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, self.directory / CONFIG)
+        (hydra / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
+        (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": self.choices}}}))
+
+
+def reproduction(
+    run: str, root: str | None = None, output: Path | None = None, trust: Sequence[str] = ()
+) -> Reproduction:
+    """Read back what there is to repeat. The directory may be a stranger's, and is only read.
+
+    Args:
+        run: a run directory or ``latest``.
+        root: where the data lie, if not where they lay in training.
+        output: the new run directory; by default one more of the experiment's.
+        trust: packages of your own whose classes the run's config names.
+
+    Raises:
+        ValueError: there is no such run, it did not end well, its directory is damaged, or the output is taken.
+    """
+    record = read_record(find_run(run))
+    if record.state != "done":
+        raise ValueError(f"{record.directory} has nothing to compare with: {_ENDS[record.state]}")
+    choices, config = read_choices(record.directory), read_config(record.directory)
+    found, threads = record.metrics.get("data"), record.metrics.get("threads")
+    data: dict[str, Any] = found if isinstance(found, dict) else {}
+    known = all(isinstance(data.get(key), str) for key in ("root", "fingerprint"))
+    if not known or data.get("source") not in ("files", "synthetic"):
+        raise ValueError(f"{record.directory / METRICS} does not say which data the run was trained on")
+    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"{record.directory / METRICS} says no number of threads that a run can have: {threads!r}")
+    # The same data, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
+    place = {"source": "synthetic"}
+    if data["source"] == "files" or root is not None:
+        place = {"source": "files", "root": root or str(Path(data["root"]).parent)}
+    config["data"] |= place | ({"cache_dir": None} if "cache_dir" in config["data"] else {})
+    # Whose code may run is not for a run directory to say.
+    config |= {"threads": threads, "packages": list(trust)}
+    directory = output or LOGS / choices["experiment"] / new_run_id()
+    if "LOCAL_RANK" not in os.environ and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ValueError(f"{directory} is not empty: name a new folder for the new run")
+    given = {"threads": threads, **{f"data.{key}": value for key, value in place.items()}}
+    lines = [line for line in record.arguments if line.partition("=")[0] not in (*given, "packages")]
+    lines += [f"{key}={_quoted(value)}" for key, value in given.items()]
+    lines += [f"packages=[{','.join(trust)}]"] if trust else []
+    return Reproduction(record, OmegaConf.create(config), choices, directory.absolute(), lines, data["fingerprint"])
+
+
+def _quoted(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
