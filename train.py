@@ -13,6 +13,7 @@ from triptych import job
 from triptych.config import ConfigError, check, flags_first
 from triptych.resume import refuse_used_folder, resumption
 from triptych.sweeps import sweep_resumption
+from triptych.terminal import harmless
 
 CONF = Path(__file__).parent / "conf"
 
@@ -37,7 +38,7 @@ def main() -> None:
         sys.argv[1:] = flags_first(arguments)
         train()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,10 +1,12 @@
 """From a config with a ``_target_`` to an object, for configs that may come from a stranger.
 
 A config read back from a run directory must not be able to run code. So a ``_target_`` must resolve to a *class*, of
-an allowed package, of a kind this project builds. Package prefixes alone would not do: torch alone holds functions
-that load pickles, fetch repositories and start processes. Kinds alone would do little better without the rest: what
-is private (``torch._inductor``, ``__main__``) is left out, for merely importing it can start something, and arguments
-are plain data, which no class of these kinds executes.
+an allowed package, of the kind that is built at its place. Package prefixes alone would not do: torch alone holds
+functions that load pickles, fetch repositories and start processes. Kinds alone would do little better without the
+rest: what is private (``torch._inductor``, ``__main__``) is left out, for merely importing it can start something; of
+the large packages only those parts are HOMES whose classes are made of numbers and names, not modules that carry code
+(``torch.fx``, ``torch.jit``), call other machines (``torch.distributed``, an account's logger) or fetch weights
+(metrics of text and images); and arguments are plain data, which no class that is left executes.
 """
 
 import inspect
@@ -12,20 +14,41 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 _packages = {__name__.partition(".")[0], "torch", "torchvision", "torchmetrics", "lightning"}
+HOMES = {
+    "torch": ("nn", "optim"),
+    "torchvision": ("models", "ops", "transforms"),
+    "torchmetrics": ("aggregation", "classification", "collections", "metric", "regression"),
+    "lightning": (
+        "fabric.loggers",
+        "pytorch.callbacks",
+        *(f"pytorch.loggers.{name}" for name in ("csv_logs", "logger", "mlflow", "tensorboard", "wandb")),
+    ),
+}
+"""By package, the parts in which an allowed class, and what it derives from, is made. Other packages are whole."""
 # A LightningModule, a Metric and a torchvision transform are nn.Modules.
 KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Callback, Logger)
 
 
+# Bases of the kinds themselves, wherever they are made.
+_BASES = {base for kind in (*KINDS, LightningModule) for base in kind.__mro__}
+_whole: set[str] = set()
+
+
 def trust(packages: Iterable[str]) -> None:
-    """Allow the classes of these packages too, in this process: those of one's own project, never a stranger's."""
+    """Allow the classes of these packages too, in this process: those of one's own project, never a stranger's.
+
+    A package with HOMES is then allowed as a whole.
+    """
+    packages = list(packages)
     _packages.update(packages)
+    _whole.update(packages)
 
 
 def resolve(target: Any, kinds: tuple[type, ...] = KINDS) -> type:
@@ -61,15 +84,31 @@ def resolve(target: Any, kinds: tuple[type, ...] = KINDS) -> type:
     # A class can be imported into an allowed module from elsewhere: where it is made counts.
     if found.__module__.partition(".")[0] not in _packages:
         raise ValueError(f"_target_ {target}: it is made in {found.__module__}, not in one of {allowed}")
+    for base in found.__mro__:
+        if base not in _BASES and not _is_at_home(base.__module__):
+            package = base.__module__.partition(".")[0]
+            raise ValueError(
+                f"_target_ {target}: what is made in {base.__module__} may carry code, fetch or send; a config can "
+                f"name it only where all of {package} is trusted, by packages=[{package}] in training and by "
+                f"--trust {package} after it"
+            )
     return found
 
 
-def build(config: Mapping[str, Any], *arguments: Any, **more: Any) -> Any:
+def _is_at_home(module: str) -> bool:
+    """Whether classes of this module may be built; Python's own, as further bases, always."""
+    package, _, rest = module.partition(".")
+    homes = HOMES.get(package)
+    return homes is None or package in _whole or any(f"{rest}.".startswith(f"{home}.") for home in homes)
+
+
+def build(config: Mapping[str, Any], *arguments: Any, kinds: tuple[type, ...] = KINDS, **more: Any) -> Any:
     """Make what ``config`` describes: the class at ``_target_``, called with the other keys.
 
     Args:
         config: plain numbers, strings, lists and dicts; a nested ``_target_`` is left to the class.
         arguments: positional arguments.
+        kinds: what the class may be at this place, some of the KINDS.
         more: further arguments, which win over those of the config.
 
     Raises:
@@ -77,7 +116,7 @@ def build(config: Mapping[str, Any], *arguments: Any, **more: Any) -> Any:
     """
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ValueError(f"expected a mapping with the path of a class at _target_, found {config!r}")
-    target = resolve(config["_target_"])
+    target = resolve(config["_target_"], kinds)
     own = {key: value for key, value in config.items() if key != "_target_"} | more
     # Hydra's _args_ and _partial_, or a misspelt _target_: a class that takes any keyword would swallow them.
     special = [key for key in own if not isinstance(key, str) or key.startswith("_")]

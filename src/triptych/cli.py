@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from triptych.terminal import harmless
+
 TOLERANCE = 1e-6
 """The same code on the same kind of machine agrees to the last bit; another one may add in another order."""
 RUN_HELP = "a run directory, or `latest` for the newest of any experiment"
@@ -20,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(command(options))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -121,7 +123,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     skipped = predict(options.run, options.input, options.output, options.trust, submission=options.submission)
     for line in skipped:
-        print(f"skipped: {line}", file=sys.stderr)
+        print(f"skipped: {harmless(line)}", file=sys.stderr)
     return 1 if skipped else 0
 
 

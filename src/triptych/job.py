@@ -14,7 +14,7 @@ from triptych.reproduce import Reproduction
 from triptych.results.directory import ERROR, new_run_id
 from triptych.results.record import read_record
 from triptych.resume import Resumption
-from triptych.terminal import TerminalHandler
+from triptych.terminal import TerminalHandler, harmless
 
 # One name for a run or sweep, however often it is asked for; `${now:...}` alone would collide within a second.
 OmegaConf.register_new_resolver("run_id", new_run_id, use_cache=True, replace=True)
@@ -138,7 +138,7 @@ def leave_error(directory: Path, error: Exception) -> None:
 
 def say_failed(directory: Path, number: int) -> None:
     """Say on the terminal that a job of a sweep failed, and why in one line."""
-    print(f"job {number} failed: {read_record(directory).error}", file=sys.stderr)
+    print(f"job {number} failed: {harmless(read_record(directory).error)}", file=sys.stderr)
 
 
 def complain(error: Exception) -> int | None:
@@ -147,10 +147,10 @@ def complain(error: Exception) -> int | None:
     from triptych.run import OutOfSpace, UserError
 
     if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(error)}", file=sys.stderr)
         return 2
     if isinstance(error, Diverged):
-        print(f"Diverged: {error}", file=sys.stderr)
+        print(f"Diverged: {harmless(error)}", file=sys.stderr)
         return 1
     if isinstance(error, OutOfSpace):
         print(f"error: nothing more could be written: {error}; make room, then go on", file=sys.stderr)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.results.directory import CONFIG, LOGS, METRICS, find_run, new_run_id
 from triptych.results.record import Record, read_record
 from triptych.results.saved_config import read_choices, read_config
+from triptych.results.stranger import check_threads
 
 _ENDS = {
     "pruned": "its search stopped it early",
@@ -19,8 +20,6 @@ _ENDS = {
     "failed": "it failed",
     "interrupted": "it has not ended, or its metrics.json is damaged (python train.py resume=RUN goes on with it)",
 }
-MOST_THREADS = 1024
-"""More are no run's, and would take a machine down."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,15 @@ def reproduction(
     known = all(isinstance(data.get(key), str) for key in ("root", "fingerprint"))
     if not known or data.get("source") not in ("files", "synthetic"):
         raise ValueError(f"{record.directory / METRICS} does not say which data the run was trained on")
-    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
-        raise ValueError(f"{record.directory / METRICS} says no number of threads that a run can have: {threads!r}")
+    try:
+        check_threads(threads)
+    except ValueError as error:
+        raise ValueError(f"{record.directory / METRICS}: {error}") from error
     # The same data, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
     place = {"source": "synthetic"}
     if data["source"] == "files" or root is not None:
         place = {"source": "files", "root": root or str(Path(data["root"]).parent)}
-    config["data"] |= place | ({"cache_dir": None} if "cache_dir" in config["data"] else {})
+    config["data"] |= place
     # Whose code may run is not for a run directory to say.
     config |= {"threads": threads, "packages": list(trust)}
     directory = output or LOGS / choices["experiment"] / new_run_id()

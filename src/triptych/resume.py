@@ -18,6 +18,7 @@ from triptych.declared import Declaration
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
 from triptych.results.saved_config import read_choices, read_config
+from triptych.results.stranger import refuse_links
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,21 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
         )
     try:
         directory = find_run(names[0], unfinished=True)
-        # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
-        config = OmegaConf.create(read_config(directory) | {"packages": []})
-        experiment = read_choices(directory)["experiment"]
+        refuse_links(directory)
         overrides = OverridesParser.create().parse_overrides(list(rest))
+        anew = [override.key_or_group for override in overrides]
+        # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
+        config = OmegaConf.create(read_config(directory, anew=anew) | {"packages": []})
+        experiment = read_choices(directory)["experiment"]
     except (OSError, ValueError, HydraException) as error:
         raise ConfigError(f"resume={names[0]}: {error}") from error
     for override in overrides:
         _apply(config, override)
     finished = (directory / DONE).exists() and not overrides
     checkpoint, damaged = (None, []) if finished else resumable(directory)
+    if damaged and checkpoint is None:
+        files = " and ".join(map(str, damaged))
+        raise ConfigError(f"resume={names[0]}: damaged, and nothing to go on from: {files}; delete to begin again")
     return Resumption(config, directory, experiment, checkpoint, damaged, finished, rest)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,10 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from triptych.build import build, trust
 from triptych.callbacks.divergence import Diverged
+from triptych.callbacks.own_paths import OwnPaths
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
 from triptych.models.base import Model
 from triptych.results.checkout import read_code
+from triptych.results.checkpoints import refuse_bomb
 from triptych.results.directory import (
     DONE,
     ERROR,
@@ -38,7 +40,7 @@ from triptych.results.directory import (
 from triptych.results.history import History
 from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
 from triptych.results.provenance import provenance, record_start, surroundings
-from triptych.results.record import read_record
+from triptych.results.stranger import check_threads
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
 from triptych.trainer import build_loggers, build_trainer, exit_codes
@@ -106,7 +108,7 @@ def run(
             torch.set_num_threads(threads)
         seed_everything(settings["seed"], workers=True, verbose=False)
         log.info("%s: reading the data", experiment)
-        datamodule: DataModule = build(settings["data"])
+        datamodule: DataModule = build(settings["data"], kinds=(LightningDataModule,))
         datamodule.setup("fit")
         data = datamodule.describe()
         if fingerprint not in (None, data["fingerprint"]):
@@ -116,6 +118,7 @@ def run(
             )
         model: Model = build(
             settings["model"],
+            kinds=(LightningModule,),
             optimizer=settings["optimizer"],
             scheduler=settings["scheduler"],
             monitor=settings["monitor"],
@@ -229,14 +232,25 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
     Raises:
         UserError: the config does not fit together, which shows by the end of the first batch.
     """
+    started: list[int] = []
+    if resume_from:
+        trainer.callbacks.append(OwnPaths(resume_from.parent))  # type: ignore[attr-defined]
+    batches = trainer.fit_loop.epoch_loop.batch_progress.total
+    begin = LambdaCallback(on_train_start=lambda *_: started.append(batches.completed))
+    trainer.callbacks.append(begin)  # type: ignore[attr-defined]
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        if trainer.fit_loop.epoch_loop.batch_progress.total.completed:
+        if started and batches.completed > started[0]:
             raise
         raise UserError(str(error)) from error
+    except (RuntimeError, TypeError, AttributeError, LookupError) as error:
+        if resume_from is None or started:
+            raise
+        # What it restores are states of many classes, and each has words of its own for one that is not its own.
+        raise UserError(f"{resume_from} is no checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 @contextmanager
@@ -309,14 +323,18 @@ def _read_start(path: Path | None) -> dict[str, Any]:
     """Where a run begins: global step, seconds spent before, and threads; from a checkpoint, or zero without one."""
     if path is None:
         return {"step": 0, "seconds": 0.0, "threads": None}
+    refuse_bomb(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         before = checkpoint.get("run", {})
-        seconds, threads = before.get("seconds", 0.0), before.get("threads")
-        return {"step": int(checkpoint["global_step"]), "seconds": float(seconds), "threads": threads}
+        threads = before.get("threads")
+        if threads is not None:
+            check_threads(threads)
+        seconds = float(before.get("seconds", 0.0))
+        return {"step": int(checkpoint["global_step"]), "seconds": seconds, "threads": threads}
     except Exception as error:
-        # Torch's errors are of every kind, for a checkpoint of any origin.
-        raise ValueError(f"{path} is no checkpoint of a run ({type(error).__name__}: {error})") from error
+        # Torch's and pickle's errors of every kind, for a checkpoint of any origin.
+        raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 def _class(model: Model) -> str:

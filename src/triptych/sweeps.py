@@ -19,6 +19,8 @@ from hydra.errors import HydraException
 from triptych.config import ConfigError
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP
 from triptych.results.record import read_record
+from triptych.results.saved_config import WRITERS
+from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, refuse_links
 
 LAUNCHERS = Path("hydra") / "launcher"
 """Below conf/: the launchers that go on with jobs. Others, such as Hydra's own, would write over them."""
@@ -44,9 +46,10 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     folder = find_sweep(names[0])
     given = [argument for argument in arguments if not argument.startswith("resume=") and argument not in flags]
     for argument in given:
-        if not re.match(r"hydra/launcher=|hydra\.launcher\.|packages=", argument):
+        if not re.match(r"hydra/launcher=|hydra\.launcher\.|packages=|data\.cache_dir=|logger\.", argument):
             raise ConfigError(
-                f"{argument}: a sweep goes on as it began; only a launcher and its settings can be chosen anew"
+                f"{argument}: a sweep goes on as it began; only a launcher and its settings, packages=, data.cache_dir= "
+                "and settings of loggers can be given anew"
             )
     command = [*_saved_command(folder, conf, given), *given]
     if re.search(r"[\n\r]|\$\{", str(folder)):
@@ -121,7 +124,8 @@ def _saved_command(folder: Path, conf: Path, given: Sequence[str]) -> list[str]:
     """
     plan = folder / SWEEP
     try:
-        saved: Any = yaml.safe_load(plan.read_text())["hydra"]["overrides"]
+        refuse_links(folder)
+        saved: Any = parse_yaml(read_text(plan, MOST_YAML_BYTES))["hydra"]["overrides"]
         lines = [*saved["task"], *saved["hydra"]]
         if not all(isinstance(line, str) for line in lines):
             raise TypeError("an override that is not text")
@@ -150,6 +154,10 @@ def _distrust(line: str, override: Override, conf: Path) -> str:
         return "could make it run or read what is not its own"
     if key.partition(".")[0] == "packages":
         return "says whose code may run, which is not for its directory to say: give it again behind resume="
+    names_places = key.partition(".")[0] in WRITERS and any(map(leads_elsewhere, re.split(r"[\[\],'\" ]+", value)))
+    if names_places or "cache_dir" in line or (key == "data.source" and "kaggle" in value):
+        remedy = ": give it again behind resume=" if key.startswith(("data.cache_dir", "logger.")) else ""
+        return f"says where to write or what to fetch, which is not for its directory to say{remedy}"
     if override.package is not None or "@" in key:
         return "moves a group to another place"
     if is_hydras and not re.match(r"hydra/(launcher|sweeper)$|hydra\.(launcher|sweeper)\.\w+$", key):

@@ -8,11 +8,20 @@ from contextlib import contextmanager
 from typing import TextIO
 
 
+def harmless(text: object) -> str:
+    """Text of any origin without control characters other than line breaks: they could command the terminal."""
+    lines = str(text).split("\n")
+    return "\n".join("".join(letter if letter.isprintable() else " " for letter in line) for line in lines)
+
+
 class TerminalHandler(logging.StreamHandler[TextIO]):
     """Logs to what ``sys.stdout`` is at the moment: a progress bar replaces it, to put lines above itself."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
 
     @property
     def stream(self) -> TextIO:

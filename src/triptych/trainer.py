@@ -76,11 +76,11 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
     loggers = []
     for name, config in (configs or {}).items():
         more: dict[str, Any] = {"save_dir": str(directory)}
-        if issubclass(resolve(config["_target_"]), TensorBoardLogger):
+        if issubclass(resolve(config["_target_"], (Logger,)), TensorBoardLogger):
             # What an earlier part of the run logged from there on is not shown.
             more["purge_step"] = first_step
         try:
-            loggers.append(build(config, **more))
+            loggers.append(build(config, kinds=(Logger,), **more))
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"logger={name} needs a package that is not installed ({error}): `make setup EXTRAS={name}` adds it"
@@ -101,7 +101,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     for config in filter(None, settings["callbacks"].values()):
         if 0 in (config.get("every_n_epochs"), config.get("every_n_steps")):
             continue  # off; a callback that looks away still costs some microseconds a step
-        target = resolve(config["_target_"])
+        target = resolve(config["_target_"], (Callback,))
         if issubclass(target, EarlyStopping) and not validates:
             continue
         parameters = signature(target).parameters
@@ -112,7 +112,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             more["dirpath"] = str(directory / "checkpoints")
         if "directory" in parameters:
             more["directory"] = str(directory)
-        callbacks.append(build(config, **more))
+        callbacks.append(build(config, kinds=(Callback,), **more))
     bar = arguments["enable_progress_bar"] and sys.stdout.isatty()
     arguments["enable_progress_bar"] = bar
     if bar:

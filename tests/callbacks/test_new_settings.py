@@ -1,13 +1,12 @@
 """Values given on a resume hold, where the checkpoint would bring the old ones back."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from tests.tiny import CONSTANT, Batches, fit, regressor, rows
 
 from triptych.callbacks.last_checkpoint import LastCheckpoint
@@ -97,15 +96,3 @@ def test_a_run_that_early_stopping_ended_trains_on_with_more_patience_only(
         assert not train(tmp_path, 12, CONSTANT, resume=True, callbacks=[stopping(2)])
     assert "callbacks.early_stopping.patience" in caplog.text
     assert len(train(tmp_path, 12, CONSTANT, resume=True, callbacks=[stopping(4)])) == 2 * 4
-
-
-def test_a_run_directory_that_was_moved_keeps_its_best(tmp_path: Path) -> None:
-    def best(folder: Path) -> ModelCheckpoint:
-        return ModelCheckpoint(folder, "best", "val/rmse", mode="max", enable_version_counter=False)
-
-    train(tmp_path / "here", 2, CONSTANT, callbacks=[best(tmp_path / "here")])
-    shutil.move(tmp_path / "here", tmp_path / "there")
-    kept = best(tmp_path / "there")
-    train(tmp_path / "there", 3, CONSTANT, resume=True, callbacks=[kept])
-    assert kept.best_model_path == str(tmp_path / "there/best.ckpt")
-    assert not (tmp_path / "here").exists()

@@ -12,7 +12,7 @@ from tests.tiny import Batches, fit, regressor, rows
 from triptych import build
 from triptych.results import load_run
 
-DATA = {"_target_": "lightning.pytorch.demos.boring_classes.BoringDataModule"}
+DATA = {"_target_": "triptych.data.california.CaliforniaDataModule"}
 MODEL = {"_target_": "triptych.models.regressor.Regressor"}
 
 
@@ -38,7 +38,7 @@ def test_a_run_is_its_model_data_and_config(checkpoint: dict[str, Any], tmp_path
     run = load_run(directory(tmp_path, checkpoint))
     assert run.directory == tmp_path
     assert run.config == {"data": DATA, "model": MODEL}
-    assert type(run.datamodule).__name__ == "BoringDataModule"
+    assert type(run.datamodule).__name__ == "CaliforniaDataModule"
     assert not run.model.training
     torch.manual_seed(1)
     expected = regressor()

@@ -2,11 +2,10 @@
 
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 log = logging.getLogger(__name__)
@@ -31,8 +30,6 @@ class NewSettings(Callback):
             state = checkpoint["callbacks"].get(callback.state_key, {})
             if isinstance(callback, EarlyStopping) and state:
                 state["patience"] = callback.patience
-            if isinstance(callback, ModelCheckpoint) and state:
-                _move(state, Path(str(callback.dirpath)))
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         for stopping in trainer.early_stopping_callbacks:
@@ -69,15 +66,3 @@ class NewSettings(Callback):
 
 def _rate(optimizer: Any) -> float:
     return max(group["lr"] for group in optimizer.param_groups)
-
-
-def _move(state: dict[str, Any], folder: Path) -> None:
-    """Let the state of a ModelCheckpoint speak of the files in ``folder``, where the run directory lies by now."""
-
-    def moved(path: str) -> str:
-        return str(folder / Path(path).name) if path else path
-
-    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[key] = moved(state.get(key, ""))
-    state["best_k_models"] = {moved(path): score for path, score in state.get("best_k_models", {}).items()}
-    state["dirpath"] = str(folder)

@@ -61,7 +61,12 @@ def _judged(archive: Path) -> list[zipfile.ZipInfo]:
             entries = file.infolist()
     except DAMAGED as error:
         raise _damaged(archive, error) from error
+    seen: set[str] = set()
     for entry in entries:
+        # Where case does not count in names, the later file would replace the one before it.
+        if entry.filename.casefold() in seen:
+            raise DataError(f"{archive.name}: the entry {entry.filename!r} comes twice; do not use this archive")
+        seen.add(entry.filename.casefold())
         # As Windows reads it, so that its drives and backslashes are refused everywhere.
         path = PureWindowsPath(entry.filename)
         if path.anchor or ".." in path.parts:

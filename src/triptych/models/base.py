@@ -82,7 +82,7 @@ class Model(LightningModule):
         self.monitor = monitor
         self.l1 = l1
         self.weight_decay = weight_decay
-        self.network = build(network, **knobs)
+        self.network = build(network, kinds=(nn.Module,), **knobs)
         metrics = self.metrics_of_split()
         # Attributes, for Lightning finds metrics to reset among a module's own attributes.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
@@ -164,7 +164,7 @@ class Model(LightningModule):
         ids = {id(weight) for weight in weights}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return build(self.optimizer_config, groups)
+        return build(self.optimizer_config, groups, kinds=(Optimizer,))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer()
@@ -195,7 +195,7 @@ class Model(LightningModule):
             cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
             filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
             settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
-        return build(settings, optimizer)
+        return build(settings, optimizer, kinds=(LRScheduler,))
 
     def _length(self, interval: str) -> int:
         """The length of the run, in steps or epochs."""

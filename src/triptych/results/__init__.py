@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triptych.results.checkpoints import refuse_bomb
 from triptych.results.directory import METRICS, find_run, read_metrics
 from triptych.results.saved_config import read_config
 
@@ -50,15 +51,14 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
     path = directory / "checkpoints" / f"{checkpoint}.ckpt"
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}: the run ended before its first one")
-    config = read_config(directory)
-    resolve(config["data"]["_target_"], (LightningDataModule,))
+    config = read_config(directory, trains=False)
     data = config["data"]
     if (directory / METRICS).exists():
         # The data of the run, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
-        used = read_metrics(directory)["data"]
-        data = data | {"root": str(Path(used["root"]).parent), "source": used["source"]}
-    datamodule = build(data)
+        data = data | _data_used(directory)
+    datamodule = build(data, kinds=(LightningDataModule,))
     model_class: Any = resolve(config["model"]["_target_"], (LightningModule,))
+    refuse_bomb(path)
     try:
         # A checkpoint can name a function of Lightning's that makes the model in its own way: none here.
         model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True, _instantiator=None)
@@ -66,3 +66,13 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
         # Torch and zip errors of every kind, for a checkpoint of any origin.
         raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
     return Run(directory, config, model.eval(), datamodule)
+
+
+def _data_used(directory: Path) -> dict[str, str]:
+    """Where the data of a run lay and what they were, as its ``metrics.json`` tells."""
+    used = read_metrics(directory).get("data")
+    root, source = (used.get(name) if isinstance(used, dict) else None for name in ("root", "source"))
+    # Never ``kaggle``: what was downloaded then lies in files.
+    if not isinstance(root, str) or source not in ("files", "synthetic"):
+        raise ValueError(f"{directory / METRICS} does not say what data the run had: it is damaged")
+    return {"root": str(Path(root).parent), "source": source}

@@ -1,11 +1,28 @@
-"""The checkpoints of a run directory, looked at without torch."""
+"""The checkpoints of a run directory, of any origin, looked at before torch reads them."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 CHECKPOINTS = "checkpoints"
 RESUMABLE = ("last.ckpt", "previous.ckpt")
 """What a run can go on from, the newest first."""
+
+
+def refuse_bomb(path: Path) -> None:
+    """Look that a checkpoint takes as much memory as it has bytes: torch packs its files without compressing them.
+
+    Raises:
+        ValueError: it is no such file, its end is missing, or it is compressed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no checkpoint of this run ({error})") from error
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError(f"{path} is no checkpoint of this run (it is compressed, and unpacks to {unpacked:,} bytes)")
 
 
 def is_whole(path: Path) -> bool:
@@ -14,9 +31,10 @@ def is_whole(path: Path) -> bool:
     Torch itself notices a missing end, but reads what a disk lost in the middle as zeros.
     """
     try:
+        refuse_bomb(path)
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zipfile.zlib.error):  # type: ignore[attr-defined]
+    except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
         return False
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.files import replaced
+from triptych.results.stranger import read_text
 
 LOGS = Path("logs")
 """Where runs land, below the folder from which one starts them."""
@@ -102,14 +103,17 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     """What ``metrics.json`` of a run holds."""
     path = directory / METRICS
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path))
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}): has the run ended?") from error
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
     """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out."""
-    text = path.read_text()
+    text = read_text(path)
     # A run that was killed can leave half a row at the end.
     whole = io.StringIO(text[: text.rfind("\n") + 1])
     return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from triptych.build import build
 from triptych.results import load_run
-from triptych.results.directory import read_metrics
+from triptych.results.record import read_record
+from triptych.results.report.text import printable
 from triptych.results.summary import format_number
 from triptych.terminal import quiet_lightning
 from triptych.trainer import exit_codes
@@ -27,14 +29,14 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         ValueError: there is no such run, or the data are not there.
     """
     loaded = load_run(run, trust=trust)
-    stored = read_metrics(loaded.directory)
+    stored = read_record(loaded.directory)
     datamodule = loaded.datamodule
     if root is not None:
         datamodule = build(loaded.config["data"] | {"root": root, "source": "files"})
     datamodule.setup(split)
     if not datamodule.describe()["sizes"][split]:
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
-    if datamodule.describe()["fingerprint"] != stored["data"]["fingerprint"]:
+    if datamodule.describe()["fingerprint"] != stored.metrics["data"].get("fingerprint"):
         print("The data are not those of the run: their fingerprints differ.")
     if split == "val":
         # The test step is used for both: it judges by the saved threshold.
@@ -46,12 +48,12 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     with quiet_lightning(), exit_codes(trainer):
         (metrics,) = trainer.test(loaded.model, datamodule=datamodule, verbose=False)
     measured = {name.partition("/")[2]: value for name, value in metrics.items()}
-    known = stored["test"] if split == "test" else stored["best"]
+    known = stored.test if split == "test" else stored.best
 
-    table = Table(title=f"{split} of {loaded.directory.name}", box=None)
+    table = Table(title=Text(f"{split} of {printable(loaded.directory.name)}"), box=None)
     for column in ("metric", "now", "in metrics.json"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, value in measured.items():
-        table.add_row(name, format_number(value), format_number((known or {}).get(f"{split}/{name}")))
+        table.add_row(name, format_number(value), format_number(known(f"{split}/{name}")))
     Console(highlight=False).print(table)
     return measured

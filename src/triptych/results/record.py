@@ -4,15 +4,15 @@ import json
 import math
 import re
 import shlex
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from triptych.results.directory import CONFIG, DONE, ERROR, METRICS
+from triptych.results.stranger import read_text, read_yaml
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
@@ -20,11 +20,6 @@ ENDED = ("done", "pruned")
 """The states of a run that ended well, and has results."""
 DIVERGED = "Diverged"
 """How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
-
-# Written in C where libyaml is there: a sweep has a thousand of these files.
-FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DEEPEST = 2000
-"""Levels to which libyaml's recursion is let; at some 20,000 it overruns the stack, and the process is gone."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +141,9 @@ def read_records(folders: Iterable[Path]) -> list[Record]:
     return list(found.values())
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file of any origin holds; None where it cannot be read."""
-    try:
-        text = path.read_text()
-        # A level takes one of these, or a line that is indented further than the one before.
-        shallow = sum(map(text.count, "[{-?")) < DEEPEST and len(text) < DEEPEST**2 // 2
-        # Python's own loader is slow, and gives up on what is too deep with an exception.
-        return yaml.load(text, FastLoader if shallow else yaml.SafeLoader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return None
-
-
 def _overrides(folder: Path) -> list[str]:
     lines = read_yaml(folder / "overrides.yaml")
-    return [str(line) for line in lines] if isinstance(lines, list) else []
+    return [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
 
 
 def _order(directory: Path) -> tuple[float, str]:
@@ -169,8 +152,10 @@ def _order(directory: Path) -> tuple[float, str]:
 
 
 def _number(value: Any) -> float | None:
-    finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if finite else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # An int can be larger than any float.
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -179,13 +164,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return _mapping(json.loads(path.read_text()))
+        return _mapping(json.loads(read_text(path)))
     except (OSError, ValueError, RecursionError):
         return {}
 
 
 def _first_line(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip().partition("\n")[0]
-    except OSError:
+        return read_text(path, errors="replace").strip().partition("\n")[0]
+    except (OSError, ValueError):
         return ""

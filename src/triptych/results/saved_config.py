@@ -1,7 +1,7 @@
 """A run's config read back from its directory, which may come from a stranger."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,53 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.results.directory import CONFIG
+from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, texts
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
+WRITERS = ("callbacks", "logger", "trainer")
+"""The groups whose classes write files or send."""
 
 
-def read_config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()) -> dict[str, Any]:
     """The config of a run as plain dicts and lists, references such as ``${monitor}`` filled in.
 
+    Where a run writes and whom it calls is not for its directory to say. So ``data.cache_dir`` is the user's own again,
+    nothing is downloaded, and for a run that is to train no path or address may stand among its WRITERS.
+
+    Args:
+        directory: the run directory.
+        trains: whether the run is to be trained with this config, and not only its model and data are wanted.
+        anew: dotted keys that the user gives anew; what is saved there does not count.
+
     Raises:
-        ValueError: it cannot be read, or it uses a resolver (``${oc.env:...}``), which could read what is not its own.
+        ValueError: it cannot be read, it uses a resolver (``${oc.env:...}``), which could read what is not its own, or
+            it leads out of its directory.
     """
     # What a later resume changed counts: its config lies beside the first one, numbered.
     resumes = {path.parent.name[7:]: path for path in directory.glob(".hydra/resume-*/config.yaml")}
     numbers = [number for number in resumes if number.isdecimal()]
     path = resumes[max(numbers, key=int)] if numbers else directory / CONFIG
     try:
-        raw = yaml.safe_load(path.read_text())
-        for text in _strings(raw):
+        raw = parse_yaml(read_text(path, MOST_YAML_BYTES))
+        for _, text in texts(raw):
             if "${" in text and not REFERENCE.fullmatch(text):
                 raise ValueError(f"{text!r} is more than a reference to another key")
-        config = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
+        config: Any = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
     if not isinstance(config, dict) or not all(_has_target(config.get(name)) for name in ("data", "model")):
         raise ValueError(f"{path} is no config of a run: it has no data and model with a _target_ each")
-    return config  # type: ignore[return-value]
+    for key, text in texts({name: config.get(name) for name in WRITERS}) if trains else ():
+        if key not in anew and leads_elsewhere(text):
+            raise ValueError(
+                f"{path}: {key}={text!r} leads out of the run directory, which is not for its config to say: "
+                f"give {key}=... again behind resume= if it is yours"
+            )
+    if "cache_dir" in config["data"]:
+        config["data"]["cache_dir"] = None
+    if config["data"].get("source") == "kaggle":
+        config["data"]["source"] = "files"  # what was downloaded then
+    return config
 
 
 def read_choices(directory: Path) -> dict[str, str]:
@@ -45,26 +67,14 @@ def read_choices(directory: Path) -> dict[str, str]:
     """
     path = directory / ".hydra" / "hydra.yaml"
     try:
-        found = yaml.safe_load(path.read_text())["hydra"]["runtime"]["choices"]
+        found = parse_yaml(read_text(path, MOST_YAML_BYTES))["hydra"]["runtime"]["choices"]
         choices = {str(group): option for group, option in found.items() if isinstance(option, str)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be used: {type(error).__name__}: {error}") from error
-    if not re.fullmatch(r"[\w-][\w.-]*", choices.get("experiment", "")):
+    if not re.fullmatch(r"\w[\w.-]*", choices.get("experiment", "")):
         raise ValueError(f"{path} cannot be used: {choices.get('experiment')!r} is no experiment's name")
     return choices
 
 
 def _has_target(config: Any) -> bool:
     return isinstance(config, dict) and "_target_" in config
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):  # YAML's !!pairs and !!omap are lists of tuples
-        for item in value:
-            yield from _strings(item)

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from triptych.terminal import harmless
+
 
 def print_summary(metrics: dict[str, Any], directory: Path) -> None:
     """Print data, best validation metrics, test metrics and the place of the run, from ``metrics.json``'s content."""
@@ -25,7 +27,7 @@ def print_summary(metrics: dict[str, Any], directory: Path) -> None:
     console.print()
     console.print(table)
     console.print()
-    console.print(f"data   {data['source']}: {sizes}; split {data['split']} ({data['root']})", markup=False)
+    console.print(harmless(f"data   {data['source']}: {sizes}; split {data['split']} ({data['root']})"), markup=False)
     if data["stand_in"]:
         console.print(f"       the test is a stand-in: {data['stand_in']}", markup=False)
     console.print(f"run    {directory}", markup=False)

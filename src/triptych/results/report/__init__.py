@@ -58,6 +58,8 @@ def report(
         output = places[0] if alone else LOGS / f"report-{new_run_id()}"
     if (output / CONFIG).exists():
         raise ValueError(f"{output} is a run, and its files stay as they are: name another folder with --output")
+    if (output / "figures").is_symlink():
+        raise ValueError(f"{output / 'figures'} is a link, and pictures written there would change other files")
     answers = [section for place in places for section in _answers(place, comparison.records)]
     names = [place.resolve().name for place in places]
     content = document(comparison, answers, ", ".join(dict.fromkeys(names[:3])) + (" and more" if names[3:] else ""))

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.results.record import Record, read_yaml
+from triptych.results.record import Record
 from triptych.results.report.text import number, printable
+from triptych.results.stranger import read_yaml
 
 REPEATS = ("seed", "data.fold", "data.split_seed")
 """Runs that differ in these alone repeat one another: their mean is what counts, their deviation its uncertainty."""

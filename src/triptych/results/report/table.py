@@ -1,4 +1,7 @@
-"""results.csv: one row a run."""
+"""results.csv: one row a run.
+
+A spreadsheet runs a cell that starts as a formula does (``=cmd|...``). Such text of a run gets an apostrophe before it.
+"""
 
 import csv
 import io
@@ -8,6 +11,7 @@ from pathlib import Path
 from triptych.results.record import Record
 from triptych.results.report.comparison import Comparison, metric_names
 from triptych.results.report.settings import settings_of
+from triptych.results.report.text import number
 
 NUMBERS = ("seconds", "epochs", "steps", "parameters")
 
@@ -29,10 +33,11 @@ def results(comparison: Comparison, output: Path) -> str:
     table = csv.writer(text, lineterminator="\n")
     # The epoch of the best metrics, beside the number of epochs.
     header = ["best_epoch" if name == "epoch" else name for name in names]
-    table.writerow(["run", "directory", "state", *keys, *header, *NUMBERS, "error"])
+    table.writerow(map(_text, ["run", "directory", "state", *keys, *header, *NUMBERS, "error"]))
     for record in records:
         table.writerow(
-            [
+            _text(cell)
+            for cell in [
                 comparison.labels[record.directory],
                 os.path.relpath(record.directory.resolve(), output.resolve()),
                 record.state,
@@ -43,6 +48,13 @@ def results(comparison: Comparison, output: Path) -> str:
             ]
         )
     return text.getvalue()
+
+
+def _text(cell: object) -> object:
+    """The cell, so that no spreadsheet takes it for a formula; numbers stay numbers."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) and number(cell) is None:
+        return f"'{cell}"
+    return cell
 
 
 def _value(record: Record, name: str) -> float | None:
