@@ -40,6 +40,7 @@ from triptych.results.directory import (
 from triptych.results.history import History
 from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
 from triptych.results.provenance import provenance, record_start, surroundings
+from triptych.results.record import read_record
 from triptych.results.stranger import check_threads
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning

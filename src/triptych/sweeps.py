@@ -48,8 +48,8 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     for argument in given:
         if not re.match(r"hydra/launcher=|hydra\.launcher\.|packages=|data\.cache_dir=|logger\.", argument):
             raise ConfigError(
-                f"{argument}: a sweep goes on as it began; only a launcher and its settings, packages=, data.cache_dir= "
-                "and settings of loggers can be given anew"
+                f"{argument}: a sweep goes on as it began; only a launcher and its settings, packages=, "
+                "data.cache_dir= and settings of loggers can be given anew"
             )
     command = [*_saved_command(folder, conf, given), *given]
     if re.search(r"[\n\r]|\$\{", str(folder)):

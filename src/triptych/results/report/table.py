@@ -11,7 +11,7 @@ from pathlib import Path
 from triptych.results.record import Record
 from triptych.results.report.comparison import Comparison, metric_names
 from triptych.results.report.settings import settings_of
-from triptych.results.report.text import number
+from triptych.results.report.text import number, printable
 
 NUMBERS = ("seconds", "epochs", "steps", "parameters")
 
@@ -51,10 +51,11 @@ def results(comparison: Comparison, output: Path) -> str:
 
 
 def _text(cell: object) -> object:
-    """The cell, so that no spreadsheet takes it for a formula; numbers stay numbers."""
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) and number(cell) is None:
-        return f"'{cell}"
-    return cell
+    """The cell, which no spreadsheet takes for a formula and no terminal for a command; numbers stay numbers."""
+    if not isinstance(cell, str):
+        return cell
+    line = printable(cell)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) and number(line) is None else line
 
 
 def _value(record: Record, name: str) -> float | None:

@@ -1,0 +1,46 @@
+"""The commands that read a run directory, run in this process on one that may be a stranger's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from triptych import cli, job
+from triptych.config import ConfigError
+from triptych.resume import resumption
+from triptych.terminal import harmless
+
+
+def _triptych(*arguments: str | Path) -> int:
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    raise AssertionError("a command ends with an exit code")
+
+
+def evaluate(run: Path, table: Path) -> int:
+    return _triptych("evaluate", run)
+
+
+def predict(run: Path, table: Path) -> int:
+    return _triptych("predict", run, table, "--output", run.parent / "predicted")
+
+
+def report(run: Path, table: Path) -> int:
+    return _triptych("report", run, "--output", run.parent / "report")
+
+
+def resume(run: Path, table: Path) -> int:
+    # As train.py does.
+    try:
+        resumed = resumption([f"resume={run}"])
+    except ConfigError as error:
+        print(f"error: {harmless(error)}")
+        return 2
+    assert resumed is not None
+    return job.go_on(resumed)
+
+
+COMMANDS: dict[str, Callable[[Path, Path], int]] = {
+    command.__name__: command for command in (evaluate, predict, report, resume)
+}
+"""By name; each takes the run directory and a table of houses, and returns the exit code."""

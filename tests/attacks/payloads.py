@@ -1,0 +1,142 @@
+"""What a stranger may put into a run directory. Where a payload works, it leaves a trace ``outside``."""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+Poison = Callable[[Path, Path], None]
+"""Changes a run directory (the first) so that something happens outside (the second)."""
+SECRET = "the-secret-of-the-environment"
+
+
+class Evil:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, outside: Path) -> None:
+        self.outside = outside
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.outside / "ran",)
+
+
+def fill(value: Any, outside: Path) -> Any:
+    """The value with OUTSIDE and UP written out: the folder as a whole path, and from a run directory."""
+    if isinstance(value, str):
+        return value.replace("OUTSIDE", str(outside)).replace("UP", f"../../../{outside.name}")
+    if isinstance(value, dict):
+        return {key: fill(item, outside) for key, item in value.items()}
+    return [fill(item, outside) for item in value] if isinstance(value, list) else value
+
+
+def config(key: str, value: Any) -> Poison:
+    """A value in the saved config."""
+
+    def poison(run: Path, outside: Path) -> None:
+        path = run / ".hydra/config.yaml"
+        whole = yaml.safe_load(path.read_text())
+        place = whole
+        *above, last = key.split(".")
+        for name in above:
+            place = place.setdefault(name, {})
+        place[last] = fill(value, outside)
+        path.write_text(yaml.safe_dump(whole))
+
+    return poison
+
+
+def appended(name: str, text: str) -> Poison:
+    """Text at the end of a file."""
+
+    def poison(run: Path, outside: Path) -> None:
+        with (run / name).open("a") as file:
+            file.write(fill(text, outside))
+
+    return poison
+
+
+def written(name: str, text: str) -> Poison:
+    """Text in the place of a file."""
+
+    def poison(run: Path, outside: Path) -> None:
+        (run / name).write_text(fill(text, outside))
+
+    return poison
+
+
+def metrics(**values: Any) -> Poison:
+    """Values in metrics.json."""
+
+    def poison(run: Path, outside: Path) -> None:
+        path = run / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return poison
+
+
+def checkpoint(change: Callable[[dict[str, Any], Path], Any]) -> Poison:
+    """Both checkpoints, changed."""
+
+    def poison(run: Path, outside: Path) -> None:
+        for path in (run / "checkpoints").glob("*.ckpt"):
+            content = torch.load(path, weights_only=True)
+            torch.save(change(content, outside) or content, path)
+
+    return poison
+
+
+def compressed(run: Path, outside: Path) -> None:
+    """The same checkpoint with a tensor's bytes deflated: a thousandth of the size that it unpacks to."""
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+
+
+def linked(name: str, to: str) -> Poison:
+    """A link out of the run directory in the place of one of its files or folders."""
+
+    def poison(run: Path, outside: Path) -> None:
+        path = run / name
+        if path.is_dir():
+            path.rename(outside / "moved")
+        else:
+            path.unlink(missing_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(fill(to, outside))
+
+    return poison
+
+
+def pipe(name: str) -> Poison:
+    """A pipe that nobody writes to, in the place of a file: who opens it waits for ever."""
+
+    def poison(run: Path, outside: Path) -> None:
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+
+    return poison
+
+
+def victims(content: dict[str, Any], outside: Path) -> None:
+    """Paths in the state of the checkpoint that a ModelCheckpoint deletes when a better one comes."""
+    for name, state in content["callbacks"].items():
+        if not name.startswith("ModelCheckpoint"):
+            continue
+        # Below the folder of the checkpoints, as far as one can tell without walking it.
+        folder = outside.parent / "logs/housing/run/checkpoints"
+        victim = f"{folder}/../../../../{outside.name}/victim"
+        state.update(
+            dirpath=str(folder),
+            best_k_models={victim: torch.tensor(1e9)},
+            kth_best_model_path=victim,
+            best_model_path=victim,
+        )
+        state.update(kth_value=torch.tensor(1e9), best_model_score=torch.tensor(1e9))

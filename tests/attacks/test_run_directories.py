@@ -1,0 +1,162 @@
+"""A run directory from a stranger runs no code, writes and deletes nothing elsewhere, and tells no secret."""
+
+import builtins
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from tests.attacks.commands import COMMANDS
+from tests.attacks.payloads import SECRET, Evil, checkpoint, config, fill, linked, victims
+from tests.attacks.table import ATTACKS, OPEN, SHELL
+from tests.harness import small, train
+
+from triptych.callbacks import own_paths
+from triptych.data.base import DataModule
+from triptych.results import saved_config
+
+
+@pytest.fixture(scope="session")
+def victim_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """A trained run with an epoch to go, to be copied and poisoned."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        train(run, *small("housing", data_root, "scheduler=constant", "trainer.max_epochs=1"))
+    (run / "DONE").unlink()
+    config("trainer.max_epochs", 2)(run, run)
+    (run / ".hydra/overrides.yaml").write_text("[experiment=housing, seed=0]")
+    return run
+
+
+@pytest.fixture
+def case(victim_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A copy of the run, and a folder outside with a file that must stay as it is."""
+    run, outside = tmp_path / "logs/housing/run", tmp_path / "outside"
+    shutil.copytree(victim_run, run)
+    outside.mkdir()
+    (outside / "victim").write_text(SECRET)
+    (outside / "evil.pkl").write_bytes(pickle.dumps(Evil(outside), protocol=2))
+    (tmp_path / "evil_project.py").write_text(f"open({str(outside / 'ran')!r}, 'w')\nclass Net: ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TRIPTYCH_SECRET", SECRET)
+    monkeypatch.setenv("HOME", str(outside))
+    monkeypatch.setattr(DataModule, "download", classmethod(lambda *_: (outside / "downloaded").touch()))
+    return run, outside
+
+
+def traces(outside: Path) -> dict[str, str]:
+    """What lies in the folder outside, but for what the attack itself moved there."""
+    files = [path for path in outside.rglob("*") if path.is_file() and "moved" not in path.relative_to(outside).parts]
+    return {path.name: path.read_text("latin-1") for path in files}
+
+
+def _pair(attack: str, command: str) -> Any:
+    _, refusing = ATTACKS[attack]
+    # What is refused is refused at once; predict loads a run as evaluate does.
+    quick = command in refusing and command != "predict" and "deep" not in attack
+    return pytest.param(attack, command, id=f"{command}: {attack}", marks=[] if quick else [pytest.mark.slow])
+
+
+PAIRS = [_pair(attack, command) for attack in ATTACKS for command in COMMANDS]
+
+
+@pytest.mark.parametrize(("attack", "command"), PAIRS)
+def test_a_poisoned_run_directory_does_no_harm(
+    attack: str,
+    command: str,
+    case: tuple[Path, Path],
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
+):
+    run, outside = case
+    poison, refusing = ATTACKS[attack]
+    poison(run, outside)
+    around = run.parents[2]
+    before, files = traces(outside), sorted(around.iterdir())
+    code = COMMANDS[command](run, next(data_root.glob("california*")) / "housing.csv")
+    said = "".join(capsys.readouterr())
+    assert code == (2 if command in refusing else 0), said
+    assert traces(outside) == before
+    assert "\x1b]" not in said
+    assert "\x1b[2J" not in said
+    assert SECRET not in said
+    assert "Traceback" not in said
+    if command in refusing:
+        assert sum(line.startswith("error: ") for line in said.splitlines()) == 1
+        # What is refused leaves nothing behind.
+        assert sorted(around.iterdir()) == files
+    elif command == "report":
+        written = [path.read_text() for path in (run.parent / "report").glob("*.*")]
+        assert not any(SECRET in text or "\x1b" in text for text in written)
+    record_property("attacks refused", 1)
+
+
+# That the traces would be seen: each kind of payload, read as one must not read it.
+
+
+def fire_pickle(run: Path, outside: Path) -> None:
+    pickle.loads((outside / "evil.pkl").read_bytes())
+
+
+def fire_target(run: Path, outside: Path) -> None:
+    for payload in (SHELL, OPEN):
+        arguments = fill(payload, outside)
+        locate(arguments.pop("_target_"))(*arguments.values())
+
+
+def fire_yaml(run: Path, outside: Path) -> None:
+    yaml.unsafe_load(f"!!python/object/apply:os.system ['touch {outside}/ran']")
+
+
+def fire_package(run: Path, outside: Path) -> None:
+    builtins.__import__("evil_project")
+
+
+def fire_link(run: Path, outside: Path) -> None:
+    linked("train.log", "OUTSIDE/victim")(run, outside)
+    with (run / "train.log").open("a") as file:
+        file.write("a line")
+
+
+@pytest.mark.parametrize("fire", [fire_pickle, fire_target, fire_yaml, fire_package, fire_link])
+def test_a_payload_leaves_a_trace_where_it_is_let(fire: Callable[[Path, Path], None], case: tuple[Path, Path]):
+    run, outside = case
+    before = traces(outside)
+    fire(run, outside)
+    assert traces(outside) != before
+
+
+def test_a_resolver_tells_the_secret_where_it_is_let(case: tuple[Path, Path]):
+    assert OmegaConf.create({"x": "${oc.env:TRIPTYCH_SECRET}"}).x == SECRET
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["checkpoint up and out", "TensorBoard up and out", "CSVLogger deletes a file"])
+def test_a_path_leads_out_where_it_is_let(attack: str, case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    run, outside = case
+    ATTACKS[attack][0](run, outside)
+    if "CSVLogger" in attack:
+        (outside / "victim").unlink()
+        (outside / "victim/version_0").mkdir(parents=True)
+        (outside / "victim/version_0/metrics.csv").write_text(SECRET)
+    before = traces(outside)
+    monkeypatch.setattr(saved_config, "leads_elsewhere", lambda text: False)
+    COMMANDS["resume"](run, run)
+    assert traces(outside) != before
+
+
+@pytest.mark.slow
+def test_a_checkpoint_deletes_a_file_where_it_is_let(case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+    run, outside = case
+    checkpoint(victims)(run, outside)
+    monkeypatch.setattr(own_paths.OwnPaths, "on_load_checkpoint", lambda *_: None)
+    COMMANDS["resume"](run, run)
+    assert not (outside / "victim").exists()

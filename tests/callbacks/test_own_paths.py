@@ -1,0 +1,42 @@
+"""The paths in a checkpoint, wherever they led, lead into its own folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.callbacks.own_paths import OwnPaths
+
+OWN = Path("/runs/mine/checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/runs/moved/checkpoints/best.ckpt", "/runs/mine/checkpoints/best.ckpt"),
+        ("/runs/mine/checkpoints/../../../home/thesis", "/runs/mine/checkpoints/thesis"),
+        ("http://host/best.ckpt", "/runs/mine/checkpoints/best.ckpt"),
+        ("C:\\runs\\best.ckpt", "/runs/mine/checkpoints/best.ckpt"),
+        ("/runs/mine/checkpoints/..", ""),
+        ("..", ""),
+        ("/", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_path_is_one_of_the_runs_own_or_none(given: Any, expected: str):
+    state = {"dirpath": "/", "best_model_path": given, "kth_best_model_path": given, "best_k_models": {given: 0.5}}
+    OwnPaths(OWN).on_load_checkpoint(None, None, {"callbacks": {"ModelCheckpoint": state}})  # type: ignore[arg-type]
+    assert state == {
+        "dirpath": str(OWN),
+        "best_model_path": expected,
+        "kth_best_model_path": expected,
+        "last_model_path": "",
+        "best_k_models": {expected: 0.5},
+    }
+
+
+def test_other_states_stay_as_they_are():
+    states = {"EarlyStopping": {"wait_count": 3}, "Timer": "text"}
+    OwnPaths(OWN).on_load_checkpoint(None, None, {"callbacks": states})  # type: ignore[arg-type]
+    assert states == {"EarlyStopping": {"wait_count": 3}, "Timer": "text"}

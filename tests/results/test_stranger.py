@@ -1,0 +1,89 @@
+"""What is read of a directory of any origin, and which texts lead out of it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from triptych.results.stranger import leads_elsewhere, parse_yaml, read_text, refuse_links, texts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("val/rmse", "best", "{epoch}-{step}", "{epoch:02d}-{val/rmse:.0f}", "ddp", "00:00:30:00", "", "a..b", "v1.2"),
+        *("lightning.pytorch.callbacks.Timer", "sqlite:///logs/mlflow.db", "Größe 1"),
+    ],
+)
+def test_a_name_stays(text: str):
+    assert not leads_elsewhere(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("/etc/passwd", "..", "../x", "a/../../x", "a/..", "~/x", "~root", "C:/x", "C:x", "..\\x", "\\\\host\\share"),
+        *(
+            "http://host",
+            "s3://bucket/x",
+            "file:/x",
+            "sqlite:////home/x.db",
+            "sqlite:///../x.db",
+            "sqlite:///a/../../x",
+        ),
+        *("{epoch:/>9}", "{epoch:.>2}/x", "{/etc/x}", "{epoch.__class__}", "{epoch!r:/>9}", "{epoch:099999999d}", "{"),
+        *("a\nb", "a\0b"),
+    ],
+)
+def test_a_path_or_an_address_leads_out(text: str):
+    assert leads_elsewhere(text)
+
+
+def test_texts_are_told_with_the_key_where_they_stand():
+    found = dict((text, place) for place, text in texts({"a": {"b": ["x", {"c": "y"}]}, "z": 3}))
+    assert found == {"a": "a", "b": "a.b", "x": "a.b", "c": "a.b.c", "y": "a.b.c", "z": "z"}
+
+
+def test_yaml_is_as_large_as_its_text():
+    assert parse_yaml("a: [1, 2]\nb: '*text'\nc: 2 * 3") == {"a": [1, 2], "b": "*text", "c": "2 * 3"}
+    with pytest.raises(ValueError, match="aliases"):
+        parse_yaml("a: &a [x, x]\nb: [*a, *a]")
+
+
+def test_a_file_of_its_own_is_read(tmp_path: Path):
+    (tmp_path / "a").write_bytes("Größe\r\n1\r".encode())
+    (tmp_path / "b").symlink_to("a")
+    assert read_text(tmp_path / "a") == read_text(tmp_path / "b") == "Größe\n1\n"
+    with pytest.raises(ValueError, match="more than the 5"):
+        read_text(tmp_path / "a", most=5)
+
+
+def test_no_device_pipe_folder_or_link_out_is_read(tmp_path: Path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "secret").touch()
+    (folder / "secret").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder / "pipe")
+    for path, message in (
+        (folder / "secret", "leads out"),
+        (folder / "pipe", "no file"),
+        (Path("/dev/zero"), "no file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_text(path)
+    with pytest.raises(OSError, match="directory"):
+        read_text(folder)
+
+
+def test_links_within_a_directory_are_its_own_affair(tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "wandb/run-1/logs").mkdir(parents=True)
+    (run / "log").touch()
+    (run / "link").symlink_to("log")
+    (run / "ring").symlink_to("ring")
+    (run / "wandb/run-1/logs/core.log").symlink_to(tmp_path)
+    (tmp_path / "latest").symlink_to("run")
+    refuse_links(tmp_path / "latest")
+    (run / "out").symlink_to("..")
+    with pytest.raises(ValueError, match="out is a link out"):
+        refuse_links(tmp_path / "latest")
