@@ -1,23 +1,29 @@
 """A config may come from a stranger: what it can name, and what it can say to what it names."""
 
+import inspect
 import pickle
+import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from triptych import build as module
-from triptych.build import build, resolve, trust
+from triptych.build import HOMES, build, resolve, trust
 
 
 @pytest.fixture(autouse=True)
 def _no_lasting_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_packages", set(module._packages))
+    monkeypatch.setattr(module, "_whole", set(module._whole))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,60 @@ def test_the_place_can_ask_for_fewer_kinds():
     assert resolve("torch.nn.Linear", (nn.Module,)) is nn.Linear
     with pytest.raises(ValueError, match="kinds LightningModule"):
         resolve("torch.nn.Linear", (LightningModule,))
+
+
+AWAY = {
+    "carries code": ["torch.fx.GraphModule", "torch.jit.ScriptModule", "torch.jit.RecursiveScriptModule"],
+    "derives from one that does": ["torchvision.models.feature_extraction.DualGraphModule"],
+    "comes from a file": ["torch.export.unflatten.UnflattenedModule", "torch.ao.nn.quantized.Linear"],
+    "calls other machines": ["torch.distributed.nn.RemoteModule", "torch.distributed.optim.ZeroRedundancyOptimizer"],
+    "writes where it likes": ["lightning.pytorch.callbacks.spike.SpikeDetection"],
+    "sends to an account": [f"lightning.pytorch.loggers.{name}Logger" for name in ("Comet", "Neptune")],
+    "fetches": [
+        "torchmetrics.multimodal.CLIPScore",
+        "torchmetrics.image.fid.FrechetInceptionDistance",
+        "torchmetrics.text.bert.BERTScore",
+        "lightning.pytorch.demos.mnist_datamodule.MNISTDataModule",
+    ],
+}
+
+
+@pytest.mark.parametrize("target", [pytest.param(name, id=f"{why}: {name}") for why in AWAY for name in AWAY[why]])
+def test_a_class_made_away_from_home_is_refused(target: str, record_property: Callable[[str, object], None]):
+    with pytest.raises(ValueError, match=r"may carry code, fetch or send|there is no such class"):
+        resolve(target)
+    record_property("attacks refused", 1)
+
+
+def test_a_package_that_is_trusted_is_trusted_as_a_whole():
+    trust(["torch"])
+    assert resolve("torch.fx.GraphModule").__name__ == "GraphModule"
+    with pytest.raises(ValueError, match="_target_"):
+        resolve("torch.load")
+
+
+def test_no_class_that_can_be_named_takes_a_path_that_nobody_looks_at():
+    """Of the callbacks and loggers: paths are filled by the trainer, or are text among those a saved config checks."""
+    known = {
+        *("dirpath", "filename", "save_dir", "name", "version", "sub_dir", "prefix", "directory"),
+        *("tracking_uri", "dir", "artifact_location", "checkpoint_name"),
+    }
+    homes = [import_module(f"lightning.{home}") for home in HOMES["lightning"]]
+    classes = {found for home in homes for found in vars(home).values() if inspect.isclass(found)}
+    named = {found for found in classes if issubclass(found, (Callback, Logger)) and is_allowed(found)}
+    assert len(named) > 20
+    for found in named:
+        words = [
+            name for name in inspect.signature(found).parameters if re.search("path|dir|file(?!_policy)|ur[il]", name)
+        ]
+        assert set(words) <= known, found
+
+
+def is_allowed(found: type) -> bool:
+    try:
+        return resolve(f"{found.__module__}.{found.__name__}") is found
+    except ValueError:
+        return False
 
 
 # Arguments

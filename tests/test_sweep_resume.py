@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,47 @@ def test_what_it_cannot_go_on_with_is_said(
         "hydra.sweeper.params.packages='[stranger]'",
         "hydra.sweeper.params.experiment=../stranger",
         "+hydra.sweeper.params.+packages='[stranger]'",
+        "callbacks.checkpoint.filename=../../made",
+        "callbacks.checkpoint.filename=best,'../../made'",
+        "callbacks.checkpoint.filename='{epoch:/>9}'",
+        "+callbacks.checkpoint={filename:../../made}",
+        "+trainer.default_root_dir=/tmp",
+        "logger.tensorboard.name=~/made",
+        "+logger.mlflow.tracking_uri=http://127.0.0.1:9",
+        "data.cache_dir=/tmp",
+        "hydra.sweeper.params.data.cache_dir=/tmp",
+        "data.source=kaggle",
+        "data.source=files,'kaggle'",
     ],
 )
-def test_a_sweeps_directory_from_a_stranger_is_not_believed(line: str, tmp_path: Path) -> None:
+def test_a_sweeps_directory_from_a_stranger_is_not_believed(
+    line: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     for task, hydra in (([line], []), ([], [line])):
         folder = save(tmp_path, task, hydra)
         with pytest.raises(ConfigError) as error:
             sweep_resumption(["-m", f"resume={folder}"], CONF)
         assert line.strip("'") in str(error.value) or "cannot be used" in str(error.value)
+    record_property("attacks refused", 1)
+
+
+@pytest.mark.parametrize("name", ["0", "search.db", "figures", "0/metrics.csv"])
+def test_a_sweep_with_links_out_of_it_is_left_alone(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    folder = save(tmp_path / "sweep", ["seed=0,1"], [])
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match=r"leads? out|link out"):
+        sweep_resumption(["-m", f"resume={folder}"], CONF)
+    record_property("attacks refused", 1)
+
+
+def test_a_cache_of_ones_own_is_named_again(tmp_path: Path) -> None:
+    folder = save(tmp_path, ["data.cache_dir=/scratch", "seed=0,1"], [])
+    arguments = sweep_resumption(["-m", f"resume={folder}", "data.cache_dir=/scratch"], CONF)
+    assert arguments is not None
+    assert arguments[1:3] == ["seed=0,1", "data.cache_dir=/scratch"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def _many(path: Path) -> None:
 ATTACKS: dict[str, Callable[[Path], None]] = {
     "a step up": _named(OUT),
     "a step up on the way": _named("a/../../../out.txt"),
-    "the root": _named("/tmp/out.txt"),
+    "the root": _named("/out.txt"),
     "a backslash": _named("..\\..\\out.txt"),
     "a drive": _named("C:/out.txt"),
     "a share": _named("//host/share/out.txt"),
@@ -100,8 +100,7 @@ def test_an_archive_that_is_refused_leaves_nothing(
 
     with pytest.raises(DataError, match=r"^(train\.zip|the archives)"):
         write_whole(folder, fill)
-    assert [path.name for path in tmp_path.rglob("*")] == ["in", "train.zip"]
-    assert not Path("/tmp/out.txt").exists()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["in", "train.zip"]
     record_property("attacks refused", 1)
 
 

@@ -130,3 +130,17 @@ def test_what_the_last_resumption_changed_counts(tmp_path: Path):
         save(tmp_path, BASE + f"seed: {number}", f"resume-{number}/config.yaml")
     save(tmp_path, BASE + "seed: 99", "resume-notes/config.yaml")
     assert read_config(tmp_path)["seed"] == 10
+
+
+PLACE = "logger: {mlflow: {tracking_uri: 'http://lab:5000'}}\n"
+
+
+def test_where_a_run_writes_and_whom_it_calls_is_not_for_its_config_to_say(tmp_path: Path):
+    save(tmp_path, BASE.replace("root: null", "root: /data, cache_dir: /made, source: kaggle") + PLACE)
+    with pytest.raises(ValueError, match="logger.mlflow.tracking_uri='http://lab:5000' leads out"):
+        read_config(tmp_path)
+    # To be read a path may lead anywhere; what is only loaded has no logger.
+    expected = {"_target_": "a.Data", "root": "/data", "cache_dir": None, "source": "files"}
+    assert read_config(tmp_path, trains=False)["data"] == expected
+    # What the user gives anew is the user's.
+    assert read_config(tmp_path, anew=["logger.mlflow.tracking_uri"])["data"] == expected

@@ -40,7 +40,7 @@ def test_a_path_or_an_address_leads_out(text: str):
 
 
 def test_texts_are_told_with_the_key_where_they_stand():
-    found = dict((text, place) for place, text in texts({"a": {"b": ["x", {"c": "y"}]}, "z": 3}))
+    found = {text: place for place, text in texts({"a": {"b": ["x", {"c": "y"}]}, "z": 3})}
     assert found == {"a": "a", "b": "a.b", "x": "a.b", "c": "a.b.c", "y": "a.b.c", "z": "z"}
 
 

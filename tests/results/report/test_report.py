@@ -337,3 +337,24 @@ def test_a_thousand_runs_are_reported_within_a_gigabyte(tmp_path: Path):
     assert len(rows(tmp_path / "sweep" / "results.csv")) == 1000
     kilobytes = int(ended.stdout.split()[-1]) // (1024 if sys.platform == "darwin" else 1)
     assert kilobytes < 1e6
+
+
+def test_no_cell_of_the_table_is_a_formula(tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    failed(sweep, "0", "=cmd|' /C calc'!A0=1", "model.x=@SUM(1)", "seed=-1", error="=HYPERLINK(1)\x1b[2J")
+    report([sweep])
+    with (sweep / "results.csv").open(newline="") as file:
+        header, row = csv.reader(file)
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["model.x"], cells["seed"], cells["error"]) == ("'@SUM(1)", "-1", "'=HYPERLINK(1) [2J")
+    assert not any(cell.startswith(("=", "@", "+")) for cell in [*header, *row])
+
+
+def test_pictures_are_not_written_through_a_link(tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    failed(sweep, "0", error="x")
+    (tmp_path / "elsewhere").mkdir()
+    (sweep / "figures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="figures is a link"):
+        report([sweep])
+    assert not any((tmp_path / "elsewhere").iterdir())
