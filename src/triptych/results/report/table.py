@@ -11,7 +11,8 @@ from pathlib import Path
 from triptych.results.record import Record
 from triptych.results.report.comparison import Comparison, metric_names
 from triptych.results.report.settings import settings_of
-from triptych.results.report.text import number, printable
+from triptych.results.report.text import number
+from triptych.terminal import harmless
 
 NUMBERS = ("seconds", "epochs", "steps", "parameters")
 
@@ -54,7 +55,7 @@ def _text(cell: object) -> object:
     """The cell, which no spreadsheet takes for a formula and no terminal for a command; numbers stay numbers."""
     if not isinstance(cell, str):
         return cell
-    line = printable(cell)
+    line = harmless(cell)
     return f"'{line}" if line.startswith(("=", "+", "-", "@")) and number(line) is None else line
 
 
