@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from tests.attacks.commands import COMMANDS
 from tests.attacks.payloads import SECRET, Evil, checkpoint, config, fill, linked, victims
 from tests.attacks.table import ATTACKS, OPEN, SHELL
+from tests.harness import command as train_py
 from tests.harness import small, train
 
 from triptych.callbacks import own_paths
@@ -97,6 +98,19 @@ def test_a_poisoned_run_directory_does_no_harm(
         written = [path.read_text() for path in (run.parent / "report").glob("*.*")]
         assert not any(SECRET in text or "\x1b" in text for text in written)
     record_property("attacks refused", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ["callback runs a program", "a pickle in the checkpoint's callbacks"])
+def test_train_py_refuses_as_a_process_of_its_own(attack: str, case: tuple[Path, Path]):
+    run, outside = case
+    ATTACKS[attack][0](run, outside)
+    before = traces(outside)
+    ended = train_py(f"resume={run}", cwd=outside.parent)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
+    assert traces(outside) == before
 
 
 # That the traces would be seen: each kind of payload, read as one must not read it.
