@@ -28,7 +28,9 @@ def test_all_metrics_are_those_of_the_shifted_batches(tmp_path: Path):
         if name.startswith("shifted/")
     }
     assert found.keys() >= {"loss", "auroc", "accuracy", "sensitivity", "specificity"}
-    assert found == pytest.approx(expected, rel=1e-5)
+    # What validation chooses is no measure.
+    measures = {name: value for name, value in expected.items() if name not in ("temperature", "bias", "threshold")}
+    assert found == pytest.approx(measures, rel=1e-5)
     assert found["loss"] != pytest.approx(run.callback_metrics["val/loss"].item())
 
 

@@ -1,4 +1,4 @@
-"""X-rays: class weights, smoothed targets, calibrated probabilities and the threshold, each against a sum by hand."""
+"""X-rays: class weights, smoothed targets, metrics, temperature and threshold, each against a sum by hand."""
 
 import math
 from pathlib import Path
@@ -59,7 +59,10 @@ BATCHES = [told([0.9, 0.9, 0.1], [1, 0, 0]), told([0.2], [1])]
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
-    assert measured(teller(), BATCHES, tmp_path, split) == pytest.approx(
+    metrics = measured(teller(), BATCHES, tmp_path, split)
+    chosen = {name: metrics.pop(name) for name in ("temperature", "threshold") if name in metrics}
+    assert len(chosen) == (2 if split == "val" else 0)
+    assert metrics == pytest.approx(
         {
             "accuracy": 2 / 4,
             "sensitivity": 1 / 2,
@@ -79,25 +82,7 @@ def test_a_split_with_one_class_is_no_crash(tmp_path: Path):
     assert metrics["sensitivity"] == 0.5
 
 
-# Threshold
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "labels", "threshold"),
-    [
-        ([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1], 0.275),
-        ([0.1, 0.5, 0.6, 0.7, 0.8], [0, 1, 0, 1, 1], 0.65),
-        ([0.1, 0.2, 0.7, 0.8], [0, 0, 0, 1], 0.75),
-        ([0.9, 0.95, 0.97, 0.99], [0, 1, 1, 1], 0.925),
-        ([0.2, 0.2, 0.6, 0.6], [0, 0, 1, 1], 0.4),
-    ],
-)
-def test_validation_keeps_the_threshold_of_youden(
-    probabilities: list[float], labels: list[int], threshold: float, tmp_path: Path
-):
-    model = teller()
-    measured(model, [told(probabilities, labels)], tmp_path, "val")
-    assert model.threshold.item() == pytest.approx(threshold, abs=1e-5)
+# Temperature and threshold
 
 
 def sum_of_rates(called: Tensor, labels: Tensor) -> float:
@@ -122,25 +107,49 @@ def test_a_sure_network_still_calls_its_positives_positive(tmp_path: Path):
     images, labels = torch.tensor([-200.0, -150.0, 150.0, 200.0]).reshape(-1, 1, 1, 1), torch.tensor([0, 0, 1, 1])
     model = teller()
     measured(model, [(images, labels)], tmp_path, "val")
-    assert model.predict(images)["probability"].tolist() == [0, 0, 1, 1]
+    probabilities = model.predict(images)["probability"].tolist()
+    assert probabilities == sorted(probabilities)
     assert model.predict(images)["label"].tolist() == [0, 0, 1, 1]
 
 
-def test_the_test_judges_by_the_threshold_and_validation_by_a_half(tmp_path: Path):
+def test_the_test_and_predictions_judge_by_what_validation_chose_and_validation_by_a_half(tmp_path: Path):
     batches = [told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])]
     model = teller()
     validated = measured(model, batches, tmp_path, "val")
     tested = measured(model, batches, tmp_path, "test")
     assert (validated["accuracy"], validated["sensitivity"]) == (0.75, 0.5)
+    assert validated["brier"] == pytest.approx((0.1**2 + 0.2**2 + 0.65**2 + 0.2**2) / 4)
     assert (tested["accuracy"], tested["sensitivity"], tested["specificity"]) == (1, 1, 1)
+    answers = model.predict(batches[0][0])
+    assert answers["label"].tolist() == [0, 0, 1, 1]
+    by_hand = [1 / (1 + (1 / p - 1) ** (1 / validated["temperature"])) for p in (0.1, 0.2, 0.35, 0.8)]
+    assert answers["probability"].tolist() == pytest.approx(by_hand)
+    assert tested["brier"] == pytest.approx(
+        (by_hand[0] ** 2 + by_hand[1] ** 2 + (1 - by_hand[2]) ** 2 + (1 - by_hand[3]) ** 2) / 4
+    )
+    assert tested["loss"] == validated["loss"]
     assert measured(model, batches, tmp_path, "val") == validated
 
 
-def test_each_validation_finds_its_own_threshold(tmp_path: Path):
+def test_each_validation_chooses_anew_and_logs_it(tmp_path: Path):
     model = teller()
     measured(model, [told([0.1, 0.9], [0, 1])], tmp_path, "val")
-    measured(model, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
-    assert model.threshold.item() == pytest.approx(0.75, abs=1e-5)
+    second = measured(model, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
+    assert {name: second[name] for name in ("temperature", "threshold")} == {
+        "temperature": model.temperature.item(),
+        "threshold": model.threshold.item(),
+    }
+    fresh = teller()
+    measured(fresh, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
+    assert (model.temperature, model.threshold) == (fresh.temperature, fresh.threshold)
+
+
+def test_a_checkpoint_from_before_temperatures_is_taken_as_it_is(tmp_path: Path):
+    model = teller()
+    model.temperature.fill_(3)
+    checkpoint: dict[str, Any] = {"state_dict": {}}
+    model.on_load_checkpoint(checkpoint)
+    assert checkpoint["state_dict"]["temperature"] == 1
 
 
 def test_predictions_are_a_probability_and_a_label_one_an_image():

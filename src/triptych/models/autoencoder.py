@@ -1,13 +1,21 @@
 """Page in, page out: an autoencoder that is shown dirty pages and asked for clean ones."""
 
+import logging
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from triptych.models.base import Model, regression_loss
+from triptych.models.tiling import Tile, Tiling, in_tiles, tiling_of
+
+log = logging.getLogger(__name__)
+
+LARGEST_WHOLE = 2**24
+"""Pixels of the largest page that is cleaned at once by a network that cannot be tiled: A4 at 400 dots an inch."""
 
 
 class Autoencoder(Model):
@@ -54,15 +62,17 @@ class Autoencoder(Model):
 
     def _mirrored(self, pages: Tensor) -> Tensor:
         """Pages with a border as wide as the network needs, mirrored; repeated where a page is too small for that."""
-        sides = []
-        for size in (pages.shape[-1], pages.shape[-2]):
-            needed = self.network.input_size(size)
-            before = (needed - self.network.output_size(needed)) // 2
-            sides += [before, needed - size - before]
-        if not any(sides):
-            return pages
-        enough = max(sides[:2]) < pages.shape[-1] and max(sides[2:]) < pages.shape[-2]
-        return F.pad(pages, sides, mode="reflect" if enough else "replicate")
+        for axis in (-1, -2):
+            pages = pages.index_select(axis, self._places(pages.shape[axis], pages.device))
+        return pages
+
+    def _places(self, size: int, device: torch.device) -> Tensor:
+        """Which of ``size`` rows, or columns, of a page the network is shown: all, with those mirrored around them."""
+        needed = self.network.input_size(size)
+        before = (needed - self.network.output_size(needed)) // 2
+        places = (torch.arange(needed, device=device) - before).abs()
+        places = (size - 1) - ((size - 1) - places).abs()
+        return places.clamp(min=0)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.criterion(outputs, targets)
@@ -74,3 +84,50 @@ class Autoencoder(Model):
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
         """``page``: the cleaned pages (N, 1, H, W) in [0, 1]."""
         return {"page": self(inputs).clamp(0, 1)}
+
+    def predict_in_tiles(self, page: Tensor, side: int) -> Iterator[Tile]:
+        """What ``predict`` gives for a large page, part by part, the same to 1e-3; in evaluation mode.
+
+        The parts overlap by what the network sees around a pixel, which is found by running it (see ``tiling_of``). A
+        network with statistics over the whole page, such as ``model.norm=instance``, gets the page as one part.
+
+        Args:
+            page: (height, width), uint8, or float in [0, 1].
+            side: the most pixels the network is shown along an axis.
+
+        Yields:
+            Rows, columns, and the cleaned part (rows, columns) in [0, 1].
+
+        Raises:
+            ValueError: ``side`` leaves no pixel between the overlaps.
+            MemoryError: the network cannot be tiled, and the page has more than LARGEST_WHOLE pixels.
+        """
+        height, width = page.shape
+        if self._tiling is None:
+            if page.numel() > LARGEST_WHOLE:
+                raise MemoryError(
+                    f"{width} x {height} pixels are too many at once, and this network cannot be tiled, for each pixel "
+                    "depends on the whole page: cut the page up, or train with model.norm=batch"
+                )
+            yield slice(0, height), slice(0, width), self.predict(_as_float(page)[None, None])["page"][0, 0]
+            return
+        row_places, column_places = self._places(height, page.device), self._places(width, page.device)
+
+        def shown(rows: slice, columns: slice) -> Tensor:
+            return _as_float(page[row_places[rows]][:, column_places[columns]])
+
+        for rows, columns, part in in_tiles(self.network, self._tiling, shown, (height, width), side):
+            yield rows, columns, part.clamp(0, 1)
+
+    @cached_property
+    def _tiling(self) -> Tiling | None:
+        found = tiling_of(self.network)
+        if found is None:
+            log.warning(
+                "This network cannot be tiled, for each pixel depends on the whole page: pages are cleaned whole."
+            )
+        return found
+
+
+def _as_float(page: Tensor) -> Tensor:
+    return page if page.is_floating_point() else page.float() / 255

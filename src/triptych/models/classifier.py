@@ -11,18 +11,19 @@ from torchmetrics.classification import (
     BinaryAUROC,
     BinaryCalibrationError,
     BinaryRecall,
-    BinaryROC,
     BinarySpecificity,
 )
 
 from triptych.models.base import Model
+from triptych.models.calibration import Calibration
 
 
 class Classifier(Model):
     """Two classes from images, float32 (N, 1, side, side) in [0, 1]; the second class is the positive one.
 
-    Training and validation judge at probability 0.5. After each validation the threshold with the largest sum of
-    sensitivity and specificity there (Youden 1950) is kept in the checkpoint; test and ``predict`` use it.
+    Training and validation take the logits as they are and judge at probability 0.5. Each validation then chooses a
+    temperature for the logits and a threshold (see ``Calibration``), which are logged and kept in the checkpoint. Test
+    and ``predict`` use both.
 
     Args:
         network: an image network that gives (N, 1) logits.
@@ -34,8 +35,10 @@ class Classifier(Model):
         others: see Model and ``conf/model/_xrays.yaml``.
     """
 
+    temperature: Tensor
+    """What logits are divided by; a buffer."""
     threshold: Tensor
-    """Probability above which a sample is called positive; a buffer."""
+    """Probability, of logits so divided, above which a sample is called positive; a buffer."""
     weights: Tensor
     """Weight of each class in the loss; a buffer."""
 
@@ -71,8 +74,9 @@ class Classifier(Model):
         counts = torch.tensor(class_counts, dtype=torch.float32)
         balanced = counts.sum() / (len(counts) * counts)
         self.register_buffer("weights", balanced if class_weights == "balanced" else torch.ones_like(balanced))
+        self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("threshold", torch.tensor(0.5))
-        self.roc = BinaryROC()
+        self.calibration = Calibration()
 
     def metrics_of_split(self) -> MetricCollection:
         return MetricCollection(
@@ -100,18 +104,24 @@ class Classifier(Model):
         return F.binary_cross_entropy_with_logits(outputs, smooth, weight=self.weights[targets])
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        probabilities = outputs.float().sigmoid()
-        metrics.update(probabilities, targets)
+        metrics.update(self.probabilities(outputs) if self.trainer.testing else outputs.float().sigmoid(), targets)
         if self.trainer.validating or self.trainer.sanity_checking:
-            self.roc.update(probabilities, targets)
+            self.calibration.update(outputs, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits (N,) -> calibrated probabilities (N,) of the positive class."""
+        return (logits.float() / self.temperature).sigmoid()
 
     def on_validation_epoch_end(self) -> None:
-        false_positives, true_positives, thresholds = self.roc.compute()
-        self.roc.reset()
-        best = int((true_positives - false_positives).argmax())
-        # Half-way to the next probability below: the best one itself must lie above the threshold.
-        below = thresholds[best + 1] if best + 1 < len(thresholds) else torch.zeros_like(thresholds[best])
-        self.threshold.copy_((thresholds[best].clamp(max=1) + below) / 2)
+        chosen = self.calibration.compute()
+        self.calibration.reset()
+        for name, value in chosen.items():
+            getattr(self, name).copy_(value)
+            self.log(f"val/{name}", value, sync_dist=True)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # In a checkpoint without a temperature the threshold is one for logits as they are.
+        checkpoint["state_dict"].setdefault("temperature", torch.tensor(1.0))
 
     def on_test_start(self) -> None:
         for metric in self.test_metrics.values():
@@ -119,6 +129,6 @@ class Classifier(Model):
                 metric.threshold = float(self.threshold)
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """``probability`` of the positive class (N,), and ``label`` (N,), 0 or 1, by the threshold."""
-        probabilities = self(inputs).float().sigmoid()
+        """Calibrated ``probability`` of the positive class (N,), and ``label`` (N,), 0 or 1, by the threshold."""
+        probabilities = self.probabilities(self(inputs))
         return {"probability": probabilities, "label": (probabilities > self.threshold).long()}
