@@ -60,8 +60,25 @@ def test_pages_come_out_with_their_names_and_sizes(
     assert call("predict", run, pages / "one.png", "--output", tmp_path / "single") == 0
     assert [path.name for path in (tmp_path / "single").iterdir()] == ["one.png"]
 
+    assert call("predict", run, pages, "--output", tmp_path / "strict", "--strict") == 2
+    assert "broken.png: not a readable image" in capsys.readouterr().err
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    (pages / "broken.png").unlink()
+    Image.new("L", (220, 90), 99).save(pages / "large.png")
+    assert call("predict", run, pages, "--output", out, "--resume") == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert call("predict", run, pages / "large.png", "--output", tmp_path / "tiled", "--tile", 128) == 0
+    with Image.open(out / "large.png") as whole, Image.open(tmp_path / "tiled" / "large.png") as tiled:
+        assert whole.size == tiled.size == (220, 90)
+        # Within 1e-3 before they are rounded to bytes.
+        assert np.abs(np.asarray(whole).astype(int) - np.asarray(tiled)).max() <= 1
+    assert call("predict", run, pages / "large.png", "--output", tmp_path / "tiled", "--tile", 16) == 2
+    assert "tiles of 16 pixels are too small" in capsys.readouterr().err
 
-def test_xrays_get_a_probability_and_a_label_each(data_root: Path, tmp_path: Path) -> None:
+
+def test_xrays_get_a_probability_and_a_label_each(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained("pneumonia", data_root, tmp_path / "run")
     folder = data_root / "chest-xray-pneumonia/chest_xray/test"
     assert call("predict", run, folder, "--output", tmp_path / "out") == 0
@@ -73,6 +90,23 @@ def test_xrays_get_a_probability_and_a_label_each(data_root: Path, tmp_path: Pat
     ill = [float(row["probability"]) for row in rows if row["label"] == "PNEUMONIA"]
     well = [float(row["probability"]) for row in rows if row["label"] == "NORMAL"]
     assert min(ill, default=1.0) >= max(well, default=0.0)  # by one threshold
+    assert call("predict", run, folder, "--output", tmp_path / "none", "--submission") == 2
+    assert "--submission is not for this run's task" in capsys.readouterr().err
+
+
+def test_evaluate_judges_each_split_as_the_run_did(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "pneumonia" not in EXPERIMENTS:
+        pytest.skip("the pneumonia panel is not here")
+    train(tmp_path / "run", *small("pneumonia", data_root, "trainer.max_epochs=1", "logger=none"))
+    capsys.readouterr()
+    for split, least in (("val", 9), ("test", 7)):
+        assert call("evaluate", tmp_path / "run", "--split", split) == 0
+        printed = capsys.readouterr().out
+        rows = [line.split() for line in printed.splitlines()[2:]]
+        assert len(rows) >= least
+        assert all(now == stored for _, now, stored in rows), rows
 
 
 @pytest.mark.parametrize("with_target", [True, False])

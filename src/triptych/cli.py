@@ -43,7 +43,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("run", metavar="RUN", help=RUN_HELP)
     predict.add_argument("input", metavar="INPUT", type=Path, help="page, folder of pages or X-rays, or CSV of houses")
     predict.add_argument("--output", metavar="OUT", type=Path, required=True, help="folder for what comes out")
+    predict.add_argument(
+        "--resume", action="store_true", help="after an interruption: keep what is there, add the rest"
+    )
+    predict.add_argument("--strict", action="store_true", help="stop at an unreadable input instead of skipping it")
     predict.add_argument("--submission", action="store_true", help="denoise: also write Kaggle's submission.csv")
+    predict.add_argument(
+        "--tile",
+        metavar="SIDE",
+        type=_from_zero,
+        help="denoise: clean pages with a longer side in tiles of SIDE pixels (default: 1024; 0: never)",
+    )
     _add_trust(predict)
     predict.set_defaults(command=_predict)
 
@@ -91,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _from_zero(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0")
+    return int(text)
+
+
 def _add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
@@ -121,7 +137,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from triptych.results.predict import predict
 
-    skipped = predict(options.run, options.input, options.output, options.trust, submission=options.submission)
+    asked = {"submission": options.submission or None, "tile": options.tile}
+    skipped = predict(
+        options.run,
+        options.input,
+        options.output,
+        options.trust,
+        resume=options.resume,
+        strict=options.strict,
+        **{name: value for name, value in asked.items() if value is not None},
+    )
     for line in skipped:
         print(f"skipped: {harmless(line)}", file=sys.stderr)
     return 1 if skipped else 0

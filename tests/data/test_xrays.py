@@ -254,6 +254,62 @@ def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
 
 
+@pytest.fixture
+def ward(tmp_path: Path) -> Path:
+    """Seven X-rays from black to white, and a file that is none as the third."""
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    for index in range(7):
+        Image.new("L", (8, 8), index * 40).save(folder / f"{index}.png")
+    (folder / "1b.png").write_bytes(b"no image")
+    return folder
+
+
+def test_an_interrupted_table_of_x_rays_goes_on(ward: Path, tmp_path: Path):
+    class Tired(Brightness):
+        batches = 0
+
+        def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+            self.batches += 1
+            if self.batches == 3:
+                raise KeyboardInterrupt
+            return super().predict(inputs)
+
+    whole, output = tmp_path / "whole", tmp_path / "output"
+    for folder in (whole, output):
+        folder.mkdir()
+    data = XrayDataModule(eval_batch_size=2)
+    skipped = list(data.predict_files(Brightness(), ward, whole))
+    with pytest.raises(KeyboardInterrupt):
+        list(data.predict_files(Tired(), ward, output))
+    assert not (output / "predictions.csv").exists()
+    told: list[tuple[int, int]] = []
+    again = data.predict_files(Brightness(), ward, output, resume=True, progress=lambda *count: told.append(count))
+    assert list(again) == skipped
+    assert told == [(4, 8), (6, 8), (8, 8)]
+    assert (output / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    assert [path.name for path in output.iterdir()] == ["predictions.csv"]
+
+
+def test_a_table_of_other_weights_or_x_rays_is_not_gone_on_with(ward: Path, tmp_path: Path):
+    data = XrayDataModule(eval_batch_size=2)
+    lines = data.predict_files(Brightness(), ward, tmp_path, weights="a")
+    next(lines)  # the second batch has the file that is none
+    lines.close()
+    with pytest.raises(DataError, match="cannot be gone on with"):
+        list(data.predict_files(Brightness(), ward, tmp_path, weights="b", resume=True))
+    (ward / "0.png").unlink()
+    with pytest.raises(DataError, match="cannot be gone on with"):
+        list(data.predict_files(Brightness(), ward, tmp_path, weights="a", resume=True))
+
+
+def test_x_rays_none_of_which_is_one_leave_a_header(tmp_path: Path):
+    (tmp_path / "ward").mkdir()
+    (tmp_path / "ward" / "1.png").write_bytes(b"no image")
+    assert len(list(XrayDataModule().predict_files(Brightness(), tmp_path / "ward", tmp_path))) == 1
+    assert (tmp_path / "predictions.csv").read_text() == "file,probability,label\n"
+
+
 @pytest.mark.real
 def test_the_real_x_rays():
     data = XrayDataModule(image_size=16)

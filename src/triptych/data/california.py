@@ -1,8 +1,10 @@
 """California Housing Prices: block groups of the 1990 census and what their houses cost."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset
 from triptych.data.errors import DataError
+from triptych.data.predicting import Progress, unseen
 from triptych.data.splits import Split
 from triptych.data.synthetic.homes import write_homes
-from triptych.files import replaced
+from triptych.data.unfinished import UnfinishedTable
 
 COMPLETE = 20_640
 """Rows of the complete data set."""
@@ -41,6 +44,10 @@ PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
 MAY_BE_MISSING = ("total_bedrooms",)
 NOISE = 0.05
 """Deviation of ``data.augment=noise`` as a share of the column's own."""
+PREDICTION = "prediction"
+"""The column that ``predict_files`` adds."""
+PART = 20_000
+"""Rows that ``predict_files`` holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -133,30 +140,69 @@ class CaliforniaDataModule(DataModule[Rows]):
         deviation[~np.array(numeric)] = 0  # a place is near the ocean or is not
         return BatchNoise(torch.from_numpy(NOISE * deviation))
 
-    def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
+    def predict_files(
+        self,
+        model: Predictor,
+        source: Path,
+        output: Path,
+        resume: bool = False,
+        weights: str = "",
+        progress: Progress = unseen,
+        **options: Any,
+    ) -> Iterator[str]:
         """``predictions.csv``: the input's columns and ``prediction`` in dollars, in the input's order."""
-        table = read_table(source)
-        features = torch.from_numpy(feature_matrix(table, model.hparams["feature_names"]))
-        prices = torch.cat([model.predict(part)["prediction"] for part in features.split(self.eval_batch_size)])
-        table["prediction"] = [f"{price:.2f}" for price in prices.tolist()]
-        with replaced(output / "predictions.csv") as aside:
-            table.to_csv(aside, index=False)
+        target = output / "predictions.csv"
+        if source.resolve() == target.resolve():
+            raise DataError(f"{target} would replace the input: choose another folder")
+        content, count = _content(source)
+        rows = 0
+        with UnfinishedTable(target, [weights, content], resume) as table:
+            for part in read_tables(source, PART):
+                if PREDICTION in part:
+                    raise DataError(f"{source}: there is a column {PREDICTION} already; rename or remove it")
+                # Those behind which an interrupted prediction goes on.
+                left = part.iloc[max(0, table.inputs - rows) :]
+                rows += len(part)
+                if len(left):
+                    features = torch.from_numpy(feature_matrix(left, model.hparams["feature_names"]))
+                    prices = torch.cat([model.predict(few)[PREDICTION] for few in features.split(self.eval_batch_size)])
+                    priced = left.assign(**{PREDICTION: [f"{price:.2f}" for price in prices.tolist()]})
+                    table.write(priced.to_csv(index=False, header=not table.bytes), len(left))
+                progress(rows, max(rows, count))
         yield from ()
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The file's cells as text, as they stand; StatLib's form, which has no header, gets the columns' names.
+    """The file's cells as text, as they stand (see ``read_tables``)."""
+    (table,) = read_tables(path)
+    return table
+
+
+def read_tables(path: Path, rows: int | None = None) -> Iterator[pd.DataFrame]:
+    """The file's cells as text, ``rows`` rows at a time; StatLib's form, which has no header, gets the columns' names.
 
     Raises:
         DataError: the file is missing, empty or no table.
     """
     statlib = path.suffix == ".data"
     try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None if statlib else "infer"
+        whole = pd.read_csv(
+            path,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            header=None if statlib else "infer",
+            chunksize=rows,
         )
+        for table in [whole] if isinstance(whole, pd.DataFrame) else whole:
+            yield _checked(table, path, statlib)
+    except DataError:
+        raise
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: not a readable table ({error}); expected comma-separated text") from error
+
+
+def _checked(table: pd.DataFrame, path: Path, statlib: bool) -> pd.DataFrame:
     if statlib:
         columns = (*NUMBERS, TARGET)
         if not len(NUMBERS) <= table.shape[1] <= len(columns):
@@ -170,6 +216,19 @@ def read_table(path: Path) -> pd.DataFrame:
     table.attrs["file"] = path
     table.attrs["header"] = 0 if statlib else 1
     return table
+
+
+def _content(path: Path) -> tuple[str, int]:
+    """A digest of the file, and how many rows it has, about."""
+    digest, lines = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            for block in iter(partial(file.read, 2**20), b""):
+                digest.update(block)
+                lines += block.count(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: not a readable table ({error.strerror}); expected comma-separated text") from error
+    return digest.hexdigest(), lines
 
 
 def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -215,7 +274,7 @@ def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
         # pandas skips blank lines.
         lines = table.attrs["file"].read_text(encoding="utf-8-sig").splitlines()
         filled = [number for number, line in enumerate(lines, start=1) if line.strip()]
-        line = filled[table.attrs["header"] + rows[0]]
+        line = filled[table.attrs["header"] + table.index[rows[0]]]
         cell = table[name].iloc[rows[0]]
         more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
         raise DataError(

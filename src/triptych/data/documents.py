@@ -1,30 +1,31 @@
 """Denoising Dirty Documents: scanned pages and their clean twins."""
 
-import csv
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from triptych.data import splits
 from triptych.data.augment import BatchTurns
 from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import cached, fingerprint
+from triptych.data.cleaning import clean, load, save, write_submission
 from triptych.data.datasets import Batch, CropDataset, PageDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
+from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refuse_namesakes, unseen
 from triptych.data.splits import Split
 from triptych.data.synthetic.pages import write_pages
-from triptych.files import replaced
 
 COMPLETE = 144
 """Labelled pages in Kaggle's data set."""
+TILE = 1024
+"""Side in pixels of the tiles in which larger pages are cleaned."""
 
 Pages = list[tuple[str, np.ndarray, np.ndarray]]
 """Name, dirty page and clean page, the pages as uint8 (height, width)."""
@@ -137,40 +138,49 @@ class DocumentDataModule(DataModule[Pages]):
         return self.prepare_batch((dirty, clean), training=False)
 
     def predict_files(
-        self, model: Predictor, source: Path, output: Path, submission: bool = False, **options: Any
+        self,
+        model: Predictor,
+        source: Path,
+        output: Path,
+        submission: bool = False,
+        tile: int | None = None,
+        resume: bool = False,
+        weights: str = "",
+        progress: Progress = unseen,
+        **options: Any,
     ) -> Iterator[str]:
-        """A cleaned PNG of the same name and size for each page; ``submission`` adds Kaggle's ``submission.csv``."""
-        base = source if source.is_dir() else source.parent
-        if output.resolve() == base.resolve():
+        """A cleaned PNG of the same name and size for each page.
+
+        ``submission`` adds Kaggle's ``submission.csv``, made of the cleaned pages. A page with a side longer than
+        ``tile`` pixels is cleaned in tiles of that side; 0: never; None: TILE.
+
+        Raises:
+            DataError: two pages would become one file, or a cleaned page would replace a dirty one.
+        """
+        names = find_inputs(source, output)
+        targets = {path: (output / name).with_suffix(".png") for path, name in names.items()}
+        refuse_namesakes(targets, lambda path: targets[path].relative_to(output).as_posix())
+        if submission:
+            refuse_namesakes(targets, lambda path: f"image {path.stem} of the submission")
+        base, out = (folder.resolve() for folder in (source if source.is_dir() else source.parent, output))
+        dirty = {base / name for name in names.values()}
+        if out == base or dirty & {out / target.relative_to(output) for target in targets.values()}:
             raise DataError(f"cleaned pages in {output} would replace the dirty ones: choose another folder")
-        with ExitStack() as stack:
-            table = None
-            if submission:
-                aside = stack.enter_context(replaced(output / "submission.csv"))
-                table = csv.writer(stack.enter_context(aside.open("w", newline="")))
-                table.writerow(("id", "value"))
-            for path in find_images(source):
-                try:
-                    page = torch.from_numpy(decode(path))[None, None].float() / 255
-                except DataError as error:
-                    yield str(error)
-                    continue
-                cleaned = model.predict(page)["page"][0, 0]
-                target = (output / path.relative_to(base)).with_suffix(".png")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with replaced(target) as image:
-                    Image.fromarray((cleaned * 255).round().byte().numpy()).save(image)
-                if table:
-                    table.writerows(_submission_rows(path.stem, cleaned))
+
+        skipped: list[Path] = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            loaded = ahead(pool, lambda path: load(path, targets[path], weights, resume), names, THREADS)
+            cleaned = (clean(model, page.result(), TILE if tile is None else tile) for _, page in loaded)
+            for done, (page, saved) in enumerate(ahead(pool, save, cleaned, THREADS), start=1):
+                saved.result()
+                if page.error:
+                    skipped.append(page.path)
+                    yield page.error
+                progress(done, len(names))
+        if submission:
+            write_submission([target for path, target in targets.items() if path not in skipped], output)
 
 
 def _middle(page: Tensor, height: int, width: int) -> Tensor:
     top, left = (page.shape[-2] - height) // 2, (page.shape[-1] - width) // 2
     return page[..., top : top + height, left : left + width]
-
-
-def _submission_rows(stem: str, page: Tensor) -> Iterator[tuple[str, str]]:
-    """Kaggle's ``image_row_column`` (counted from 1) and value in [0, 1] of each pixel."""
-    for row, values in enumerate(page.tolist(), start=1):
-        for column, value in enumerate(values, start=1):
-            yield f"{stem}_{row}_{column}", f"{value:.4f}"

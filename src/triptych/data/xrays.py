@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from triptych.data.cache import cached, fingerprint
 from triptych.data.datasets import ArrayDataset, Batch
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
+from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, unseen
 from triptych.data.splits import Split
 from triptych.data.synthetic.chests import write_chests
-from triptych.files import replaced
+from triptych.data.unfinished import UnfinishedTable
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 OFFICIAL_TEST = 624
@@ -171,23 +174,44 @@ class XrayDataModule(DataModule[Xrays]):
                 shifted = SHIFT(images)
             yield shifted, labels
 
-    def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
+    def predict_files(
+        self,
+        model: Predictor,
+        source: Path,
+        output: Path,
+        resume: bool = False,
+        weights: str = "",
+        progress: Progress = unseen,
+        **options: Any,
+    ) -> Iterator[str]:
         """``predictions.csv`` with ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold."""
-        base = source if source.is_dir() else source.parent
-        paths = find_images(source)
-        with replaced(output / "predictions.csv") as aside, aside.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(("file", "probability", "label"))
-            for start in range(0, len(paths), self.eval_batch_size):
-                names, images = [], []
-                for path in paths[start : start + self.eval_batch_size]:
+        names = find_inputs(source, output)
+        made_from = [weights, str(self.image_size), *names.values()]
+        with (
+            UnfinishedTable(output / "predictions.csv", made_from, resume) as table,
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+            yield from table.skipped
+            left = list(names)[table.inputs :]
+            decoded = ahead(pool, partial(decode, size=self.image_size), left, 4 * THREADS)
+            while True:
+                progress(table.inputs, len(names))
+                lines = [] if table.bytes else [("file", "probability", "label")]
+                found, images, skipped = [], [], []
+                for path, image in islice(decoded, self.eval_batch_size):
                     try:
-                        images.append(torch.from_numpy(decode(path, self.image_size)))
-                        names.append(path.relative_to(base).as_posix())
+                        images.append(torch.from_numpy(image.result()))
+                        found.append(names[path])
                     except DataError as error:
-                        yield str(error)
+                        skipped.append(str(error))
+                yield from skipped
                 if images:
-                    table.writerows(_rows(names, model.predict(torch.stack(images)[:, None].float() / 255)))
+                    lines += _rows(found, model.predict(torch.stack(images)[:, None].float() / 255))
+                if not lines and not skipped:
+                    return
+                text = StringIO(newline="")
+                csv.writer(text).writerows(lines)
+                table.write(text.getvalue(), len(found) + len(skipped), skipped)
 
 
 def _rows(names: list[str], columns: dict[str, Tensor]) -> Iterator[tuple[str, str, str]]:

@@ -38,15 +38,14 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
     if datamodule.describe()["fingerprint"] != stored.metrics["data"].get("fingerprint"):
         print("The data are not those of the run: their fingerprints differ.")
-    if split == "val":
-        # The test step is used for both: it judges by the saved threshold.
-        datamodule.test_dataloader = datamodule.val_dataloader
     with quiet_lightning():
         trainer = Trainer(
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
         )
     with quiet_lightning(), exit_codes(trainer):
-        (metrics,) = trainer.test(loaded.model, datamodule=datamodule, verbose=False)
+        # Each split as training measured it: validation is what a classifier's threshold is chosen on.
+        measure = trainer.validate if split == "val" else trainer.test
+        (metrics,) = measure(loaded.model, datamodule=datamodule, verbose=False)
     measured = {name.partition("/")[2]: value for name, value in metrics.items()}
     known = stored.test if split == "test" else stored.best
 

@@ -1,16 +1,32 @@
 """Run a trained network on files that are not of its data set."""
 
+import errno
+import hashlib
+import inspect
+import signal
+import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.results import load_run
 
 
-def predict(run: str, source: Path, output: Path, trust: Iterable[str] = (), **options: Any) -> list[str]:
+def predict(
+    run: str,
+    source: Path,
+    output: Path,
+    trust: Iterable[str] = (),
+    resume: bool = False,
+    strict: bool = False,
+    **options: Any,
+) -> list[str]:
     """Predict what lies at ``source`` into the folder ``output``; returns a line for each input that was skipped.
 
     Args:
@@ -18,19 +34,74 @@ def predict(run: str, source: Path, output: Path, trust: Iterable[str] = (), **o
         source: a file or folder of the kind that the run's task takes.
         output: a folder, made if missing.
         trust: packages of your own whose classes the run's config names.
+        resume: go on with a prediction that was interrupted. A page that is there, cleaned by these weights, is kept; a
+            table goes on behind the rows that are written.
+        strict: stop at the first input that would be skipped.
         options: see ``predict_files`` of the run's DataModule.
 
     Raises:
-        ValueError: there is no such run, nothing at ``source``, or a file where the folder should be.
+        ValueError: there is no such run, nothing at ``source``, a file where the folder should be, an option that the
+            run's task does not have, or with ``strict`` an unreadable input.
+        SystemExit: 1 when the disk is full, 130 after Ctrl-C, 143 after SIGTERM.
     """
     loaded = load_run(run, trust=trust)
+    predict_files = loaded.datamodule.predict_files
+    for name in options.keys() - inspect.signature(predict_files).parameters.keys():
+        raise ValueError(f"--{name} is not for this run's task ({type(loaded.datamodule).__name__}): leave it out")
     if not source.exists():
         raise ValueError(f"nothing at {source}: expected a file or folder to predict")
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file: --output names a folder")
     output.mkdir(parents=True, exist_ok=True)
+    with (loaded.directory / "checkpoints" / "best.ckpt").open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
     started = time.perf_counter()
-    with torch.inference_mode():
-        skipped = list(loaded.datamodule.predict_files(loaded.model, source, output, **options))
+    skipped = []
+    with torch.inference_mode(), _saying_how_to_go_on(), _bar() as progress:
+        lines = predict_files(
+            loaded.model, source, output, resume=resume, weights=weights, progress=progress, **options
+        )
+        with closing(lines):
+            for line in lines:
+                if strict:
+                    raise ValueError(f"{line} (without --strict it would be skipped)")
+                skipped.append(line)
     print(f"wrote {output} in {time.perf_counter() - started:.1f} s")
     return skipped
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, to be told how many inputs are done and of how many; only on a terminal."""
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("predicting", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """End an interrupted prediction with its exit code, nothing half-written left behind."""
+
+    def stop(*_: Any) -> NoReturn:
+        raise SystemExit(143)
+
+    is_main = threading.current_thread() is threading.main_thread()  # the others are given no signals
+    before = signal.signal(signal.SIGTERM, stop) if is_main else None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        _say("Interrupted.")
+        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else error.code) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            raise
+        _say(f"{error.strerror}: make room.")
+        raise SystemExit(1) from error
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _say(what: str) -> None:
+    print(f"{what} Go on with the same command and --resume: what is written is kept.", file=sys.stderr)

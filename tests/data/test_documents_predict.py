@@ -1,0 +1,194 @@
+"""Pages of a user's own: which are cleaned, in one piece or in tiles, again or not, and Kaggle's submission of them."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from triptych.data.documents import DocumentDataModule
+from triptych.data.errors import DataError
+from triptych.data.images import decode
+
+
+class Negative:
+    """A model that swaps ink and paper, and remembers how it was shown each page."""
+
+    hparams = SimpleNamespace()
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, ...]] = []
+
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        self.shown.append(tuple(inputs.shape[-2:]))
+        return {"page": 1 - inputs}
+
+    def predict_in_tiles(self, page: Tensor, side: int) -> Iterator[tuple[slice, slice, Tensor]]:
+        assert page.dtype == torch.uint8
+        if page.shape[0] == 99:
+            raise MemoryError("too many at once")
+        for top in range(0, page.shape[0], side):
+            for left in range(0, page.shape[1], side):
+                part = page[top : top + side, left : left + side]
+                self.shown.append(tuple(part.shape))
+                yield slice(top, top + part.shape[0]), slice(left, left + part.shape[1]), 1 - part / 255
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """Three pages of noise, one of them in a folder below, of different sizes."""
+    folder = tmp_path / "pages"
+    generator = np.random.default_rng(0)
+    for name, size in {"1.png": (3, 5), "2.png": (40, 30), "more/3.png": (7, 64)}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(256, size=size, dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def cleaned(model: Any, source: Path, output: Path, **options: Any) -> list[str]:
+    output.mkdir(exist_ok=True)
+    return list(DocumentDataModule().predict_files(model, source, output, **options))
+
+
+def check(pages: Path, output: Path) -> None:
+    for path in pages.rglob("*.png"):
+        assert np.array_equal(decode(output / path.relative_to(pages)), 255 - decode(path))
+
+
+@pytest.mark.parametrize(
+    ("tile", "shown"),
+    [
+        (None, [(3, 5), (40, 30), (7, 64)]),
+        (0, [(3, 5), (40, 30), (7, 64)]),
+        (40, [(3, 5), (40, 30), (7, 40), (7, 24)]),
+        (32, [(3, 5), (32, 30), (8, 30), (7, 32), (7, 32)]),
+    ],
+)
+def test_pages_with_a_longer_side_come_in_tiles(tile: int | None, shown: list[Any], pages: Path, tmp_path: Path):
+    model = Negative()
+    assert cleaned(model, pages, tmp_path / "out", tile=tile) == []
+    assert model.shown == shown
+    check(pages, tmp_path / "out")
+
+
+def test_by_default_a_page_above_1024_pixels_comes_in_tiles(tmp_path: Path):
+    Image.new("L", (1025, 2), 7).save(tmp_path / "wide.png")
+    model = Negative()
+    cleaned(model, tmp_path / "wide.png", tmp_path / "out")
+    assert model.shown == [(2, 1024), (2, 1)]
+
+
+def test_a_page_too_large_for_the_memory_is_skipped(pages: Path, tmp_path: Path):
+    Image.new("L", (50, 99)).save(pages / "0.png")
+    (line,) = cleaned(Negative(), pages, tmp_path / "out", tile=64)
+    assert line == f"{pages / '0.png'}: too many at once"
+    assert not (tmp_path / "out" / "0.png").exists()
+    assert (tmp_path / "out" / "1.png").exists()
+
+
+def test_resume_keeps_what_was_made_from_the_same_page_by_the_same_weights(pages: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    cleaned(Negative(), pages, out, weights="a")
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    model = Negative()
+    cleaned(model, pages, out, weights="a", resume=True)
+    assert model.shown == []
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == times
+
+    (out / "1.png").unlink()  # missing, torn, and made from another page
+    (out / "2.png").write_bytes((out / "2.png").read_bytes()[:-30])
+    Image.new("L", (8, 8), 9).save(pages / "more" / "3.png")
+    cleaned(model, pages, out, weights="a", resume=True)
+    assert model.shown == [(3, 5), (40, 30), (8, 8)]
+    check(pages, out)
+
+    model.shown.clear()
+    Image.new("L", (3, 5)).save(out / "1.png")  # not from here
+    cleaned(model, pages, out, weights="a", resume=True)
+    assert model.shown == [(3, 5)]
+    cleaned(model, pages, out, weights="b", resume=True)
+    assert len(model.shown) == 4
+    cleaned(model, pages, out, weights="b")
+    assert len(model.shown) == 7
+
+
+def test_an_interruption_leaves_whole_pages_only(pages: Path, tmp_path: Path):
+    class Tired(Negative):
+        def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+            if len(self.shown) == 2:
+                raise KeyboardInterrupt
+            return super().predict(inputs)
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        cleaned(Tired(), pages, out, submission=True, weights="a")
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
+    assert left <= {"1.png", "2.png"}
+    model = Negative()
+    cleaned(model, pages, out, submission=True, weights="a", resume=True)
+    assert len(model.shown) == 3 - len(left)
+    check(pages, out)
+
+
+def test_the_submission_of_a_resumed_prediction_is_that_of_a_whole_one(pages: Path, tmp_path: Path):
+    cleaned(Negative(), pages, tmp_path / "whole", submission=True, weights="a")
+    shutil.copytree(tmp_path / "whole", tmp_path / "half")
+    (tmp_path / "half" / "2.png").unlink()
+    (tmp_path / "half" / "submission.csv").unlink()
+    cleaned(Negative(), pages, tmp_path / "half", submission=True, weights="a", resume=True)
+    expected = (tmp_path / "whole" / "submission.csv").read_bytes()
+    assert (tmp_path / "half" / "submission.csv").read_bytes() == expected
+
+    with (tmp_path / "whole" / "submission.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["id", "value"]
+    by_hand = [
+        [f"{path.stem}_{row}_{column}", f"{value / 255:.4f}"]
+        for path in sorted((tmp_path / "whole").rglob("*.png"))
+        for row, values in enumerate(decode(path).tolist(), start=1)
+        for column, value in enumerate(values, start=1)
+    ]
+    assert rows == by_hand
+
+
+def test_two_pages_that_would_become_one_are_refused(pages: Path, tmp_path: Path):
+    Image.new("L", (4, 4)).save(pages / "2.jpg")
+    with pytest.raises(DataError, match=r"2\.jpg and .*2\.png would both become 2\.png: rename one"):
+        cleaned(Negative(), pages, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_pages_with_one_id_are_refused_for_a_submission(pages: Path, tmp_path: Path):
+    shutil.copy(pages / "1.png", pages / "more" / "1.png")
+    with pytest.raises(DataError, match="would both become image 1 of the submission: rename one"):
+        cleaned(Negative(), pages, tmp_path / "out", submission=True)
+    cleaned(Negative(), pages, tmp_path / "out")
+    check(pages, tmp_path / "out")
+
+
+def test_a_folder_inside_the_input_is_no_input(pages: Path):
+    for _ in range(2):
+        cleaned(Negative(), pages, pages / "clean")
+    written = {path.relative_to(pages / "clean").as_posix() for path in (pages / "clean").rglob("*.png")}
+    assert written == {"1.png", "2.png", "more/3.png"}
+
+
+def test_a_folder_around_the_input_does_not_replace_it(pages: Path, tmp_path: Path):
+    (pages / "pages").mkdir()
+    shutil.copy(pages / "1.png", pages / "pages" / "1.png")  # would become pages/1.png
+    with pytest.raises(DataError, match="would replace the dirty ones: choose another folder"):
+        cleaned(Negative(), pages, tmp_path)
+
+
+def test_progress_counts_pages(pages: Path, tmp_path: Path):
+    told: list[tuple[int, int]] = []
+    (pages / "0.png").write_text("no image")
+    assert len(cleaned(Negative(), pages, tmp_path / "out", progress=lambda *count: told.append(count))) == 1
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
