@@ -14,8 +14,11 @@ from triptych.models.tiling import Tile, Tiling, in_tiles, tiling_of
 
 log = logging.getLogger(__name__)
 
-LARGEST_WHOLE = 2**24
-"""Pixels of the largest page that is cleaned at once by a network that cannot be tiled: A4 at 400 dots an inch."""
+LARGEST_WHOLE = 9_000_000
+"""Pixels of the largest page that is cleaned at once by a network that cannot be tiled: A4 at 300 dots an inch.
+
+The default U-Net takes 0.5 GB a million pixels.
+"""
 
 
 class Autoencoder(Model):

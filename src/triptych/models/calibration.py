@@ -19,7 +19,8 @@ class Calibration(Metric):
     """Temperature and threshold of a binary classifier, chosen on the logits (N,) and targets (N,) it is shown.
 
     The temperature (Guo et al. 2017) divides the logits, so that the probabilities lose what they have too much of
-    confidence, or too little; no sample overtakes another. The threshold has the largest sum of sensitivity and
+    confidence, or too little; no sample overtakes another. It takes back nothing that shifts all logits alike, as the
+    class weights of the loss do. The threshold has the largest sum of sensitivity and
     specificity (Youden 1950) by these probabilities.
     """
 
