@@ -1,6 +1,8 @@
 """Files that are whole or not there."""
 
+import errno
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,3 +20,14 @@ def replaced(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def plain(path: Path) -> Path:
+    """The path itself, which is a file or a link to one.
+
+    Raises:
+        OSError: it is something else: to open a pipe would wait for ever, and a device may never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return path

@@ -164,6 +164,31 @@ def test_twins_of_different_size_are_named_with_their_sizes(folder: Path):
         documents(folder.parent)
 
 
+def test_pages_are_of_any_format_and_twins_have_the_same_name(folder: Path):
+    for name, grey in (("5.jpg", 9), ("5.JPG", 90)):
+        for part in ("train", "train_cleaned"):
+            Image.new("L", (100, 90), grey).save(folder / part / name, quality=100)
+    pages = {name: dirty for name, dirty, _ in documents(folder.parent).samples}
+    assert len(pages) == 42
+    assert [int(pages[name][0, 0]) for name in ("5.jpg", "5.JPG")] == [9, 90]
+    (folder / "train_cleaned" / "5.JPG").unlink()
+    with pytest.raises(DataError, match=r"train/5\.JPG has no twin .*train_cleaned/5\.JPG"):
+        documents(folder.parent)
+
+
+def test_a_small_page_shrinks_the_crops_aloud_and_a_tiny_one_is_refused(folder: Path, caplog):
+    assert documents(folder.parent, split="all").datasets["train"][0][0].shape == (1, 80, 80)
+    assert "data.crop_size=96: crops are 80 pixels, for train/" in caplog.text
+    for side, crop_size in ((1, 96), (1, 16), (15, 96)):
+        for part in ("train", "train_cleaned"):
+            Image.new("L", (40, side)).save(folder / part / "5.png")
+        with pytest.raises(
+            DataError, match=rf"train/5\.png is 40 x {side} pixels, .*at least 16 a side; remove the page"
+        ):
+            documents(folder.parent, split="all", crop_size=crop_size)
+    assert documents(folder.parent, split="all", crop_size=15).datasets["train"][0][0].shape == (1, 15, 15)
+
+
 @pytest.mark.parametrize("part", ["train", "train_cleaned"])
 @pytest.mark.parametrize("content", [None, b"", b"random bytes" * 50], ids=["truncated", "empty", "noise"])
 def test_a_damaged_page_is_named_and_nothing_is_cached(part: str, content: bytes | None, folder: Path, tmp_path: Path):

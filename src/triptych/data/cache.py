@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from triptych.data.errors import DataError
-from triptych.files import replaced
+from triptych.data.errors import DataError, reason
+from triptych.files import plain, replaced
 
 Arrays = dict[str, np.ndarray]
 
@@ -42,9 +42,10 @@ def fingerprint(folder: Path, files: Iterable[Path]) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with plain(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: not a readable file ({error.strerror}); replace or remove it") from error
+        raise DataError(f"{path}: not a readable file ({reason(error)}); replace or remove it") from error
 
 
 def cached(folder: Path, key: str, decode: Callable[[], Arrays]) -> Arrays:

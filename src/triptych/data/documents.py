@@ -1,6 +1,7 @@
 """Denoising Dirty Documents: scanned pages and their clean twins."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +23,14 @@ from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refu
 from triptych.data.splits import Split
 from triptych.data.synthetic.pages import write_pages
 
+log = logging.getLogger(__name__)
+
 COMPLETE = 144
 """Labelled pages in Kaggle's data set."""
 TILE = 1024
 """Side in pixels of the tiles in which larger pages are cleaned."""
+SMALLEST_CROP = 16
+"""Side in pixels below which one small page may not shrink all crops."""
 
 Pages = list[tuple[str, np.ndarray, np.ndarray]]
 """Name, dirty page and clean page, the pages as uint8 (height, width)."""
@@ -66,7 +71,7 @@ class DocumentDataModule(DataModule[Pages]):
 
     def read(self, folder: Path) -> tuple[Pages, str]:
         dirty, clean = (
-            {path.relative_to(folder / part).as_posix(): path for path in find_images(folder / part, ".png")}
+            {path.relative_to(folder / part).as_posix(): path for path in find_images(folder / part)}
             for part in ("train", "train_cleaned")
         )
         for name in sorted(dirty.keys() ^ clean.keys()):
@@ -107,12 +112,27 @@ class DocumentDataModule(DataModule[Pages]):
         dirty = [torch.from_numpy(samples[index][1])[None] for index in indices]
         clean = [torch.from_numpy(samples[index][2])[None] for index in indices]
         if training:
+            self._judge_size(min((samples[index][:2] for index in indices), key=lambda page: min(page[1].shape)))
             return CropDataset(dirty, clean, self.crop_size, self.crops_per_page)
         if self.eval_batch_size > 1 and len({page.shape for page in dirty}) > 1:
             raise DataError(
                 f"data.eval_batch_size={self.eval_batch_size}: the pages differ in size and cannot be stacked; choose 1"
             )
         return PageDataset(dirty, clean)
+
+    def _judge_size(self, smallest: tuple[str, np.ndarray]) -> None:
+        """Say that the smallest training page is smaller than a crop, to which all crops then shrink."""
+        name, page = smallest
+        side = min(page.shape)
+        if side < min(self.crop_size, SMALLEST_CROP):
+            raise DataError(
+                f"train/{name} is {page.shape[1]} x {page.shape[0]} pixels, and all crops would be as small: expected "
+                f"at least {SMALLEST_CROP} a side; remove the page and its twin"
+            )
+        if side < self.crop_size:
+            log.warning(
+                "data.crop_size=%d: crops are %d pixels, for train/%s is that small", self.crop_size, side, name
+            )
 
     def make_augmentation(self) -> nn.Module:
         return BatchTurns() if "flip" in self.augment_names else nn.Identity()

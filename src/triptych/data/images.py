@@ -1,34 +1,58 @@
 """Images in a folder, found and decoded to grey."""
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from triptych.data.cache import code_version
-from triptych.data.errors import DataError
+from triptych.data.errors import DataError, reason
+from triptych.files import plain
 
 DECODER = code_version(Path(__file__))
 """Part of the cache's keys, so that a change of ``decode`` is seen."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+"""What a file may hold, whatever its suffix says. Pillow knows forty more; for one of them it starts Ghostscript."""
+BAND = 2**22
+"""Pixels that are made grey at a time: a wide mode is never held in full a second time."""
+WHITE_IS_ZERO, PHOTOMETRIC, BITS = 0, 262, 258
+"""TIFF's tags for what a number means, and their value for ink as the high numbers."""
+PACKED = {"L;2": 85, "L;4": 17}
+"""Steps between the grey levels of PNGs with 2 and 4 bits a pixel."""
+
+# Pillow warns of more than 89 million pixels, such as those of a page of 10,000 x 10,000, and refuses twice as many.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def find_images(folder: Path, *suffixes: str) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
     """The images below ``folder`` (or the one file given), sorted by name.
 
     Raises:
-        DataError: there is no such folder, or no image in it.
+        DataError: there is no such folder, no image in it, a link to a further folder, or a name that is no Unicode.
     """
-    wanted = suffixes or SUFFIXES
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        raise DataError(f"no folder {folder}: expected one with images ({', '.join(wanted)}); put them there")
-    names = {path: path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in wanted}
+        raise DataError(f"no folder {folder}: expected one with images ({', '.join(SUFFIXES)}); put them there")
+    names = {path: path.relative_to(folder) for path in folder.rglob("*")}
     # Names that begin with a dot are what systems leave behind (._1.png, .ipynb_checkpoints), never samples.
-    found = [path for path, name in names.items() if not any(part.startswith(".") for part in name.parts)]
+    names = {path: name for path, name in names.items() if not any(part.startswith(".") for part in name.parts)}
+    for path in names:
+        # Following it might lead in a circle; passing over it would lose samples without a word.
+        if path.is_symlink() and path.is_dir():
+            raise DataError(f"{path} is a link to a folder: put the folder itself there, or links to its files")
+    found = [path for path in names if path.suffix.lower() in SUFFIXES]
     if not found:
-        raise DataError(f"no images ({', '.join(wanted)}) in {folder}: put some there")
+        raise DataError(f"no images ({', '.join(SUFFIXES)}) in {folder}: put some there")
+    for path in found:
+        try:
+            str(names[path]).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{folder}: the name {str(names[path])!a} is not in UTF-8; rename the file") from error
     return sorted(found, key=lambda path: names[path].as_posix())
 
 
@@ -36,10 +60,13 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
     """Decode an image of any mode to grey, uint8 (height, width); resized to a square of ``size`` where given.
 
     Raises:
-        DataError: the file is no image, or damaged.
+        DataError: the file is no image, damaged, or more than one image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(plain(path), formats=FORMATS) as image:
+            # Phones put a preview behind a photo (MPO).
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise ValueError("an animation or several pages: expected one image a file")
             if size is not None:
                 # JPEGs decode at a half, quarter or eighth of their size where that is still enough.
                 image.draft("L", (size, size))
@@ -47,18 +74,56 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
             if size is not None:
                 grey = grey.resize((size, size), Image.Resampling.BILINEAR)
             return np.array(grey)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({error}); replace or remove it") from error
+    except UnidentifiedImageError as error:
+        raise _refusal(path, f"no {', '.join(FORMATS)}") from error
+    # A damaged file can lead Pillow's decoders to any exception there is: struct.error, IndexError, MemoryError, ...
+    except Exception as error:
+        raise _refusal(path, reason(error)) from error
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range: expected 1, 8 or 16 bits a pixel")
-    if image.mode.startswith("I"):
-        # 16-bit pages: PIL would clip instead of scaling.
-        pixels = np.asarray(image, dtype=np.float64) / 257
-        return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, image.convert("RGBA")).convert("L")
-    return image.convert("L")
+def _refusal(path: Path, why: str) -> DataError:
+    return DataError(f"{path}: not a readable image ({why}); replace or remove it")
+
+
+def _to_grey(image: ImageFile.ImageFile) -> Image.Image:
+    if image.mode in ("F", "I"):
+        raise ValueError("floating-point, signed and 32-bit pixels have no known range: expected 1 to 16 bits a pixel")
+    width, height = image.size
+    if not width or not height:
+        raise ValueError("no pixels")
+    if image.mode == "L" and image.format == "PNG" and isinstance(image.info.get("transparency"), int):
+        # Pillow spreads the grey levels to 0..255, but not the one that stands for transparent.
+        image.info["transparency"] *= PACKED.get(str(image.tile[0][3]), 1)
+    if image.mode == "L" and not image.has_transparency_data:
+        return image
+    band_to_grey = _band_from_16_bit(image) if image.mode.startswith("I;16") else _band_to_grey
+    image.load()
+    grey = Image.new("L", image.size)
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        grey.paste(band_to_grey(image.crop((0, top, width, min(top + rows, height)))), (0, top))
+    return grey
+
+
+def _band_to_grey(band: Image.Image) -> Image.Image:
+    if band.has_transparency_data:
+        paper = Image.new("RGBA", band.size, "white")
+        return Image.alpha_composite(paper, band.convert("RGBA")).convert("L")
+    return band.convert("L")
+
+
+def _band_from_16_bit(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Scale 16 (or 12) bits to 8: Pillow would clip them instead."""
+    tags: Any = getattr(image, "tag_v2", {})
+    highest = 2 ** tags.get(BITS, (16,))[0] - 1
+    black, white = (highest, 0) if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else (0, highest)
+    transparent = image.info.get("transparency")
+
+    def to_grey(band: Image.Image) -> Image.Image:
+        pixels = np.asarray(band).astype(np.float32)
+        grey = ((pixels - black) * (255 / (white - black))).clip(0, 255).round()
+        if transparent is not None:
+            grey[pixels == transparent] = 255
+        return Image.fromarray(grey.astype(np.uint8))
+
+    return to_grey
