@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import reprlib
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +20,13 @@ from triptych.data.augment import BatchNoise
 from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset
-from triptych.data.errors import DataError
+from triptych.data.errors import DataError, reason
 from triptych.data.predicting import Progress, unseen
 from triptych.data.splits import Split
 from triptych.data.synthetic.homes import write_homes
+from triptych.data.tables import text_tables
 from triptych.data.unfinished import UnfinishedTable
+from triptych.files import plain
 
 COMPLETE = 20_640
 """Rows of the complete data set."""
@@ -42,6 +46,8 @@ ROTATED = "place_at_"
 PROXIMITY = "ocean_proximity"
 PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
 MAY_BE_MISSING = ("total_bedrooms",)
+LARGEST = 1e12
+"""No count, place or price comes near it; of larger numbers, squares summed over the rows would overflow float32."""
 NOISE = 0.05
 """Deviation of ``data.augment=noise`` as a share of the column's own."""
 PREDICTION = "prediction"
@@ -97,14 +103,19 @@ class CaliforniaDataModule(DataModule[Rows]):
 
     def read(self, folder: Path) -> tuple[Rows, str]:
         files = {"kaggle": folder / "housing.csv", "statlib": folder / "cal_housing.data"}
-        there = [path for path in (files.pop(self.form), *files.values()) if path.exists()]
+        # A broken link is there too: what is wrong with it is said when it is read.
+        there = [path for path in (files.pop(self.form), *files.values()) if path.exists() or path.is_symlink()]
         if not there:
             raise DataError(f"neither housing.csv nor cal_housing.data in {folder}: put one of them there")
         path = there[0]
-        table = read_table(path)
         angles = [180 * (turn + 1) / (self.rotations + 1) for turn in range(self.rotations)]
-        names = [*NUMBERS, *(f"{ROTATED}{angle:.4g}" for angle in angles), *(PROXIMITIES if PROXIMITY in table else ())]
-        return Rows(feature_matrix(table, names), numbers(table, TARGET), names), fingerprint(folder, [path])
+        names = [*NUMBERS, *(f"{ROTATED}{angle:.4g}" for angle in angles)]
+        features, prices = [], []
+        for table in read_tables(path):
+            part = [*names, *(PROXIMITIES if PROXIMITY in table else ())]
+            features.append(feature_matrix(table, part))
+            prices.append(numbers(table, TARGET))
+        return Rows(np.concatenate(features), np.concatenate(prices), part), fingerprint(folder, [path])
 
     def make_split(self, samples: Rows) -> Split:
         # Rows have no groups: ``grouped`` is drawn as ``random`` is.
@@ -172,62 +183,23 @@ class CaliforniaDataModule(DataModule[Rows]):
         yield from ()
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The file's cells as text, as they stand (see ``read_tables``)."""
-    (table,) = read_tables(path)
-    return table
-
-
-def read_tables(path: Path, rows: int | None = None) -> Iterator[pd.DataFrame]:
-    """The file's cells as text, ``rows`` rows at a time; StatLib's form, which has no header, gets the columns' names.
-
-    Raises:
-        DataError: the file is missing, empty or no table.
-    """
-    statlib = path.suffix == ".data"
-    try:
-        whole = pd.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            header=None if statlib else "infer",
-            chunksize=rows,
-        )
-        for table in [whole] if isinstance(whole, pd.DataFrame) else whole:
-            yield _checked(table, path, statlib)
-    except DataError:
-        raise
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path}: not a readable table ({error}); expected comma-separated text") from error
-
-
-def _checked(table: pd.DataFrame, path: Path, statlib: bool) -> pd.DataFrame:
-    if statlib:
-        columns = (*NUMBERS, TARGET)
-        if not len(NUMBERS) <= table.shape[1] <= len(columns):
-            raise DataError(f"{path}: {table.shape[1]} columns; expected {len(columns)}: {', '.join(columns)}")
-        table.columns = pd.Index(columns[: table.shape[1]])
-    if table.empty:
-        raise DataError(f"{path}: no rows; expected one for each block group")
-    if not isinstance(table.index, pd.RangeIndex):
-        # pandas takes what is too much for an index, and every value for that of the next column.
-        raise DataError(f"{path}: the rows have more cells than the header has names; give each column a name")
-    table.attrs["file"] = path
-    table.attrs["header"] = 0 if statlib else 1
-    return table
+def read_tables(path: Path, rows: int = 100_000) -> Iterator[pd.DataFrame]:
+    """The file's cells as ``text_tables`` gives them; StatLib's form, which has no header, gets the columns' names."""
+    for table in text_tables(path, (*NUMBERS, TARGET) if path.suffix == ".data" else None, rows):
+        table.attrs["file"] = path
+        yield table
 
 
 def _content(path: Path) -> tuple[str, int]:
     """A digest of the file, and how many rows it has, about."""
     digest, lines = hashlib.sha256(), 0
     try:
-        with path.open("rb") as file:
+        with plain(path).open("rb") as file:
             for block in iter(partial(file.read, 2**20), b""):
                 digest.update(block)
                 lines += block.count(b"\n")
     except OSError as error:
-        raise DataError(f"{path}: not a readable table ({error.strerror}); expected comma-separated text") from error
+        raise DataError(f"{path}: not a readable table ({reason(error)}); replace or remove it") from error
     return digest.hexdigest(), lines
 
 
@@ -251,18 +223,20 @@ def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
     """A column as float32 (rows,); NaN for an empty cell where the data set has such cells."""
     cells = _column(table, name).str.strip()
-    values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float32)
-    wrong = ~np.isfinite(values)
+    with np.errstate(over="ignore"):
+        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float32)
+    wrong = ~(np.abs(values) <= LARGEST)
+    expected = "a number"
     if name in MAY_BE_MISSING:
-        _refuse(table, name, wrong & (cells != "").to_numpy(), "a number or nothing")
-    else:
-        _refuse(table, name, wrong, "a number")
+        wrong &= (cells != "").to_numpy()
+        expected = "a number or nothing"
+    _refuse(table, name, wrong, f"{expected}, at most {LARGEST:.0e} in size")
     return values
 
 
 def _column(table: pd.DataFrame, name: str) -> "pd.Series[str]":
     if name not in table:
-        there = ", ".join(map(str, table.columns))
+        there = textwrap.shorten(", ".join(table.columns), 200)
         raise DataError(f"{table.attrs['file']}: no column {name}; expected commas between columns, found {there}")
     return table[name]
 
@@ -271,12 +245,8 @@ def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
     """Name the first wrong cell."""
     rows = np.flatnonzero(wrong)
     if len(rows):
-        # pandas skips blank lines.
-        lines = table.attrs["file"].read_text(encoding="utf-8-sig").splitlines()
-        filled = [number for number, line in enumerate(lines, start=1) if line.strip()]
-        line = filled[table.attrs["header"] + table.index[rows[0]]]
-        cell = table[name].iloc[rows[0]]
+        line, cell = table.index[rows[0]], reprlib.repr(table[name].iloc[rows[0]])
         more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
         raise DataError(
-            f"{table.attrs['file']}, line {line}{more}: {name} is {cell!r}, expected {expected}; mend or remove the row"
+            f"{table.attrs['file']}, line {line}{more}: {name} is {cell}, expected {expected}; mend or remove the row"
         )
