@@ -72,13 +72,23 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
                 image.draft("L", (size, size))
             grey = _to_grey(image)
             if size is not None:
-                grey = grey.resize((size, size), Image.Resampling.BILINEAR)
+                grey = squared(grey, size)
             return np.array(grey)
     except UnidentifiedImageError as error:
         raise _refusal(path, f"no {', '.join(FORMATS)}") from error
     # A damaged file can lead Pillow's decoders to any exception there is: struct.error, IndexError, MemoryError, ...
     except Exception as error:
         raise _refusal(path, reason(error)) from error
+
+
+def squared(grey: Image.Image, size: int) -> Image.Image:
+    """The image resized to ``size`` on each side, whatever its aspect.
+
+    First along its rows, then along its columns: left to itself, Pillow chooses the order by sizes and version, and the
+    rounding between the two shows in the pixels. So an exported model can do the same.
+    """
+    wide = grey.resize((size, grey.height), Image.Resampling.BILINEAR)
+    return wide.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _refusal(path: Path, why: str) -> DataError:

@@ -60,8 +60,10 @@ class Autoencoder(Model):
 
     def forward(self, pages: Tensor) -> Tensor:
         """(N, 1, H, W) -> (N, 1, H, W), not yet clamped to [0, 1]."""
-        height, width = pages.shape[-2:]
-        return self.network(self._mirrored(pages))[..., :height, :width]
+        outputs = self.network(self._mirrored(pages))
+        for axis in (-1, -2):
+            outputs = outputs.index_select(axis, torch.arange(pages.shape[axis], device=pages.device))
+        return outputs
 
     def _mirrored(self, pages: Tensor) -> Tensor:
         """Pages with a border as wide as the network needs, mirrored; repeated where a page is too small for that."""
@@ -73,6 +75,7 @@ class Autoencoder(Model):
         """Which of ``size`` rows, or columns, of a page the network is shown: all, with those mirrored around them."""
         needed = self.network.input_size(size)
         before = (needed - self.network.output_size(needed)) // 2
+        # Without a branch, so that an exported model takes pages of every size.
         places = (torch.arange(needed, device=device) - before).abs()
         places = (size - 1) - ((size - 1) - places).abs()
         return places.clamp(min=0)

@@ -95,7 +95,7 @@ class Classifier(Model):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, side, side) -> logits (N,)."""
         if self.standardize:
-            deviation, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
+            deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=1, keepdim=True)
             images = (images - mean) / (deviation + 1e-3)
         return self.network(images).squeeze(1)
 

@@ -141,7 +141,8 @@ class EncoderDecoder(nn.Module):
 
     def input_size(self, n: int) -> int:
         """The smallest input length whose output is at least `n` >= 1 long."""
-        return n + self.margin + (self.trim - n) % self.step
+        # Written as a multiple of `step` less `trim`, so that torch.export sees for every page size that it fits.
+        return (n + self.margin + self.trim + self.step - 1) // self.step * self.step - self.trim
 
     def check_size(self, x: Tensor) -> None:
         """Raise `output_size`'s ValueError if `x` (N, C, H, W) does not fit."""
