@@ -21,7 +21,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow")
+setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow export")
 
 train: $(READY)  ## Train and test one experiment (EXPERIMENT=denoise, ARGS="key=value ...")
 	$(BIN)/python train.py experiment=$(EXPERIMENT) $(ARGS)
@@ -63,7 +63,7 @@ study-%: $(READY)
 # The extras are held to the first lock, so that each adds packages and never moves one.
 lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARGS=--upgrade takes newer releases)
 	$(UV_COMPILE) $(ARGS) --extra dev --constraints locks/constraints.txt --output-file requirements.lock pyproject.toml
-	for extra in kaggle wandb mlflow; do \
+	for extra in kaggle wandb mlflow export; do \
 		$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$extra'], sep='\n')" \
 		| $(UV_COMPILE) $(ARGS) --constraints requirements.lock --output-file locks/$$extra.txt - || exit; \
 	done

@@ -1,4 +1,4 @@
-"""What one does with finished runs and with data: triptych evaluate | predict | report | reproduce | data.
+"""What one does with finished runs and data: triptych evaluate | predict | export | report | reproduce | data.
 
 Nothing heavy is imported before a command is chosen, so that --help and a wrong argument answer at once.
 """
@@ -16,7 +16,7 @@ RUN_HELP = "a run directory, or `latest` for the newest of any experiment"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; exit codes: 0 done, 1 an input skipped, a run not reproduced, 2 the user's mistake, 130 Ctrl-C."""
+    """Entry point; exit codes: 0 done, 1 something was skipped or did not hold, 2 the user's mistake, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_trust(predict)
     predict.set_defaults(command=_predict)
+
+    export = commands.add_parser("export", help="write a trained network for use without this project")
+    export.add_argument("run", metavar="RUN", help=RUN_HELP)
+    export.add_argument("--output", metavar="FOLDER", type=Path, help="default: export/ in the run directory")
+    export.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="default: onnx")
+    export.add_argument("--root", metavar="FOLDER", help="where the data lie now; default: as in training")
+    _add_trust(export)
+    export.set_defaults(command=_export)
 
     report = commands.add_parser("report", help="compare runs: a ranking, pictures, the command that repeats each")
     report.add_argument("runs", metavar="SWEEP_OR_RUN", nargs="+", help="sweeps and runs; `latest` is the newest run")
@@ -150,6 +158,20 @@ def _predict(options: argparse.Namespace) -> int:
     for line in skipped:
         print(f"skipped: {harmless(line)}", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from triptych.results.export import export
+    from triptych.results.export.errors import ExportError
+
+    try:
+        exported = export(options.run, options.output, options.format, options.root, options.trust)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    differences = ", ".join(f"{name} {difference:.2g}" for name, difference in exported.differences.items())
+    print(f"wrote {exported.path}; largest difference from PyTorch on {exported.samples} inputs: {differences}")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

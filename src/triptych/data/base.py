@@ -19,6 +19,7 @@ from triptych.data.datasets import Batch, as_is, spread
 from triptych.data.download import from_kaggle
 from triptych.data.errors import DataError
 from triptych.data.loader import ResumableLoader
+from triptych.data.serving.contract import Serving
 from triptych.data.sources import data_root, locate
 from triptych.data.splits import Split
 
@@ -168,6 +169,14 @@ class DataModule(LightningDataModule, Generic[Samples]):
                 predictions of another one are not gone on with; ``progress``, to be called with the number of inputs
                 done and of all; and what is asked for by its own name, such as ``submission``.
         """
+
+    def serving(self, model: Any) -> Serving:
+        """What `triptych export` writes: the model (after ``setup``) from raw inputs to answers.
+
+        Raises:
+            ValueError: the data set does not say.
+        """
+        raise ValueError(f"{type(self).__name__} has no `serving`, which says what goes into an exported model")
 
     def model_arguments(self) -> dict[str, Any]:
         """What the model must know of the training data (after ``setup``): plain numbers, strings and lists."""

@@ -1,6 +1,7 @@
 """California Housing Prices: block groups of the 1990 census and what their houses cost."""
 
 import hashlib
+import json
 import math
 import reprlib
 import textwrap
@@ -19,9 +20,11 @@ from triptych.data import splits
 from triptych.data.augment import BatchNoise
 from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import fingerprint
-from triptych.data.datasets import ArrayDataset
+from triptych.data.datasets import ArrayDataset, spread
 from triptych.data.errors import DataError, reason
 from triptych.data.predicting import Progress, unseen
+from triptych.data.serving.contract import Port, Sample, Serving
+from triptych.data.serving.rows import RawRows
 from triptych.data.splits import Split
 from triptych.data.synthetic.homes import write_homes
 from triptych.data.tables import text_tables
@@ -40,6 +43,16 @@ NUMBERS = (
     "households",
     "median_income",
 )
+UNITS = {
+    "longitude": "degrees east",
+    "latitude": "degrees north",
+    "housing_median_age": "years",
+    "total_rooms": "rooms in the block group",
+    "total_bedrooms": "bedrooms in the block group, NaN where unknown",
+    "population": "people in the block group",
+    "households": "households in the block group",
+    "median_income": "tens of thousands of dollars a year",
+}
 TARGET = "median_house_value"
 ROTATED = "place_at_"
 """Prefix of the columns that ``data.rotations`` adds; the angle in degrees follows, from east towards north."""
@@ -182,6 +195,43 @@ class CaliforniaDataModule(DataModule[Rows]):
                 progress(rows, max(rows, count))
         yield from ()
 
+    def serving(self, model: Any) -> Serving:
+        names: list[str] = model.hparams["feature_names"]
+        classes = [name for name in names if name in PROXIMITIES]
+        dataset = self.datasets.get("val", self.datasets["train"])
+        assert isinstance(dataset, ArrayDataset)
+        rows = dataset.inputs[spread(1000, len(dataset))]
+        lacking = rows[:8].clone()
+        lacking[:, [names.index(name) for name in MAY_BE_MISSING]] = math.nan
+        codes = Port(PROXIMITY, "int64", ("rows",), ", ".join(f"{code} {name}" for code, name in enumerate(classes)))
+        return Serving(
+            graph=RawRows(model, NUMBERS, MAY_BE_MISSING, _angles(names), len(classes)),
+            inputs=[
+                *(Port(name, "float32", ("rows",), UNITS[name]) for name in NUMBERS),
+                *([codes] if classes else []),
+            ],
+            outputs=[Port("prediction", "float32", ("rows",), "median house value in dollars", 1e-4, relative=True)],
+            samples=[Sample(_raw(part, names), part) for part in (rows, rows[:1], lacking)],
+            facts={PROXIMITY: json.dumps({name: code for code, name in enumerate(classes)})} if classes else {},
+            limits=[
+                f"A row with NaN anywhere but in {', '.join(MAY_BE_MISSING)}, with an infinity or with an unknown "
+                "code gives NaN.",
+                "The prices are those of California's block groups in 1990, and were cut off at 500,001 dollars.",
+            ],
+        )
+
+
+def _raw(rows: Tensor, names: list[str]) -> tuple[Tensor, ...]:
+    """The columns of the file that these features (rows, columns) were made from."""
+    columns = [rows[:, names.index(name)] for name in NUMBERS]
+    one_hot = [rows[:, names.index(name)] for name in names if name in PROXIMITIES]
+    return (*columns, torch.stack(one_hot).argmax(dim=0)) if one_hot else tuple(columns)
+
+
+def _angles(names: Sequence[str]) -> list[float]:
+    """The angles in degrees of the turned places among these features."""
+    return [float(name.removeprefix(ROTATED)) for name in names if name.startswith(ROTATED)]
+
 
 def read_tables(path: Path, rows: int = 100_000) -> Iterator[pd.DataFrame]:
     """The file's cells as ``text_tables`` gives them; StatLib's form, which has no header, gets the columns' names."""
@@ -211,7 +261,7 @@ def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """
     columns = [numbers(table, name) for name in NUMBERS]
     east, north = columns[:2]
-    for angle in (math.radians(float(name.removeprefix(ROTATED))) for name in names if name.startswith(ROTATED)):
+    for angle in map(math.radians, _angles(names)):
         columns.append((math.cos(angle) * east + math.sin(angle) * north).astype(np.float32))
     if set(names) & set(PROXIMITIES):
         cells = _column(table, PROXIMITY)

@@ -20,6 +20,8 @@ from triptych.data.datasets import Batch, CropDataset, PageDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refuse_namesakes, unseen
+from triptych.data.serving import pages
+from triptych.data.serving.contract import Sample, Serving
 from triptych.data.splits import Split
 from triptych.data.synthetic.pages import write_pages
 
@@ -199,6 +201,22 @@ class DocumentDataModule(DataModule[Pages]):
                 progress(done, len(names))
         if submission:
             write_submission([target for path, target in targets.items() if path not in skipped], output)
+
+    def serving(self, model: Any) -> Serving:
+        dataset = self.datasets.get("val", self.datasets["train"])
+        assert isinstance(dataset, PageDataset)
+        whole = [dataset.dirty[row][None] for row in spread(4, len(dataset.dirty))]
+        # Kaggle's pages have two sizes: others are cut out of them, two pages at once among them.
+        height, width = whole[0].shape[-2:]
+        part = whole[0][..., : 2 * height // 3 + 1, width // 2 :]
+        raw = [*whole, part, torch.cat([part, part.flip(-1)]).mT]
+        return Serving(
+            graph=pages.RawPages(model),
+            inputs=[pages.INPUT],
+            outputs=[pages.OUTPUT],
+            samples=[Sample((page,), self.prepare_batch((page, page), training=False)[0]) for page in raw],
+            limits=["It knows dark print on light paper, in the size of letters that it was trained on."],
+        )
 
 
 def _middle(page: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Chest X-Ray Images (Pneumonia): NORMAL or PNEUMONIA."""
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from torch.utils.data import WeightedRandomSampler
 from triptych.data.augment import BatchAffine, BatchExposure
 from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import cached, fingerprint
-from triptych.data.datasets import ArrayDataset, Batch
+from triptych.data.datasets import ArrayDataset, Batch, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, unseen
+from triptych.data.serving import xrays
+from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.splits import Split
 from triptych.data.synthetic.chests import write_chests
 from triptych.data.unfinished import UnfinishedTable
@@ -212,6 +215,45 @@ class XrayDataModule(DataModule[Xrays]):
                 text = StringIO(newline="")
                 csv.writer(text).writerows(lines)
                 table.write(text.getvalue(), len(found) + len(skipped), skipped)
+
+    def serving(self, model: Any) -> Serving:
+        indices = self.split.val if len(self.split.val) else self.split.train
+        drawn = indices[spread(16, len(indices))]
+        paths = [Path(self.description.root) / "chest_xray" / self.samples.names[index] for index in drawn]
+        decoded = [xrays.as_training_decodes(path, self.image_size) for path in paths]
+        whole = [decode(path) for path in paths]
+        part = whole[0][: 2 * len(whole[0]) // 3 + 1, 1:]
+        speck = part[len(part) // 2 :, part.shape[1] // 2 :][:9, :7]
+        pairs = [
+            *zip(decoded, self.samples.images[drawn], strict=True),
+            *((raw, xrays.resized(raw, self.image_size)) for raw in (*whole[:4], part, speck)),
+        ]
+        graph = xrays.RawXrays(model, self.image_size)
+        negative, positive = model.hparams["class_names"]
+        return Serving(
+            graph=graph,
+            inputs=[xrays.INPUT],
+            outputs=[
+                Port("probability", "float32", ("xrays",), f"probability of {positive}", tolerance=1e-4),
+                Port("label", "int64", ("xrays",), f"0 {negative}, 1 {positive}: probability above the threshold"),
+            ],
+            samples=[Sample((xrays.tensor(raw),), self._prepared(square)) for raw, square in pairs],
+            facts={"classes": json.dumps([negative, positive]), "threshold": f"{float(model.threshold):.6f}"},
+            limits=[
+                "It is no medical device: nobody may be diagnosed, treated or sent home by what it says.",
+                "It was trained on X-rays of children from one hospital; elsewhere it can be wrong without a sign.",
+                "Training decodes a JPEG at a half, quarter or eighth of its size while both sides stay at least "
+                f"{self.image_size} pixels (Pillow's `image.draft('L', ({self.image_size}, {self.image_size}))`). "
+                "Fed with the fully decoded pixels, the probability moved by up to "
+                f"{xrays.moved(graph, decoded, whole):.2g} on {len(whole)} X-rays; decode as training does "
+                "for the same probability.",
+            ],
+        )
+
+    def _prepared(self, square: np.ndarray) -> Tensor:
+        """What the model takes of one X-ray, uint8 (side, side)."""
+        images = xrays.tensor(square)
+        return self.prepare_batch((images, images), training=False)[0]
 
 
 def _rows(names: list[str], columns: dict[str, Tensor]) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,105 @@
+"""The files that an exported program can become, and how each of them runs."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from triptych.results.export.decompositions import table
+from triptych.results.export.errors import ExportError, first_line, quiet
+from triptych.results.export.parity import Runner
+
+
+class Format(Protocol):
+    """A kind of file."""
+
+    file: str
+    """Its name in the folder."""
+
+    def require(self) -> None:
+        """Raise ValueError where a package is missing."""
+
+    def write(self, program: ExportedProgram, serving: Any, metadata: Mapping[str, str], path: Path) -> None:
+        """Write the program; raises ExportError where the format lacks something that the program does."""
+
+    def runner(self, path: Path) -> Runner:
+        """What runs the file."""
+
+
+class Onnx:
+    """ONNX, for onnxruntime and many others: one file with weights, names of inputs and outputs, and metadata."""
+
+    file = "model.onnx"
+
+    def require(self) -> None:
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+        if missing:
+            raise ValueError(
+                f"--format onnx needs {', '.join(missing)}: make setup EXTRAS=export (or pip install "
+                "'triptych[export]'); --format torch needs nothing more"
+            )
+
+    def write(self, program: ExportedProgram, serving: Any, metadata: Mapping[str, str], path: Path) -> None:
+        names = [[port.name for port in ports] for ports in (serving.inputs, serving.outputs)]
+        try:
+            with quiet():
+                program = program.run_decompositions(table())
+                exported = torch.onnx.export(
+                    program, dynamo=True, input_names=names[0], output_names=names[1], verbose=False
+                )
+        except Exception as error:
+            # The exporter's own errors, of many kinds, for a network of any origin.
+            raise ExportError(f"the model cannot be written as ONNX: {first_line(error)}") from error
+        assert exported is not None
+        model = exported.model
+        for values, ports in ((model.graph.inputs, serving.inputs), (model.graph.outputs, serving.outputs)):
+            for value, port in zip(values, ports, strict=True):
+                value.doc_string = port.text
+        for holder in (model.graph, *model.functions.values()):
+            # The lines of code that each step comes from, with the paths of this machine.
+            for node in holder:
+                node.metadata_props.clear()
+        model.metadata_props.update(metadata)
+        exported.save(path, external_data=False)
+
+    def runner(self, path: Path) -> Runner:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        names = [port.name for port in session.get_inputs()]
+        return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+class Torch:
+    """An exported program of PyTorch, which needs torch and none of this project's code."""
+
+    file = "model.pt2"
+
+    def require(self) -> None:
+        """Nothing more than the project itself."""
+
+    def write(self, program: ExportedProgram, serving: Any, metadata: Mapping[str, str], path: Path) -> None:
+        with warnings.catch_warnings():
+            # Weights in channels-last order are no complete tensors to it; what it writes is checked.
+            warnings.filterwarnings("ignore", "No complete tensor found in the group")
+            with path.open("wb") as file:  # into an open file, or the name that it has aside would stand in it
+                torch.export.save(program, file, extra_files={f"{name}.txt": text for name, text in metadata.items()})
+
+    def runner(self, path: Path) -> Runner:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.11; nothing writes to it
+            module = torch.export.load(path).module()
+
+        def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+            with torch.inference_mode():
+                return [output.numpy() for output in module(*map(torch.from_numpy, inputs))]
+
+        return run
+
+
+FORMATS: Mapping[str, Format] = {"onnx": Onnx(), "torch": Torch()}

@@ -1,0 +1,29 @@
+"""What an exported file says about itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from triptych.results.provenance import versions
+from triptych.results.record import Record
+from triptych.results.report.text import printable
+
+
+def metadata(record: Record, config: Mapping[str, Any], serving: Any) -> dict[str, str]:
+    """Names and text: task, data, metrics, versions, and what the data set says of its inputs and outputs."""
+    metrics = record.metrics
+    data = metrics.get("data")
+    data = data if isinstance(data, dict) else {}
+    network = config["model"].get("network")
+    found = {
+        "task": metrics.get("experiment"),
+        "run": record.name,
+        "model": config["model"]["_target_"],
+        "network": network.get("_target_") if isinstance(network, dict) else None,
+        "data": config["data"]["_target_"],
+        "data_source": data.get("source"),
+        "data_split": data.get("split"),
+        "data_fingerprint": data.get("fingerprint"),
+        "monitor": record.monitor,
+        "versions": " ".join(f"{name}={version}" for name, version in versions().items()),
+    }
+    return {name: printable(value) for name, value in found.items() if value} | dict(serving.facts)

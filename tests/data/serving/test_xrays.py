@@ -1,0 +1,40 @@
+"""The resizing inside the graph, against Pillow's, which training uses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from triptych.data.images import decode
+from triptych.data.serving.xrays import RawXrays, as_training_decodes, resized
+
+
+class Pixels(nn.Module):
+    """A model that answers with what it sees."""
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        return {"probability": images, "label": images}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (32, 32), (31, 33), (64, 200), (411, 97), (700, 1130)], ids=str)
+def test_not_a_pixel_differs_from_pillows(shape: tuple[int, int]):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    square, _ = RawXrays(Pixels(), 32)(torch.from_numpy(pixels)[None, None])
+    assert np.array_equal((square[0, 0] * 255).round().numpy(), resized(pixels, 32))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("x.jpeg", {}), ("x.png", {}), ("x.jpg", {"mode": "RGB"})], ids=["grey", "png", "colour"]
+)
+def test_it_is_what_training_sees_of_a_file(name: str, options: dict[str, Any], tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
+    path = tmp_path / name
+    Image.fromarray(pixels).resize((403, 302)).convert(options.get("mode", "L")).save(path)
+    raw = as_training_decodes(path, 32)
+    # A JPEG is decoded at an eighth; twice as wide as asked for is as small as it gets.
+    assert raw.shape == ((302, 403) if name.endswith("png") else (38, 51))
+    assert np.array_equal(resized(raw, 32), decode(path, 32))

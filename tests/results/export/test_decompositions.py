@@ -1,0 +1,22 @@
+"""What ONNX lacks, against what torch has."""
+
+import pytest
+import torch
+
+from triptych.results.export.decompositions import normal_quantile, search_sorted
+
+
+def test_the_normal_quantile_is_torchs():
+    p = torch.cat([torch.tensor([1e-200, 1e-12, 1e-7, 0.075, 0.5, 0.925, 1 - 1e-7]), torch.rand(1000)]).double()
+    torch.testing.assert_close(normal_quantile(p), torch.special.ndtri(p), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(normal_quantile(p.float()), torch.special.ndtri(p).float(), rtol=1e-5, atol=1e-6)
+    assert normal_quantile(torch.tensor([0.0, 1.0])).tolist() == [-torch.inf, torch.inf]
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 256])
+def test_the_search_is_torchs(size: int, right: bool):
+    rows = torch.randint(0, 20, (3, size)).float().sort(dim=1).values
+    values = torch.arange(-1, 22).float().expand(3, -1)
+    found = search_sorted(rows, values, right=right)
+    assert found.equal(torch.searchsorted(rows, values.contiguous(), right=right))

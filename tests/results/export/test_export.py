@@ -1,0 +1,239 @@
+"""Exports of short runs: raw inputs in, the run's own predictions out."""
+
+import csv
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.harness import EXPERIMENTS, FASTEST, small, train
+from torch import Tensor, nn
+
+from triptych.cli import main
+from triptych.results.export.program import trace
+from triptych.results.summary import format_number
+
+PANELS = {
+    "denoise": ("denoise", ["model.norm=batch"]),
+    "mirrored": ("denoise", ["model.padding=valid", "model.norm=instance"]),
+    "course": ("denoise", ["model=autoencoder", "model.norm=layer", "data.eval_batch_size=1"]),
+    "pneumonia": ("pneumonia", []),
+    "cnn": ("pneumonia", ["model=cnn", "model.padding=valid", "model.network.depth=2", "model.standardize=false"]),
+    "housing": ("housing", []),
+    "mlp": ("housing", ["model=mlp", "model.norm=batch", "model.input_scaling=minmax", "data.rotations=0"]),
+    "periodic": ("housing", ["model.network.embedding=periodic", "model.input_scaling=standard", "model.norm=layer"]),
+}
+
+
+@pytest.fixture(scope="session")
+def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """From a name of PANELS to the directory of a short run; skips where a project has no such experiment."""
+    runs: dict[str, Path] = {}
+
+    def run(name: str) -> Path:
+        experiment, overrides = PANELS[name]
+        if experiment not in EXPERIMENTS:
+            pytest.skip(f"the {experiment} panel is not here")
+        if name not in runs:
+            runs[name] = tmp_path_factory.mktemp(name) / "run"
+            options = small(experiment, data_root, "trainer.max_epochs=1", "logger=none", "test=false", *overrides)
+            train(runs[name], *options)
+        return runs[name]
+
+    return run
+
+
+def export(*arguments: object) -> int:
+    """The exit code of ``triptych export ARGUMENTS``."""
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """From a name of PANELS and a format to the folder of its export; skips where packages are missing."""
+    folders: dict[tuple[str, str], Path] = {}
+
+    def folder(name: str, form: str) -> Path:
+        needs_onnx(form)
+        if (name, form) not in folders:
+            output = tmp_path_factory.mktemp(f"{name}-{form}") / "export"
+            assert export(trained(name), "--format", form, "--output", output) == 0
+            folders[name, form] = output
+        return folders[name, form]
+
+    return folder
+
+
+def predict(run: Path, source: Path, output: Path) -> Path:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run), str(source), "--output", str(output)])
+    assert not ended.value.code
+    return output
+
+
+def runner(path: Path) -> Any:
+    """From arrays by name to arrays by name, as a user runs the file."""
+    if path.suffix == ".pt2":
+        module = torch.export.load(path).module()
+        return lambda inputs: [answer.detach().numpy() for answer in module(*map(torch.from_numpy, inputs.values()))]
+    session = pytest.importorskip("onnxruntime").InferenceSession(path)
+    return lambda inputs: session.run(None, inputs)
+
+
+def needs_onnx(form: str) -> None:
+    if form == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package, reason="make setup EXTRAS=export")
+
+
+FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
+forms = pytest.mark.parametrize("form", FILES)
+
+
+@forms
+def test_columns_go_in_and_dollars_come_out(form: str, exported: Any, trained: Any, data_root: Path, tmp_path: Path):
+    folder, run = exported("housing", form), trained("housing")
+    model = runner(folder / FILES[form])
+
+    source = data_root / "california-housing-prices" / "housing.csv"
+    with (predict(run, source, tmp_path) / "predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    card = (folder / "README.md").read_text()
+    mapping = json.loads(re.search(r"^\| ocean_proximity \| (.*) \|$", card, re.MULTILINE)[1].replace("\\", ""))
+    inputs = {
+        name: np.array([float(row[name] or "nan") for row in table], np.float32) for name in list(table[0])[:8]
+    } | {"ocean_proximity": np.array([mapping[row["ocean_proximity"]] for row in table])}
+    assert any(np.isnan(inputs["total_bedrooms"]))
+    (prices,) = model(inputs)
+    np.testing.assert_allclose(prices, [float(row["prediction"]) for row in table], rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
+def test_a_model_card_says_how_to_run_it_and_that_works(form: str, exported: Any, trained: Any):
+    folder, run = exported(FASTEST, form), trained(FASTEST)
+    card = (folder / "README.md").read_text()
+    metrics = json.loads((run / "metrics.json").read_text())
+    for fact in (metrics["data"]["fingerprint"], metrics["data"]["split"], f"torch={torch.__version__.split('+')[0]}"):
+        assert fact in card
+    assert format_number(metrics["best"][metrics["monitor"]]) in card
+    assert str(run.parent) not in card
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
+    code = f"import sys; sys.modules['triptych'] = None\n{code}"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
+class Dearer(nn.Module):
+    """A graph whose prices are a thousandth too high."""
+
+    def __init__(self, true: nn.Module) -> None:
+        super().__init__()
+        self.true = true
+
+    def forward(self, *columns: Tensor) -> tuple[Tensor]:
+        (prices,) = self.true(*columns)
+        return (1.001 * prices,)
+
+
+@pytest.mark.parametrize("form", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_file_that_differs_is_refused(form: str, trained: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
+    needs_onnx(form)
+    monkeypatch.setattr(
+        "triptych.results.export.trace",
+        lambda serving: trace(dataclasses.replace(serving, graph=Dearer(serving.graph))),
+    )
+    before = tmp_path / FILES[form]
+    before.write_bytes(b"an earlier export")
+    assert export(trained("housing"), "--output", tmp_path, "--format", form) == 1
+    assert "differs from PyTorch: prediction by 0.001 on an input of 40" in capsys.readouterr().err
+    assert before.read_bytes() == b"an earlier export"
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_missing_packages_are_named_with_the_remedy(trained: Any, monkeypatch: Any, capsys: Any):
+    monkeypatch.setattr("triptych.results.export.formats.find_spec", lambda name: None)
+    assert export(trained(FASTEST)) == 2
+    error = capsys.readouterr().err
+    assert "onnx, onnxscript, onnxruntime: make setup EXTRAS=export" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("there", ["file", "data"])
+def test_a_mistake_gets_one_message(there: str, trained: Any, tmp_path: Path, capsys: Any):
+    (tmp_path / "file").write_text("")
+    arguments = ["--output", tmp_path / "file"] if there == "file" else ["--root", tmp_path]
+    assert export(trained(FASTEST), "--format", "torch", *arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_network_that_torch_cannot_follow_is_one_clear_error(trained: Any, monkeypatch: Any, capsys: Any):
+    from triptych.networks.mlp import Mlp
+
+    monkeypatch.setattr(Mlp, "forward", lambda self, x: x[:, :1] if x.sum() > 0 else x[:, 1:2])
+    assert export(trained("housing"), "--format", "torch") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: torch.export cannot follow the model: ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["denoise", "mirrored", "course"])
+@forms
+def test_pages_of_any_size_go_in_and_come_out_clean(form: str, name: str, exported: Any, trained: Any, tmp_path: Path):
+    model, run = runner(exported(name, form) / FILES[form]), trained(name)
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    # The exported program has a smallest size, ONNX has none.
+    for height, width in [(40, 64), (33, 90), (131, 57), *([(1, 1), (3, 70)] if form == "onnx" else [])]:
+        page = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+        Image.fromarray(page).save(pages / f"{height}.png")
+        (cleaned,) = model({"scan": np.stack([page, page])[:, None]})
+        assert cleaned.shape == (2, 1, height, width)
+        out = np.asarray(Image.open(predict(run, pages / f"{height}.png", tmp_path / "out") / f"{height}.png"))
+        assert np.abs(cleaned * 255 - out).max() < 0.51
+
+
+@pytest.mark.slow
+@forms
+def test_xrays_go_in_and_a_probability_comes_out(
+    form: str, exported: Any, trained: Any, data_root: Path, tmp_path: Path
+):
+    run = trained("pneumonia")
+    model = runner(exported("pneumonia", form) / FILES[form])
+    folder = data_root / "chest-xray-pneumonia" / "chest_xray" / "test"
+    with (predict(run, folder, tmp_path / "out") / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        with Image.open(folder / row["file"]) as image:
+            image.draft("L", (32, 32))
+            probability, label = model({"xray": np.array(image.convert("L"))[None, None]})
+        assert probability == pytest.approx([float(row["probability"])], abs=1e-4)
+        assert ["NORMAL", "PNEUMONIA"][int(label[0])] == row["label"]
+    card = (exported("pneumonia", form) / "README.md").read_text()
+    assert "no medical device" in card
+    assert "moved by up to" in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cnn", "mlp", "periodic"])
+@forms
+def test_other_networks_and_scalings_export_too(form: str, name: str, exported: Any):
+    # An export is checked before it is written.
+    assert {path.name for path in exported(name, form).iterdir()} == {FILES[form], "README.md"}
+
+
+def test_an_onnx_file_says_what_it_is_and_no_path_of_this_machine(exported: Any):
+    path = exported("housing", "onnx") / "model.onnx"
+    facts = pytest.importorskip("onnxruntime").InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert json.loads(facts["ocean_proximity"])["INLAND"] == 1
+    assert facts["network"] == "triptych.networks.tabular.Tabular"
+    assert len(facts["data_fingerprint"]) == 16
+    assert str(Path(__file__).parents[3]).encode() not in path.read_bytes()
