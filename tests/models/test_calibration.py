@@ -1,4 +1,4 @@
-"""Temperature and threshold against sums by hand, a search over a grid, and probabilities that are known."""
+"""Temperature, bias and threshold against sums by hand, a search over a grid, and probabilities that are known."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
-from triptych.models.calibration import SPAN, Calibration, fit_temperature, youden
+from triptych.models.calibration import SPAN, Calibration, platt_scaling, youden
 
 
 def sample(count: int, factor: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -18,33 +19,81 @@ def sample(count: int, factor: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     return factor * logits, targets
 
 
+@pytest.mark.parametrize("shift", [-2, 0, 1.5])
 @pytest.mark.parametrize("factor", [0.25, 1, 4])
-def test_the_temperature_is_what_the_logits_are_too_large_by(factor: float):
-    assert fit_temperature(*sample(20_000, factor)) == pytest.approx(factor, rel=0.05)
+def test_temperature_and_bias_are_what_the_logits_are_off_by(factor: float, shift: float):
+    logits, targets = sample(20_000, factor)
+    temperature, bias = platt_scaling(logits + factor * shift, targets)
+    assert temperature == pytest.approx(factor, rel=0.05)
+    assert bias == pytest.approx(-shift, abs=0.1)
 
 
-def test_no_other_temperature_is_likelier():
+def test_no_other_temperature_or_bias_is_likelier():
     logits, targets = sample(200, 3)
+    logits += 1
     positive = int(targets.sum())
     soft = torch.where(targets == 1, (positive + 1) / (positive + 2), 1 / (200 - positive + 2)).double()
 
-    def loss(temperature: float) -> float:
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits.double() / temperature, soft).item()
+    def loss(temperature: float, bias: float) -> float:
+        calibrated = logits.double() / temperature + bias
+        return torch.nn.functional.binary_cross_entropy_with_logits(calibrated, soft).item()
 
-    found = fit_temperature(logits, targets)
-    assert all(loss(found) <= loss(other) for other in np.geomspace(1 / SPAN, SPAN, 300))
-
-
-def test_classes_without_an_error_are_told_apart_but_not_with_certainty():
-    # Two of each: a target of 1 counts as 3/4, so that both logits are best divided to be ln 3.
-    assert fit_temperature(torch.tensor([-2.0, -2.0, 2.0, 2.0]), torch.tensor([0, 0, 1, 1])) == pytest.approx(
-        2 / math.log(3), rel=1e-4
-    )
+    temperature, bias = platt_scaling(logits, targets)
+    least = loss(temperature, bias)
+    assert all(least <= loss(other, bias) for other in np.geomspace(1 / SPAN, SPAN, 300))
+    assert all(least <= loss(temperature, other) for other in np.linspace(-5, 5, 300))
+    assert all(least <= loss(temperature * (1 + step), bias + step) for step in (-0.1, -0.01, 0.01, 0.1))
 
 
-@pytest.mark.parametrize("logits", [[0.0, 0.0], [math.nan, 1.0]], ids=str)
-def test_logits_that_tell_nothing_stay_as_they_are(logits: list[float]):
-    assert fit_temperature(torch.tensor(logits), torch.tensor([0, 1])) == 1
+def test_scikit_learn_finds_the_same():
+    logits, targets = sample(500, 2, seed=3)
+    calibration = pytest.importorskip("sklearn.calibration")
+    slope, offset = calibration._sigmoid_calibration(logits.numpy().astype(np.float64), targets.numpy())
+    assert platt_scaling(logits, targets) == pytest.approx((-1 / slope, -offset), rel=1e-3)
+
+
+@pytest.mark.parametrize("shift", [0, 30])
+def test_classes_without_an_error_are_told_apart_but_not_with_certainty(shift: float):
+    # Two of each: a target of 1 counts as 3/4, so that the logits are best made to be -ln 3 and ln 3.
+    logits = torch.tensor([-2.0, -2.0, 2.0, 2.0]) + shift
+    temperature, bias = platt_scaling(logits, torch.tensor([0, 0, 1, 1]))
+    assert temperature == pytest.approx(2 / math.log(3), rel=1e-4)
+    assert bias == pytest.approx(-shift / temperature, abs=1e-4)
+
+
+def test_two_samples_give_a_third_and_two_thirds():
+    temperature, bias = platt_scaling(torch.tensor([-8.0, 12.0]), torch.tensor([0, 1]))
+    assert [1 / (1 + math.exp(-z / temperature - bias)) for z in (-8, 12)] == pytest.approx([1 / 3, 2 / 3], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [([0, 0], [0, 1]), ([3, 3], [0, 1]), ([math.nan, 1], [0, 1]), ([1, 2], [1, 1]), ([1, 2], [0, 0]), ([1], [1])],
+    ids=str,
+)
+def test_logits_that_tell_nothing_stay_as_they_are(logits: list[float], targets: list[int]):
+    assert platt_scaling(torch.tensor(logits, dtype=torch.float32), torch.tensor(targets)) == (1, 0)
+
+
+def test_logits_that_tell_the_wrong_class_keep_their_order():
+    temperature, _ = platt_scaling(torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1, 1, 0]))
+    assert temperature == pytest.approx(SPAN)
+
+
+@pytest.mark.parametrize("factor", [0.25, 4])
+def test_calibrated_probabilities_are_as_often_right_as_they_say_and_rank_as_before(factor: float):
+    logits, targets = sample(2000, factor)
+    logits += 3 * factor
+    calibration = Calibration()
+    calibration.update(logits[:1000], targets[:1000])
+    chosen = calibration.compute()
+    before = logits[1000:].sigmoid()
+    after = (logits[1000:] / chosen["temperature"] + chosen["bias"]).sigmoid()
+    assert binary_calibration_error(before, targets[1000:]) > 0.2
+    assert binary_calibration_error(after, targets[1000:]) < 0.05
+    # Of the logits' ranks: many of the probabilities before are 1 in float32.
+    ranks = logits[1000:].argsort().argsort() / 1000
+    assert binary_auroc(after, targets[1000:]) == pytest.approx(binary_auroc(ranks, targets[1000:]).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +117,7 @@ def test_batches_count_as_one():
     for part in torch.arange(100).split(33):
         pieces.update(logits[part], targets[part])
     assert pieces.compute() == whole.compute()
-    assert whole.compute()["temperature"] == pytest.approx(fit_temperature(logits, targets))
-    scaled = (logits / whole.compute()["temperature"]).sigmoid()
-    assert whole.compute()["threshold"] == youden(scaled, targets)
+    chosen = whole.compute()
+    assert (chosen["temperature"].item(), chosen["bias"].item()) == pytest.approx(platt_scaling(logits, targets))
+    calibrated = (logits / chosen["temperature"] + chosen["bias"]).sigmoid()
+    assert chosen["threshold"] == youden(calibrated, targets)

@@ -57,12 +57,14 @@ def test_a_model_comes_back_from_its_checkpoint(make: Any, network: Any, data: B
         assert torch.equal(values, before[name]), name
 
 
-def test_temperature_and_threshold_travel_with_the_weights(tmp_path: Path):
+def test_calibration_and_threshold_travel_with_the_weights(tmp_path: Path):
     model = classifier()
     run = fit(model, XRAYS, tmp_path)
     assert model.threshold != 0.5
     assert model.temperature != 1
+    assert model.bias != 0
     run.save_checkpoint(tmp_path / "model.ckpt")
     back = type(model).load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     assert back.threshold == model.threshold
     assert back.temperature == model.temperature
+    assert back.bias == model.bias

@@ -1,4 +1,4 @@
-"""X-rays: class weights, smoothed targets, metrics, temperature and threshold, each against a sum by hand."""
+"""X-rays: class weights, smoothed targets, metrics, calibration and threshold, each against a sum by hand."""
 
 import math
 from pathlib import Path
@@ -54,14 +54,15 @@ def test_smoothing_moves_targets_towards_a_half():
 
 # Metrics
 
+CALIBRATION = ("temperature", "bias", "threshold")
 BATCHES = [told([0.9, 0.9, 0.1], [1, 0, 0]), told([0.2], [1])]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
     metrics = measured(teller(), BATCHES, tmp_path, split)
-    chosen = {name: metrics.pop(name) for name in ("temperature", "threshold") if name in metrics}
-    assert len(chosen) == (2 if split == "val" else 0)
+    chosen = {name: metrics.pop(name) for name in CALIBRATION if name in metrics}
+    assert len(chosen) == (3 if split == "val" else 0)
     assert metrics == pytest.approx(
         {
             "accuracy": 2 / 4,
@@ -80,9 +81,10 @@ def test_a_split_with_one_class_is_no_crash(tmp_path: Path):
     with pytest.warns(UserWarning, match="No negative samples"):
         metrics = measured(teller(), [told([0.9, 0.4], [1, 1])], tmp_path, "val")
     assert metrics["sensitivity"] == 0.5
+    assert (metrics["temperature"], metrics["bias"]) == (1, 0)
 
 
-# Temperature and threshold
+# Calibration and threshold
 
 
 def sum_of_rates(called: Tensor, labels: Tensor) -> float:
@@ -122,12 +124,16 @@ def test_the_test_and_predictions_judge_by_what_validation_chose_and_validation_
     assert (tested["accuracy"], tested["sensitivity"], tested["specificity"]) == (1, 1, 1)
     answers = model.predict(batches[0][0])
     assert answers["label"].tolist() == [0, 0, 1, 1]
-    by_hand = [1 / (1 + (1 / p - 1) ** (1 / validated["temperature"])) for p in (0.1, 0.2, 0.35, 0.8)]
+    assert validated["bias"] > 0.1
+    by_hand = [
+        1 / (1 + (1 / p - 1) ** (1 / validated["temperature"]) * math.exp(-validated["bias"]))
+        for p in (0.1, 0.2, 0.35, 0.8)
+    ]
     assert answers["probability"].tolist() == pytest.approx(by_hand)
     assert tested["brier"] == pytest.approx(
         (by_hand[0] ** 2 + by_hand[1] ** 2 + (1 - by_hand[2]) ** 2 + (1 - by_hand[3]) ** 2) / 4
     )
-    assert tested["loss"] == validated["loss"]
+    assert (tested["loss"], tested["auroc"]) == (validated["loss"], validated["auroc"])
     assert measured(model, batches, tmp_path, "val") == validated
 
 
@@ -135,21 +141,19 @@ def test_each_validation_chooses_anew_and_logs_it(tmp_path: Path):
     model = teller()
     measured(model, [told([0.1, 0.9], [0, 1])], tmp_path, "val")
     second = measured(model, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
-    assert {name: second[name] for name in ("temperature", "threshold")} == {
-        "temperature": model.temperature.item(),
-        "threshold": model.threshold.item(),
-    }
+    assert {name: second[name] for name in CALIBRATION} == {name: getattr(model, name).item() for name in CALIBRATION}
     fresh = teller()
     measured(fresh, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
-    assert (model.temperature, model.threshold) == (fresh.temperature, fresh.threshold)
+    assert all(getattr(model, name) == getattr(fresh, name) for name in CALIBRATION)
 
 
-def test_a_checkpoint_from_before_temperatures_is_taken_as_it_is(tmp_path: Path):
+def test_a_checkpoint_from_before_calibration_is_taken_as_it_is():
     model = teller()
     model.temperature.fill_(3)
+    model.bias.fill_(3)
     checkpoint: dict[str, Any] = {"state_dict": {}}
     model.on_load_checkpoint(checkpoint)
-    assert checkpoint["state_dict"]["temperature"] == 1
+    assert checkpoint["state_dict"] == {"temperature": 1, "bias": 0}
 
 
 def test_predictions_are_a_probability_and_a_label_one_an_image():

@@ -62,7 +62,7 @@ class XrayFigures(Figures):
     count = 12
 
     def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
-        # The threshold moves after each validation; the frame goes by a half, as the validation metrics do.
+        # The threshold moves after each validation; the frame goes by a half, where the likelier class changes.
         return plots.xrays(inputs[:, 0].numpy(), answers["probability"].numpy(), targets.numpy())
 
 

@@ -238,7 +238,10 @@ class XrayDataModule(DataModule[Xrays]):
                 Port("label", "int64", ("xrays",), f"0 {negative}, 1 {positive}: probability above the threshold"),
             ],
             samples=[Sample((xrays.tensor(raw),), self._prepared(square)) for raw, square in pairs],
-            facts={"classes": json.dumps([negative, positive]), "threshold": f"{float(model.threshold):.6f}"},
+            facts={
+                "classes": json.dumps([negative, positive]),
+                **{name: f"{float(getattr(model, name)):.6f}" for name in ("temperature", "bias", "threshold")},
+            },
             limits=[
                 "It is no medical device: nobody may be diagnosed, treated or sent home by what it says.",
                 "It was trained on X-rays of children from one hospital; elsewhere it can be wrong without a sign.",

@@ -1,11 +1,10 @@
 """Probabilities that are as often right as they say, and where to draw the line between the classes."""
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_roc
@@ -16,12 +15,12 @@ SPAN = 20
 
 
 class Calibration(Metric):
-    """Temperature and threshold of a binary classifier, chosen on the logits (N,) and targets (N,) it is shown.
+    """Temperature, bias and threshold of a binary classifier, chosen on the logits (N,) and targets (N,) it is shown.
 
-    The temperature (Guo et al. 2017) divides the logits, so that the probabilities lose what they have too much of
-    confidence, or too little; no sample overtakes another. It takes back nothing that shifts all logits alike, as the
-    class weights of the loss do. The threshold has the largest sum of sensitivity and
-    specificity (Youden 1950) by these probabilities.
+    The temperature divides the logits, so that the probabilities lose what they have too much of confidence, or too
+    little (Guo et al. 2017). The bias is added then, so that they are right on average (Platt 1999). Being the same for
+    all samples, neither lets one overtake another. The threshold has the largest sum of sensitivity and specificity
+    (Youden 1950) by these probabilities.
     """
 
     full_state_update = False
@@ -38,33 +37,45 @@ class Calibration(Metric):
         self.targets.append(targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """``temperature`` and ``threshold``, numbers."""
+        """``temperature``, ``bias`` and ``threshold``, numbers."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
-        temperature = logits.new_tensor(fit_temperature(logits, targets))
-        return {"temperature": temperature, "threshold": youden((logits / temperature).sigmoid(), targets)}
+        temperature, bias = map(logits.new_tensor, platt_scaling(logits, targets))
+        threshold = youden((logits / temperature + bias).sigmoid(), targets)
+        return {"temperature": temperature, "bias": bias, "threshold": threshold}
 
 
-def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature under which the targets (N,), 0 or 1, are likeliest, given the logits (N,).
+def platt_scaling(logits: Tensor, targets: Tensor) -> tuple[float, float]:
+    """The temperature and bias under which the targets (N,), 0 or 1, are likeliest, given the logits (N,).
 
     Targets are moved towards a half by as much as one more sample of either class would (Platt 1999). Without that,
-    classes that are told apart without an error would get probabilities of exactly 0 and 1.
+    classes that are told apart without an error would get probabilities of exactly 0 and 1; and two samples, one of
+    each class, get no more than 1/3 and 2/3. Where the targets are of one class, or the logits all alike or not finite,
+    nothing can be learnt: temperature 1 and bias 0, which leave the logits as they are.
     """
     z = logits.double().cpu().numpy()
-    if not np.isfinite(z).all():
-        return 1.0  # training diverges
     positive = targets.cpu().numpy() == 1
+    if not np.isfinite(z).all() or positive.all() or not positive.any() or np.ptp(z) == 0:
+        return 1.0, 0.0
     count = positive.sum()
     soft = np.where(positive, (count + 1) / (count + 2), 1 / (len(z) - count + 2))
+    # Around the logits' middle, in their own unit: slope and height then hardly depend on each other.
+    middle, unit = z.mean(), z.std()
+    scaled = (z - middle) / unit
 
-    def loss(log_temperature: float) -> float:
-        scaled = z / math.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0, scaled) - soft * scaled))
+    def loss_and_gradient(line: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, height = line
+        fitted = slope * scaled + height
+        above = (1 + np.tanh(fitted / 2)) / 2 - soft
+        return np.mean(np.logaddexp(0, fitted) - soft * fitted), np.array([np.mean(above * scaled), np.mean(above)])
 
-    # In the inverse of the temperature the loss is convex: the minimum within the bounds is the only one.
-    found = minimize_scalar(loss, bounds=(-math.log(SPAN), math.log(SPAN)), method="bounded", options={"xatol": 1e-6})
-    # Logits that are all 0 tell nothing.
-    return math.exp(found.x) if found.fun < loss(0) else 1.0
+    # The loss is convex in slope and height: the minimum within the bounds is the only one. A slope above 0 keeps the
+    # samples' order.
+    bounds = [(unit / SPAN, unit * SPAN), (None, None)]
+    start = np.clip(1.0, *bounds[0]), np.log(soft.mean() / (1 - soft.mean()))
+    options = {"ftol": 1e-14, "gtol": 1e-9}
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    slope, height = found.x
+    return float(unit / slope), float(height - slope * middle / unit)
 
 
 def youden(probabilities: Tensor, targets: Tensor) -> Tensor:

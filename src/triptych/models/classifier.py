@@ -22,8 +22,8 @@ class Classifier(Model):
     """Two classes from images, float32 (N, 1, side, side) in [0, 1]; the second class is the positive one.
 
     Training and validation take the logits as they are and judge at probability 0.5. Each validation then chooses a
-    temperature for the logits and a threshold (see ``Calibration``), which are logged and kept in the checkpoint. Test
-    and ``predict`` use both.
+    temperature and a bias for the logits, and a threshold (see ``Calibration``), which are logged and kept in the
+    checkpoint. Test and ``predict`` use them. Without validation (``data.split=all``) they stay at 1, 0 and 0.5.
 
     Args:
         network: an image network that gives (N, 1) logits.
@@ -37,8 +37,10 @@ class Classifier(Model):
 
     temperature: Tensor
     """What logits are divided by; a buffer."""
+    bias: Tensor
+    """What is added to them then; a buffer."""
     threshold: Tensor
-    """Probability, of logits so divided, above which a sample is called positive; a buffer."""
+    """Calibrated probability above which a sample is called positive; a buffer."""
     weights: Tensor
     """Weight of each class in the loss; a buffer."""
 
@@ -75,6 +77,9 @@ class Classifier(Model):
         balanced = counts.sum() / (len(counts) * counts)
         self.register_buffer("weights", balanced if class_weights == "balanced" else torch.ones_like(balanced))
         self.register_buffer("temperature", torch.tensor(1.0))
+        # Class weights, as balanced sampling does, train for another share of positives than there is: all logits are
+        # shifted by about the log of the weights' ratio. No temperature takes a shift back, a bias does.
+        self.register_buffer("bias", torch.tensor(0.0))
         self.register_buffer("threshold", torch.tensor(0.5))
         self.calibration = Calibration()
 
@@ -110,7 +115,7 @@ class Classifier(Model):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (N,) -> calibrated probabilities (N,) of the positive class."""
-        return (logits.float() / self.temperature).sigmoid()
+        return (logits.float() / self.temperature + self.bias).sigmoid()
 
     def on_validation_epoch_end(self) -> None:
         chosen = self.calibration.compute()
@@ -120,8 +125,9 @@ class Classifier(Model):
             self.log(f"val/{name}", value, sync_dist=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # In a checkpoint without a temperature the threshold is one for logits as they are.
+        # In a checkpoint from before there were these, the threshold is one for logits as they are.
         checkpoint["state_dict"].setdefault("temperature", torch.tensor(1.0))
+        checkpoint["state_dict"].setdefault("bias", torch.tensor(0.0))
 
     def on_test_start(self) -> None:
         for metric in self.test_metrics.values():
