@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ REMEDIES = ("replace or remove it", "replace or remove both", "add that, or remo
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_any_page_is_read_right_or_refused_by_name(tmp_path: Path):
+def test_any_page_is_read_right_or_refused_by_name(tmp_path: Path, record_property: Callable[[str, object], None]):
     tried: Counter[str] = Counter()
     folder, cache = tmp_path / "data", tmp_path / "cache"
     data = DocumentDataModule(cache_dir=str(cache))
@@ -71,6 +72,7 @@ def test_any_page_is_read_right_or_refused_by_name(tmp_path: Path):
         np.testing.assert_equal(data.read(folder), (pages, mark))
 
     read()
-    print(f"documents: {tried.total()} cases, {dict(tried)}")
+    for outcome in ("read", "refused"):
+        record_property(f"corrupt inputs {outcome}", tried[outcome])
     assert tried.total() >= 1000
     assert min(tried["read"], tried["refused"]) >= 200
