@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.harness import EXPERIMENTS, FASTEST, REPOSITORY, command, small
 
+from triptych.results.checkpoints import is_whole
 from triptych.results.record import read_record
 
 EXPERIMENT = FASTEST
@@ -159,3 +160,67 @@ def test_two_processes_train_one_network_into_one_directory(data_root: Path, tmp
     steps = json.loads((tmp_path / "alone/metrics.json").read_text())["steps"]
     assert metrics["steps"] == -(-steps // 2)  # each process takes half of the batches
     assert ended.stdout.count("epoch 1/2") == 1
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_with_a_message_and_a_whole_checkpoint(data_root: Path, tmp_path: Path) -> None:
+    """No file may grow beyond a limit, which stands in for a disk without room: the checkpoint is the largest."""
+    options = small(EXPERIMENT, data_root, "trainer.max_epochs=3", "callbacks.figures=null")
+    assert command(*options, cwd=tmp_path).returncode == 0
+    whole = only_run(tmp_path)
+    size = (whole / "checkpoints/last.ckpt").stat().st_size
+
+    script = (
+        "import resource, sys, runpy\n"
+        "from triptych.callbacks.random_state import RandomState\n"
+        "def fill(*_):\n"
+        f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, resource.RLIM_INFINITY))\n"
+        "RandomState.on_validation_end = lambda self, trainer, model: trainer.current_epoch == 1 and fill()\n"
+        f"sys.argv[0] = {str(REPOSITORY / 'train.py')!r}\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    full = subprocess.run(
+        [sys.executable, "-c", script, *options, f"hydra.run.dir={tmp_path / 'full'}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert full.returncode == 1, full.stderr
+    assert "nothing more could be written" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert f"resume={tmp_path / 'full'}" in full.stdout
+    checkpoints = tmp_path / "full/checkpoints"
+    assert all(is_whole(path) for path in checkpoints.glob("*.ckpt"))
+    resumed = command(f"resume={tmp_path / 'full'}", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = (json.loads((path / "metrics.json").read_text()) for path in (whole, tmp_path / "full"))
+    assert one["test"] == other["test"]
+    assert len(other["resumed"]) == 1
+
+
+@pytest.mark.slow
+def test_behind_a_torn_checkpoint_the_one_before_is_gone_on_from(data_root: Path, tmp_path: Path) -> None:
+    options = small(EXPERIMENT, data_root, "trainer.max_epochs=2000", "callbacks.figures=null")
+    run = _started(options, tmp_path)
+    time.sleep(1)
+    run.kill()
+    run.communicate()
+    directory = only_run(tmp_path)
+    last, previous = (directory / f"checkpoints/{name}.ckpt" for name in ("last", "previous"))
+    step = torch.load(previous, weights_only=True)["global_step"]
+    epoch = torch.load(previous, weights_only=True)["epoch"]
+    content = last.read_bytes()
+    middle = len(content) // 2
+    last.write_bytes(content[:middle] + bytes(512) + content[middle + 512 :])
+    ended = command(f"resume={directory}", f"trainer.max_epochs={epoch + 3}", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{last} is damaged" in ended.stdout
+    assert json.loads((directory / "metrics.json").read_text())["resumed"] == [step]
+
+    # Without any that is whole nothing is begun anew, and nothing deleted.
+    last.write_bytes(b"")
+    refused = command(f"resume={directory}", f"trainer.max_epochs={epoch + 4}", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert str(last) in refused.stderr
