@@ -207,6 +207,7 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (state.st_ino, state.st_mtime_ns) for path, state in found.items()}
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     options = small(FASTEST, data_root, "trainer.max_epochs=1", "optimizer.lr=0.01,-1,0.02", f"hydra.sweep.dir={sweep}")

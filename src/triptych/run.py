@@ -21,19 +21,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.build import build, trust
+from triptych.callbacks.bookkeeping import Bookkeeping, Start
 from triptych.callbacks.divergence import Diverged
 from triptych.callbacks.own_paths import OwnPaths
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
 from triptych.models.base import Model
 from triptych.results.checkout import read_code
-from triptych.results.checkpoints import refuse_bomb
 from triptych.results.directory import (
     DONE,
     ERROR,
     METRICS,
     link_latest,
-    record_resume,
     resumed_steps,
     write_json,
 )
@@ -41,7 +40,6 @@ from triptych.results.history import History
 from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
 from triptych.results.provenance import provenance, record_start, surroundings
 from triptych.results.record import read_record
-from triptych.results.stranger import check_threads
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
 from triptych.trainer import build_loggers, build_trainer, exit_codes
@@ -90,7 +88,7 @@ def run(
         OutOfSpace: nothing more could be written.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM; a checkpoint has been saved.
     """
-    started = time.perf_counter()
+    began = time.perf_counter()
     memory_at_start = memory_in_use(torch.device("cpu"))
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         # One process speaks for all of a distributed run.
@@ -101,8 +99,8 @@ def run(
     with quiet_lightning(), user_errors():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         trust(settings["packages"])
-        start = _read_start(resume_from)
-        threads = start["threads"] if settings["threads"] is None else settings["threads"]
+        start = Start.read(resume_from)
+        threads = start.threads if settings["threads"] is None else settings["threads"]
         if threads is not None:
             if threads < 1:
                 raise ValueError(f"threads={threads}: expected a number from 1, or null")
@@ -126,8 +124,8 @@ def run(
             **datamodule.model_arguments(),
         )
         check_before_training(model, settings["monitor"])
-        history = History(directory / "metrics.csv", start["step"])
-        loggers = [history, *build_loggers(settings["logger"], directory, start["step"])]
+        history = History(directory / "metrics.csv", start.step)
+        loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
     device = trainer.strategy.root_device
     if device.type == "cuda":
@@ -136,39 +134,23 @@ def run(
     link_latest(directory, experiment)
     about = surroundings(code, device)
 
-    def seconds() -> float:
-        return start["seconds"] + time.perf_counter() - started
-
     for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
         stale.unlink()  # of a run that was killed
-    begun = False
 
-    def begin(*_: Any) -> None:
-        # Once training starts, and not before: a resume that is refused leaves the run as it was.
-        nonlocal begun
-        if begun or not trainer.is_global_zero:
-            return
-        begun = True
-        for end in (DONE, ERROR):
-            (directory / end).unlink(missing_ok=True)
-        if resume_from:
-            record_resume(directory, start["step"])
+    def record() -> None:
         record_start(directory, about, code.patch if code else b"", resumed=resume_from is not None)
         if on_start:
             on_start()
 
-    def on_save_checkpoint(trainer: Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint["run"] = {"seconds": seconds(), "threads": torch.get_num_threads()}
-
-    callback = LambdaCallback(on_train_start=begin, on_save_checkpoint=on_save_checkpoint)
-    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+    books = Bookkeeping(directory, start, began, record)
+    trainer.callbacks.append(books)  # type: ignore[attr-defined]
     parameters = model.parameter_count()
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
 
     with quiet_lightning(), saying_how_to_go_on(trainer, directory):
         fit(trainer, model, datamodule, resume_from)
-        begin()  # where the run was killed behind its last epoch
+        books.begin()  # where the run was killed behind its last epoch
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = best_metrics(history, settings["monitor"], settings["mode"])
@@ -181,7 +163,7 @@ def run(
         "pruned": any(getattr(callback, "pruned", False) for callback in trainer.callbacks),  # type: ignore[attr-defined]
         "epochs": trainer.fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
         "steps": trainer.global_step,
-        "seconds": round(seconds(), 2),
+        "seconds": round(books.seconds, 2),
         "memory_at_start_mb": memory_at_start,
         "peak_memory_mb": peak_memory(device),
         "parameters": parameters,
@@ -318,24 +300,6 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
     else:
         yield prefix, value if isinstance(value, int | float | str | bool) else str(value)
-
-
-def _read_start(path: Path | None) -> dict[str, Any]:
-    """Where a run begins: global step, seconds spent before, and threads; from a checkpoint, or zero without one."""
-    if path is None:
-        return {"step": 0, "seconds": 0.0, "threads": None}
-    refuse_bomb(path)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        before = checkpoint.get("run", {})
-        threads = before.get("threads")
-        if threads is not None:
-            check_threads(threads)
-        seconds = float(before.get("seconds", 0.0))
-        return {"step": int(checkpoint["global_step"]), "seconds": seconds, "threads": threads}
-    except Exception as error:
-        # Torch's and pickle's errors of every kind, for a checkpoint of any origin.
-        raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 def _class(model: Model) -> str:

@@ -414,6 +414,7 @@ TINY = ["trainer=cpu", "threads=1", "trainer.max_epochs=2", "model=mlp", "model.
 
 
 @with_housing
+@pytest.mark.slow
 def test_train_py_searches_and_goes_on_to_no_more(data_root: Path, tmp_path: Path):
     given = ["search=housing", f"data.root={data_root}", "hydra.sweep.dir=found", "hydra.sweeper.trials=3", *TINY]
     refused = command(*given, cwd=tmp_path)
