@@ -91,7 +91,7 @@ VARIANTS = {
     "plateau": ["scheduler=plateau", "scheduler.patience=0", "trainer.max_epochs=4"],
     "accumulated gradients": ["trainer.accumulate_grad_batches=3"],
     "dropout": ["model.dropout=0.3"],
-    "loader workers": ["data.num_workers=2"],
+    "loader workers": ["data.num_workers=2", "trainer.max_epochs=4"],
     "cosine by epochs": ["scheduler=cosine", "scheduler.interval=epoch"],
     "validation within epochs": ["trainer.val_check_interval=4"],
     "a number of steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", "scheduler=constant"],

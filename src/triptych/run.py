@@ -17,6 +17,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,6 +29,7 @@ from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
 from triptych.models.base import Model
 from triptych.results.checkout import read_code
+from triptych.results.checkpoints import resumable
 from triptych.results.directory import (
     DONE,
     ERROR,
@@ -150,18 +152,23 @@ def run(
 
     with quiet_lightning(), saying_how_to_go_on(trainer, directory):
         fit(trainer, model, datamodule, resume_from)
+        # Where nothing was left to train, Lightning has not counted the epoch that the checkpoint ends with.
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        epochs.completed = epochs.processed
+        if trainer.received_sigterm:
+            raise SIGTERMException  # too late for Lightning to look
         books.begin()  # where the run was killed behind its last epoch
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = best_metrics(history, settings["monitor"], settings["mode"])
-    _log_hyperparameters(loggers, settings, best.get(settings["monitor"]))
+    _log_hyperparameters(loggers, settings, best.get(settings["monitor"]), trainer.global_step)
     metrics = {
         "experiment": experiment,
         "monitor": settings["monitor"],
         "best": best,
         "test": test,
         "pruned": any(getattr(callback, "pruned", False) for callback in trainer.callbacks),  # type: ignore[attr-defined]
-        "epochs": trainer.fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
+        "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seconds": round(books.seconds, 2),
         "memory_at_start_mb": memory_at_start,
@@ -250,10 +257,11 @@ def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         what = "Interrupted" if isinstance(error, SystemExit) else "Stopped"
+        checkpoint, _ = resumable(directory)
+        saved = "the start" if checkpoint is None else f"step {Start.read(checkpoint).step}"
         more = " with other settings, such as optimizer.lr=..." if isinstance(error, Diverged) else ""
-        log.warning(
-            "%s at step %d. Go on with: python train.py resume=%s%s", what, trainer.global_step, directory, more
-        )
+        how = f"python train.py resume={directory}{more}"
+        log.warning("%s at step %d. Go on from %s with: %s", what, trainer.global_step, saved, how)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutOfSpace(f"{error.filename or directory}: {error.strerror}") from error
         raise
@@ -276,7 +284,7 @@ def best_metrics(history: History, monitor: str, mode: str) -> dict[str, float]:
     return {name: float(value) for name, value in chosen.items() if name != "train/loss_step"}
 
 
-def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None) -> None:
+def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None, step: int) -> None:
     """Fill TensorBoard's HParams tab: the knobs of the run beside its best monitored metric."""
     groups = {name: settings[name] for name in ("data", "model", "optimizer", "scheduler")}
     knobs = dict(
@@ -285,7 +293,8 @@ def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score:
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             # A name of its own: under the monitor's it would be one more point of that curve.
-            logger.log_hyperparams(knobs, {} if score is None else {f"best/{settings['monitor']}": score})
+            # At the last step, where a resume has it replaced.
+            logger.log_hyperparams(knobs, {} if score is None else {f"best/{settings['monitor']}": score}, step)
         else:
             logger.log_hyperparams(knobs)
         logger.finalize("success")

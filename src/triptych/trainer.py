@@ -58,8 +58,9 @@ class _Interrupt:
         now = time.monotonic()
         if self.first is None:
             self.first, self.code = now, 128 + number
-            noted = signal.getsignal(signal.SIGTERM) is not self
-            if not (noted and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.training):
+            lightning_listens = signal.getsignal(signal.SIGTERM) is not self
+            stepping = self.trainer.state.fn == TrainerFn.FITTING and self.trainer.training
+            if not (lightning_listens and stepping):
                 raise KeyboardInterrupt
             if number == signal.SIGINT:
                 signal.raise_signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ from tests.tiny import CONSTANT, Batches, fit, regressor, rows
 
 from triptych.callbacks.last_checkpoint import LastCheckpoint
 from triptych.callbacks.new_settings import NewSettings
+from triptych.callbacks.trainer_state import TrainerState
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9}
 SCHEDULER = "torch.optim.lr_scheduler."
@@ -33,10 +34,12 @@ def train(folder: Path, epochs: int, scheduler: dict[str, Any], resume: bool = F
     """Four steps an epoch; returns the learning rates."""
     rates = Rates()
     model = regressor(optimizer=SGD | {"lr": more.pop("lr", 0.01)}, scheduler=scheduler, monitor="val/rmse")
-    callbacks = [rates, *more.pop("callbacks", []), NewSettings(), LastCheckpoint(str(folder))]
+    callbacks = [rates, *more.pop("callbacks", []), TrainerState(), NewSettings(), LastCheckpoint(str(folder))]
     last = folder / "last.ckpt" if resume else None
     options = {"max_epochs": epochs, "enable_checkpointing": True, "callbacks": callbacks}
-    fit(model, Batches(rows(4, 4, 4, 4), rows(4)), folder, last, **options)
+    data = Batches(rows(*[4] * more.pop("batches", 4)), rows(4))
+    run = fit(model, data, folder, last, **options)
+    assert run.current_epoch == more.pop("ends", run.current_epoch)
     return rates.seen
 
 
@@ -59,6 +62,17 @@ def test_the_same_length_is_left_as_it_was(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         train(tmp_path / "constant", 4, CONSTANT, resume=True)
     assert "schedule" not in caplog.text
+
+
+@pytest.mark.parametrize("scheduler", [COSINE, CYCLE])
+@pytest.mark.parametrize("batches", [2, 8])
+def test_epochs_of_another_number_of_steps_keep_the_share_that_is_done(
+    scheduler: dict[str, Any], batches: int, tmp_path: Path
+) -> None:
+    whole = train(tmp_path / "whole", 4, scheduler, batches=batches)
+    train(tmp_path / "part", 3, scheduler)
+    rest = train(tmp_path / "part", 4, scheduler, resume=True, batches=batches)
+    assert rest == pytest.approx(whole[3 * batches :], rel=1e-9)
 
 
 def test_another_learning_rate_holds_and_the_momentum_stays(tmp_path: Path) -> None:
@@ -90,9 +104,27 @@ def stopping(patience: int) -> EarlyStopping:
 def test_a_run_that_early_stopping_ended_trains_on_with_more_patience_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = train(tmp_path, 9, CONSTANT, callbacks=[stopping(2)])
+    slow = {"lr": 1e-4}
+    first = train(tmp_path, 9, CONSTANT, callbacks=[stopping(2)], ends=3, **slow)
     assert len(first) == 3 * 4
-    with caplog.at_level(logging.WARNING):
-        assert not train(tmp_path, 12, CONSTANT, resume=True, callbacks=[stopping(2)])
+    for epochs in (9, 12):
+        with caplog.at_level(logging.WARNING):
+            assert not train(tmp_path, epochs, CONSTANT, resume=True, callbacks=[stopping(2)], ends=3, **slow)
     assert "callbacks.early_stopping.patience" in caplog.text
-    assert len(train(tmp_path, 12, CONSTANT, resume=True, callbacks=[stopping(4)])) == 2 * 4
+    assert len(train(tmp_path, 12, CONSTANT, resume=True, callbacks=[stopping(4)], **slow)) == 2 * 4
+
+
+def test_no_patience_at_all_is_patience_for_the_first_epoch(tmp_path: Path) -> None:
+    assert len(train(tmp_path, 9, CONSTANT, callbacks=[stopping(0)], lr=1e-4)) == 2 * 4
+
+
+def test_a_run_that_was_told_to_stop_stops_again_and_with_a_higher_limit_does_not(tmp_path: Path) -> None:
+    """As a search does with a trial that falls behind."""
+
+    class Stop(Callback):
+        def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.should_stop = True
+
+    assert len(train(tmp_path, 9, CONSTANT, callbacks=[Stop()], ends=1)) == 4
+    assert not train(tmp_path, 9, CONSTANT, resume=True, ends=1)
+    assert len(train(tmp_path, 3, CONSTANT, resume=True, ends=3)) == 2 * 4

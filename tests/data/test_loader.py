@@ -69,7 +69,7 @@ def test_every_sample_comes_once_around_a_stop() -> None:
 
 def test_what_is_gone_through_again_draws_no_number_of_the_run() -> None:
     again = loader()
-    again.load_state_dict({"seed": 5, "taken": 2})
+    again.load_state_dict({"seed": 5, "taken": 2, "batch_size": 3})
     before = random.getstate(), numpy_state()
     torch.manual_seed(3)
     next(iter(again))
@@ -90,3 +90,11 @@ def test_the_samples_of_the_latest_batch_are_known() -> None:
         if count == 2:
             assert list(there.indices()) == numbers.tolist()
             break
+
+
+def test_batches_of_another_size_have_no_place_to_go_on_at() -> None:
+    first = loader()
+    next(iter(first))
+    other = ResumableLoader(Noisy(torch.arange(10)), batch_size=5, generator=torch.Generator())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"data.batch_size=5: .* with batches of 3; go on without it"):
+        other.load_state_dict(first.state_dict())

@@ -45,7 +45,7 @@ class LastCheckpoint(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # Lightning raises it where a step, or an epoch, is complete. It would not go on with a validation that was
         # stopped, but behind it: the epoch before is whole.
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.validating and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if fitting and isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.aside)
             self.saved = True

@@ -31,13 +31,6 @@ class NewSettings(Callback):
             if isinstance(callback, EarlyStopping) and state:
                 state["patience"] = callback.patience
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        for stopping in trainer.early_stopping_callbacks:
-            # Killed behind its last epoch, a run would otherwise train one more.
-            if stopping.wait_count >= stopping.patience:
-                log.warning("Early stopping has ended this run; callbacks.early_stopping.patience is its patience.")
-                trainer.should_stop = True
-
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         saved, self.saved = self.saved, None
         wanted = pl_module.schedule()
@@ -56,7 +49,11 @@ class NewSettings(Callback):
             state = old.state_dict() if isinstance(old, ReduceLROnPlateau) else {}
             scheduler.load_state_dict({key: state[key] for key in kept if key in state})
         else:
-            done = trainer.global_step if config.interval == "step" else trainer.current_epoch
+            done = trainer.current_epoch
+            if config.interval == "step":
+                # As far as the epochs that are done, should an epoch have another number of steps by now.
+                done = round(trainer.global_step * wanted["epoch"] / saved["epoch"])
+            done = min(done, wanted["length"] or done)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 for _ in range(done):

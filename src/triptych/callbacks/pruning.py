@@ -34,6 +34,12 @@ class Pruning(Callback):
         self.trial: Trial | None = None
         self.reported: set[int] = set()
 
+    def state_dict(self) -> dict[str, bool]:
+        return {"pruned": self.pruned}
+
+    def load_state_dict(self, state_dict: dict[str, bool]) -> None:
+        self.pruned = bool(state_dict["pruned"])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # One process speaks for all of a distributed run.
         self.trial = self._find_trial() if trainer.is_global_zero else None
@@ -43,10 +49,11 @@ class Pruning(Callback):
             return
         value = trainer.callback_metrics.get(self.monitor)
         falls_behind = False
-        if self.trial is not None and value is not None and trainer.current_epoch not in self.reported:
+        if self.trial is not None and value is not None:
             # Once an epoch, also where a run goes on with one that it has reported already.
-            self.reported.add(trainer.current_epoch)
-            self.trial.report(float(value), trainer.current_epoch)
+            if trainer.current_epoch not in self.reported:
+                self.reported.add(trainer.current_epoch)
+                self.trial.report(float(value), trainer.current_epoch)
             falls_behind = self.trial.should_prune()
         if trainer.strategy.broadcast(falls_behind):
             self.pruned = True

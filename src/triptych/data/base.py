@@ -18,7 +18,7 @@ from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
 from triptych.data.download import from_kaggle
 from triptych.data.errors import DataError
-from triptych.data.loader import ResumableLoader
+from triptych.data.loader import ResumableLoader, begin_worker
 from triptych.data.serving.contract import Serving
 from triptych.data.sources import data_root, locate
 from triptych.data.splits import Split
@@ -297,12 +297,22 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def _evaluation_loader(self, name: str) -> DataLoader[Batch] | list[Any]:
         if name not in self.datasets:
             return []
+        # A generator, or each iteration would draw a number of the run's own for its workers.
         return DataLoader(
-            self.datasets[name], self.eval_batch_size, persistent_workers=self.num_workers > 0, **self._loading()
+            self.datasets[name],
+            self.eval_batch_size,
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator(),
+            **self._loading(),
         )
 
     def _loading(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available(), "collate_fn": as_is}
+        return {
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": as_is,
+            "worker_init_fn": begin_worker,
+        }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return self.prepare_batch(batch, training=self.trainer is not None and self.trainer.training)

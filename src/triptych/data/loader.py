@@ -1,14 +1,26 @@
 """A DataLoader that knows its place in the epoch."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from triptych.data.datasets import Batch
+
+
+def begin_worker(number: int) -> None:
+    """Seed a worker as Lightning does, and leave Ctrl-C and SIGTERM, which may reach all processes, to the run itself.
+
+    The run would crash where a worker died of them. It ends its workers, and they end where it is gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pl_worker_init_function(number)
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -30,9 +42,15 @@ class ResumableLoader(DataLoader[Batch]):
     """Whether the next iteration goes on where ``load_state_dict`` says."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self.seed, "taken": self.taken}
+        return {"seed": self.seed, "taken": self.taken, "batch_size": self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises a ValueError where batches are of another size by now: then an epoch has no place to go on at."""
+        if state_dict["batch_size"] != self.batch_size:
+            raise ValueError(
+                f"data.batch_size={self.batch_size}: the run was stopped in the middle of an epoch, with batches of "
+                f"{state_dict['batch_size']}; go on without it, or start a new run"
+            )
         self.seed, self.taken, self.resumed = state_dict["seed"], state_dict["taken"], True
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]

@@ -130,12 +130,14 @@ class Model(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
+        # Lightning would move a plateau scheduler behind the epoch's checkpoint, which then did not know of it.
         for config in self.trainer.lr_scheduler_configs:
-            if self._follows_epochs(config.scheduler) and (self.trainer.current_epoch + 1) % config.frequency == 0:
-                config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])  # type: ignore[arg-type]
+            metric = self.trainer.callback_metrics.get(str(config.monitor))
+            due = (self.trainer.current_epoch + 1) % config.frequency == 0 and metric is not None
+            if due and self._follows_epochs(config.scheduler):
+                config.scheduler.step(metric)  # type: ignore[arg-type]
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        # Lightning moves a plateau scheduler behind the epoch's checkpoint, which would not know of it.
         if not self._follows_epochs(scheduler):
             super().lr_scheduler_step(scheduler, metric)
 
@@ -180,11 +182,19 @@ class Model(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
 
     def schedule(self) -> dict[str, Any]:
-        """All that decides how the learning rate moves: optimizer, scheduler, and where it counts the run's length."""
+        """All that decides how the learning rate moves.
+
+        Returns:
+            ``optimizer`` and ``scheduler`` as configured, the steps of an ``epoch``, and the ``length`` of the run
+            where the schedule ends with it.
+        """
         auto = "auto" in self.scheduler_config.values()
-        length = self._length(self.scheduler_config["interval"]) if auto else None
-        optimizer = self.optimizer_config | {"weight_decay": self.weight_decay}
-        return {"optimizer": optimizer, "scheduler": self.scheduler_config, "length": length}
+        return {
+            "optimizer": self.optimizer_config | {"weight_decay": self.weight_decay},
+            "scheduler": self.scheduler_config,
+            "epoch": self.trainer.num_training_batches / self.trainer.accumulate_grad_batches,
+            "length": self._length(self.scheduler_config["interval"]) if auto else None,
+        }
 
     def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
         """The configured scheduler at its beginning; ``auto`` filled in from the run."""

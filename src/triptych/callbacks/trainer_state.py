@@ -1,0 +1,97 @@
+"""What Lightning's checkpoints leave out of where a run stands."""
+
+import logging
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from torch import Tensor
+from torchmetrics import Metric
+
+log = logging.getLogger(__name__)
+
+
+class TrainerState(Callback):
+    """Keep in the checkpoints what a run needs to go on as if it had not been stopped.
+
+    The metrics of an epoch under way would otherwise be those of its later batches only, and the gradients that wait
+    for their step would be lost. The loader is brought to its place: Lightning does so only where nobody has asked for
+    the length of the run before, as schedules do. The metrics of the last validation are there for those who follow
+    them, and a run that was told to stop stops.
+    """
+
+    def __init__(self) -> None:
+        self.resumed: dict[str, Any] = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trainer_state"] = {
+            "metrics": dict(trainer.callback_metrics),
+            "should_stop": trainer.should_stop and not _out_of_time(trainer),
+            "limits": _limits(trainer),
+            "epoch": _epoch(trainer, pl_module),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.resumed = checkpoint.get("trainer_state", {})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.resumed.get("should_stop"):
+            return
+        # Asked for more, a run trains on, but for one that early stopping ended and that was given no more patience.
+        impatient = any(stopping.wait_count >= stopping.patience for stopping in trainer.early_stopping_callbacks)
+        if impatient:
+            log.warning("Early stopping has ended this run; callbacks.early_stopping.patience is its patience.")
+        if impatient or self.resumed["limits"] == _limits(trainer):
+            trainer.should_stop = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # What this property gives is Lightning's own, to be added to.
+        trainer.callback_metrics.update(self.resumed.get("metrics", {}))
+        epoch = self.resumed.get("epoch")
+        if epoch is None:
+            return
+        for name, state in epoch["metrics"].items():
+            metric = pl_module.get_submodule(name)
+            for key, value in state.items():
+                setattr(metric, key, _own(value, metric.device))
+        for name, gradient in epoch["gradients"].items():
+            pl_module.get_parameter(name).grad = _own(gradient, pl_module.device)
+        if epoch["loader"] is not None:
+            trainer.train_dataloader.load_state_dict(epoch["loader"])  # type: ignore[union-attr]
+
+
+def _epoch(trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
+    """What an epoch has gathered so far; None between two epochs."""
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    if progress.processed == progress.started:
+        return None
+    metrics = {name: part.metric_state for name, part in module.named_modules() if _in_use(part)}
+    gradients = {}
+    if trainer.fit_loop._should_accumulate():
+        named = module.named_parameters()
+        gradients = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+    loader: Any = trainer.train_dataloader
+    place = loader.state_dict() if hasattr(loader, "state_dict") else None
+    return {"metrics": metrics, "gradients": gradients, "loader": place}
+
+
+def _limits(trainer: Trainer) -> list[Any]:
+    """What ends a run, as far as its config says so."""
+    names = ("patience", "min_delta", "stopping_threshold", "divergence_threshold")
+    stopping = [[getattr(callback, name) for name in names] for callback in trainer.early_stopping_callbacks]
+    return [trainer.max_epochs, trainer.max_steps, trainer.min_epochs, trainer.min_steps, stopping]
+
+
+def _out_of_time(trainer: Trainer) -> bool:
+    """Whether it is ``max_time`` that ends the run: its own callback knows, also where it is given more."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return any((timer.time_remaining() or 1) <= 0 for timer in timers)
+
+
+def _in_use(part: Any) -> bool:
+    return isinstance(part, Metric) and part.update_called
+
+
+def _own(value: Any, device: Any) -> Any:
+    """A copy on the device: metrics that are computed as one have one state, and add to it in place."""
+    return value.to(device, copy=True) if isinstance(value, Tensor) else [_own(part, device) for part in value]
