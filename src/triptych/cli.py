@@ -167,7 +167,7 @@ def _export(options: argparse.Namespace) -> int:
     try:
         exported = export(options.run, options.output, options.format, options.root, options.trust)
     except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(error)}", file=sys.stderr)
         return 1
     differences = ", ".join(f"{name} {difference:.2g}" for name, difference in exported.differences.items())
     print(f"wrote {exported.path}; largest difference from PyTorch on {exported.samples} inputs: {differences}")

@@ -19,6 +19,9 @@ from triptych.terminal import TerminalHandler, harmless
 # One name for a run or sweep, however often it is asked for; `${now:...}` alone would collide within a second.
 OmegaConf.register_new_resolver("run_id", new_run_id, use_cache=True, replace=True)
 
+MOST_NUMBERS = 1000
+"""More metrics are no run's, and nobody would read their table."""
+
 # What trains is imported inside the functions: train.py checks the config first.
 
 
@@ -93,8 +96,11 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
     from triptych.results.report.text import printable
     from triptych.run import run
 
-    if not comparable(asked.original):
+    numbers = comparable(asked.original)
+    if not any(value is not None for value in numbers.values()):
         raise ValueError(f"{asked.original.directory} has no metrics to compare with")
+    if len(numbers) > MOST_NUMBERS:
+        raise ValueError(f"{asked.original.directory} has {len(numbers):,} metrics, more than any run: it is damaged")
     asked.begin()
     _log_to(asked.directory)
     if asked.original.changes:
@@ -133,7 +139,7 @@ def leave_error(directory: Path, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
     with suppress(OSError):  # the disk may be full, which is then the error
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / ERROR).write_text(text)
+        (directory / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def say_failed(directory: Path, number: int) -> None:

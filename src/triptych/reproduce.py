@@ -82,6 +82,9 @@ def reproduction(
     place = {"source": "synthetic"}
     if data["source"] == "files" or root is not None:
         place = {"source": "files", "root": root or str(Path(data["root"]).parent)}
+    if any("${" in value for value in place.values()):
+        # The config would fill it in, from the environment too.
+        raise ValueError(f"{place['root']!r} is no folder of data: it has ${{ in it")
     config["data"] |= place
     # Whose code may run is not for a run directory to say.
     config |= {"threads": threads, "packages": list(trust)}

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -98,7 +97,9 @@ def run(
     # The code that is about to be run, not what it has been changed to by the end.
     code = None if rank_zero_only.rank else read_code()  # type: ignore[attr-defined]
     directory.mkdir(parents=True, exist_ok=True)
-    with quiet_lightning(), user_errors():
+    # A config read back from a directory, which may be a stranger's: its values may have any shape.
+    saved = on_start is not None or fingerprint is not None
+    with quiet_lightning(), user_errors(saved):
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         trust(settings["packages"])
         start = Start.read(resume_from)
@@ -160,7 +161,7 @@ def run(
         books.begin()  # where the run was killed behind its last epoch
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
-    best = best_metrics(history, settings["monitor"], settings["mode"])
+    best = history.best(settings["monitor"], settings["mode"])
     _log_hyperparameters(loggers, settings, best.get(settings["monitor"]), trainer.global_step)
     metrics = {
         "experiment": experiment,
@@ -190,12 +191,20 @@ def run(
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn what users can mend into UserErrors: ValueErrors, references to nothing, files that cannot be used."""
+def user_errors(saved: bool = False) -> Iterator[None]:
+    """Turn what users can mend into UserErrors: ValueErrors, references to nothing, files that cannot be used.
+
+    Args:
+        saved: whether the config is one read back, of which keys may be missing or of another kind.
+    """
     try:
         yield
     except (ValueError, OSError, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        if not saved:
+            raise
+        raise UserError(f"the saved config cannot be used ({type(error).__name__}: {error})") from error
 
 
 def check_before_training(model: Model, monitor: str) -> None:
@@ -272,16 +281,6 @@ def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, f
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     return dict(results[0]) if results else {}
-
-
-def best_metrics(history: History, monitor: str, mode: str) -> dict[str, float]:
-    """What was logged at the end of the epoch with the best monitor; nothing where none was validated."""
-    rows = [row for row in history.rows.values() if monitor in row]
-    scored = [row for row in rows if not math.isnan(float(row[monitor]))]
-    if not scored:
-        return {}
-    chosen = (min if mode == "min" else max)(scored, key=lambda row: float(row[monitor]))
-    return {name: float(value) for name, value in chosen.items() if name != "train/loss_step"}
 
 
 def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None, step: int) -> None:

@@ -64,6 +64,7 @@ def written(name: str, text: str) -> Poison:
     """Text in the place of a file."""
 
     def poison(run: Path, outside: Path) -> None:
+        (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text(fill(text, outside))
 
     return poison
@@ -74,9 +75,39 @@ def metrics(**values: Any) -> Poison:
 
     def poison(run: Path, outside: Path) -> None:
         path = run / "metrics.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+        path.write_text(json.dumps(json.loads(path.read_text()) | fill(values, outside)))
 
     return poison
+
+
+def data_used(**values: Any) -> Poison:
+    """What metrics.json says of the data."""
+
+    def poison(run: Path, outside: Path) -> None:
+        used = json.loads((run / "metrics.json").read_text())["data"]
+        metrics(data=used | values)(run, outside)
+
+    return poison
+
+
+def removed(key: str) -> Poison:
+    """A saved config that lacks a key."""
+
+    def poison(run: Path, outside: Path) -> None:
+        path = run / ".hydra/config.yaml"
+        whole = yaml.safe_load(path.read_text())
+        del whole[key]
+        path.write_text(yaml.safe_dump(whole))
+
+    return poison
+
+
+def nested(depth: int) -> Any:
+    """A list in a list, and so on."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def checkpoint(change: Callable[[dict[str, Any], Path], Any]) -> Poison:

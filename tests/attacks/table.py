@@ -14,17 +14,24 @@ from tests.attacks.payloads import (
     checkpoint,
     compressed,
     config,
+    data_used,
     linked,
     metrics,
+    nested,
     pipe,
+    removed,
     victims,
     written,
 )
 
-LOADERS = {"evaluate", "predict"}
+LOADERS = {"evaluate", "predict", "export"}
 """Build the model and the data."""
-TRAINERS = {"resume"}
-"""Build all of the config, and write into the run directory."""
+TRAINERS = {"resume", "reproduce"}
+"""Build all of the config."""
+ONCE_MORE = {"reproduce"}
+"""Reads what the run came to, and never its checkpoints."""
+WRITERS = {"resume"}
+"""Writes into the run directory, and reads its last checkpoint."""
 BOTH = LOADERS | TRAINERS
 
 OPEN = {"_target_": "builtins.open", "file": "OUTSIDE/ran", "mode": "w"}
@@ -148,20 +155,23 @@ TEXTS: dict[str, tuple[Poison, set[str]]] = {
         set(),
     ),
     "commands to the terminal in an override": (written(".hydra/overrides.yaml", '["seed=\\e[2Jpwned"]'), set()),
-    "deep metrics": (written("metrics.json", "[" * 100_000), LOADERS),
-    "metrics that are a list": (written("metrics.json", "[1]"), LOADERS),
-    "metrics of a number too large": (metrics(test={"test/rmse": 10**400}, best=[1], seconds=10**400), set()),
-    "metrics of text": (metrics(test={"test/rmse": "[link=http://evil]x"}, best="x", seconds="x", epochs=None), set()),
+    "deep metrics": (written("metrics.json", "[" * 100_000), LOADERS | ONCE_MORE),
+    "metrics that are a list": (written("metrics.json", "[1]"), LOADERS | ONCE_MORE),
+    "metrics of a number too large": (metrics(test={"test/rmse": 10**400}, best=[1], seconds=10**400), ONCE_MORE),
+    "metrics of text": (
+        metrics(test={"test/rmse": "[link=http://evil]x"}, best="x", seconds="x", epochs=None),
+        ONCE_MORE,
+    ),
     "metrics that ask for a download": (
         written("metrics.json", '{"data": {"root": "OUTSIDE/made/x", "source": "kaggle"}}'),
-        LOADERS,
+        LOADERS | ONCE_MORE,
     ),
     "metrics that are a pipe": (pipe("metrics.json"), BOTH),
-    "an error that is a link to a secret": (linked("error.txt", "OUTSIDE/victim"), TRAINERS),
+    "an error that is a link to a secret": (linked("error.txt", "OUTSIDE/victim"), WRITERS),
 }
 
 LINKS: dict[str, tuple[Poison, set[str]]] = {
-    f"{name} leads out": (linked(name, to), TRAINERS)
+    f"{name} leads out": (linked(name, to), WRITERS)
     for name, to in (
         ("train.log", "OUTSIDE/victim"),
         ("metrics.csv", "OUTSIDE/victim"),
@@ -176,21 +186,85 @@ LINKS: dict[str, tuple[Poison, set[str]]] = {
 }
 
 CHECKPOINTS: dict[str, tuple[Poison, set[str]]] = {
-    **{f"a pickle in the checkpoint's {place}": (_evil(place), BOTH) for place in
+    **{f"a pickle in the checkpoint's {place}": (_evil(place), LOADERS | WRITERS) for place in
        ("callbacks", "hyper_parameters", "state_dict", "loops", "optimizer_states", "hparams_type")},
-    "a compressed checkpoint": (compressed, BOTH),
+    "a compressed checkpoint": (compressed, LOADERS | WRITERS),
     "a class in the hyperparameters": (_hyperparameters(network=SHELL | {"command": "touch ran"}), LOADERS),
     "a maker in the hyperparameters": (_hyperparameters(_instantiator="os.system"), set()),
     "weights of other shapes": (
         checkpoint(lambda content, _: content["state_dict"].update(
             {name: torch.zeros(3, 3, 3) for name in content["state_dict"]})),
-        BOTH,
+        LOADERS | WRITERS,
     ),
-    "no weights": (_content(state_dict={}), BOTH),
-    "a step that is text": (_content(global_step=SECRET[:3]), TRAINERS),
-    "loops that are text": (_content(loops="x"), TRAINERS),
-    "states of no optimizer": (_content(optimizer_states=[{"state": 1}]), TRAINERS),
+    "no weights": (_content(state_dict={}), LOADERS | WRITERS),
+    "a step that is text": (_content(global_step=SECRET[:3]), WRITERS),
+    "loops that are text": (_content(loops="x"), WRITERS),
+    "states of no optimizer": (_content(optimizer_states=[{"state": 1}]), WRITERS),
     "paths of files to delete": (checkpoint(victims), set()),
 }  # fmt: skip
 
-ATTACKS = CLASSES | PLACES | TEXTS | LINKS | CHECKPOINTS
+ESCAPE = "\x1b]0;pwned\x07\x1b[2J"
+MARKUP = f"{ESCAPE}[link=http://evil]x[/link] [a](http://evil) <script>alert(1)</script> |"
+
+AGAIN: dict[str, tuple[Poison, set[str]]] = {
+    # What reproduce compares and repeats.
+    "a resolver in the place of the data": (
+        data_used(root="${oc.env:TRIPTYCH_SECRET}/california-housing-prices"),
+        LOADERS | ONCE_MORE,
+    ),
+    "commands to the terminal in the fingerprint": (data_used(fingerprint=f"\ud800{ESCAPE}"), ONCE_MORE),
+    "commands to the terminal in the place of the data": (data_used(root=f"/{ESCAPE}/x"), LOADERS | ONCE_MORE),
+    "markup in all that is compared": (
+        metrics(
+            test={f"test/{MARKUP}": 1.0},
+            git={"commit": MARKUP, "patch": MARKUP, "dirty": True, "left_out": [MARKUP]},
+            versions={MARKUP: MARKUP, "torch": MARKUP},
+            **dict.fromkeys(("experiment", "device", "lock", "precision"), MARKUP),
+        ),
+        set(),
+    ),
+    "metrics deeper than any run's": (metrics(git={"commit": nested(200)}), LOADERS | ONCE_MORE),
+    "metrics as numerous as the drops of the sea": (metrics(best={f"val/{n}": 1 for n in range(2000)}), ONCE_MORE),
+    "large metrics": (appended("metrics.json", " " * 5 * 2**20), LOADERS | ONCE_MORE),
+    "threads without end": (metrics(threads=10**9), ONCE_MORE),
+    "commands to the terminal in a choice": (
+        written(".hydra/hydra.yaml", 'hydra: {runtime: {choices: {experiment: "\\e[2Jx"}}}'),
+        TRAINERS,
+    ),
+    "markup in what it was resumed with": (written(".hydra/resume-1/overrides.yaml", f"[{MARKUP!a}]"), set()),
+    "a config without an optimizer": (removed("optimizer"), TRAINERS),
+    "a config without a seed": (removed("seed"), TRAINERS),
+    "callbacks that are text": (config("callbacks", "x"), TRAINERS),
+    "a trainer that is text": (config("trainer", "x"), TRAINERS),
+    # Written by resume, and read by it alone.
+    "starts that are numbers": (written(".hydra/started.json", '{"starts": [1]}'), set()),
+    "starts that are deep and large": (written(".hydra/started.json", "[" * 2**23), set()),
+    "starts that are a pipe": (pipe(".hydra/started.json"), WRITERS),
+    "a patch that is a pipe": (pipe(".hydra/code.patch"), WRITERS),
+    "a patch that leads out": (linked(".hydra/code.patch", "OUTSIDE/victim"), WRITERS),
+    "resumes that are text": (written(".hydra/resumed.json", '{"steps": "x"}'), set()),
+}
+
+EXPORTS: dict[str, tuple[Poison, set[str]]] = {
+    # Where export writes, and what a checkpoint says of its model.
+    "the export leads out": (linked("export", "OUTSIDE"), {"export"} | WRITERS),
+    "the export leads to nothing yet": (linked("export", "OUTSIDE/made"), {"export"} | WRITERS),
+    "the export is a pipe": (pipe("export"), {"export"} | WRITERS),
+    "commands to the terminal in the hyperparameters": (_hyperparameters(activation=ESCAPE), LOADERS),
+    "hyperparameters that fetch weights": (
+        _hyperparameters(network=_class("torchmetrics.multimodal.CLIPScore", model_name_or_path=".")),
+        LOADERS,
+    ),
+    "columns that the data lack": (_hyperparameters(feature_names=[MARKUP]), {"predict", "export"}),
+    "columns that are numbers": (_hyperparameters(feature_names=3), {"predict", "export"}),
+}
+OWN = AGAIN | EXPORTS
+
+ATTACKS = CLASSES | PLACES | TEXTS | LINKS | CHECKPOINTS | OWN
+
+UNREAD = {
+    attack for attack, (_, refusing) in ATTACKS.items() if refusing and refusing <= TRAINERS and attack not in OWN
+}
+"""What export, which is slow where it is not refused, has nothing to do with."""
+DIFFERENT = {"markup in all that is compared"}
+"""Where reproduce comes to other metrics than those that it is shown."""

@@ -3,6 +3,7 @@
 import builtins
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from pydoc import locate
@@ -13,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from tests.attacks.commands import COMMANDS
 from tests.attacks.payloads import SECRET, Evil, checkpoint, config, fill, linked, victims
-from tests.attacks.table import ATTACKS, OPEN, SHELL
+from tests.attacks.table import ATTACKS, DIFFERENT, OPEN, OWN, SHELL, UNREAD
 from tests.harness import command as train_py
 from tests.harness import small, train
 
@@ -46,10 +47,17 @@ def case(victim_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
     (tmp_path / "evil_project.py").write_text(f"open({str(outside / 'ran')!r}, 'w')\nclass Net: ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["triptych"])
     monkeypatch.setenv("TRIPTYCH_SECRET", SECRET)
     monkeypatch.setenv("HOME", str(outside))
     monkeypatch.setattr(DataModule, "download", classmethod(lambda *_: (outside / "downloaded").touch()))
     return run, outside
+
+
+def finish(run: Path) -> None:
+    """Let the run be done as it stands, for what only a finished run is asked for."""
+    config("trainer.max_epochs", 1)(run, run)
+    (run / "DONE").touch()
 
 
 def traces(outside: Path) -> dict[str, str]:
@@ -60,12 +68,15 @@ def traces(outside: Path) -> dict[str, str]:
 
 def _pair(attack: str, command: str) -> Any:
     _, refusing = ATTACKS[attack]
-    # What is refused is refused at once; predict loads a run as evaluate does.
-    quick = command in refusing and command != "predict" and "deep" not in attack
+    # What is refused is refused at once; predict and export load a run as evaluate does, reproduce one as resume does.
+    own = ("export", "reproduce") if attack in OWN else ("evaluate", "report", "resume")
+    quick = command in refusing and command in own and "deep" not in attack
     return pytest.param(attack, command, id=f"{command}: {attack}", marks=[] if quick else [pytest.mark.slow])
 
 
-PAIRS = [_pair(attack, command) for attack in ATTACKS for command in COMMANDS]
+PAIRS = [
+    _pair(attack, command) for attack in ATTACKS for command in COMMANDS if command != "export" or attack not in UNREAD
+]
 
 
 @pytest.mark.parametrize(("attack", "command"), PAIRS)
@@ -79,12 +90,15 @@ def test_a_poisoned_run_directory_does_no_harm(
 ):
     run, outside = case
     poison, refusing = ATTACKS[attack]
+    if command == "reproduce":
+        finish(run)
     poison(run, outside)
     around = run.parents[2]
-    before, files = traces(outside), sorted(around.iterdir())
+    before, files, own = traces(outside), sorted(around.iterdir()), sorted(run.rglob("*"))
     code = COMMANDS[command](run, next(data_root.glob("california*")) / "housing.csv")
     said = "".join(capsys.readouterr())
-    assert code == (2 if command in refusing else 0), said
+    different = command == "reproduce" and attack in DIFFERENT
+    assert code == (2 if command in refusing else int(different)), said
     assert traces(outside) == before
     assert "\x1b]" not in said
     assert "\x1b[2J" not in said
@@ -94,9 +108,17 @@ def test_a_poisoned_run_directory_does_no_harm(
         assert sum(line.startswith("error: ") for line in said.splitlines()) == 1
         # What is refused leaves nothing behind.
         assert sorted(around.iterdir()) == files
-    elif command == "report":
-        written = [path.read_text() for path in (run.parent / "report").glob("*.*")]
-        assert not any(SECRET in text or "\x1b" in text for text in written)
+    elif command in ("report", "export"):
+        folder = run / "export" if command == "export" else run.parent / "report"
+        written = [path.read_text() for path in folder.glob("*.*") if path.suffix in (".html", ".md")]
+        assert written
+        assert not any(sign in text for text in written for sign in (SECRET, "\x1b"))
+        # In the report's Markdown a command stands in a block of code.
+        assert not any(
+            "<script>alert" in path.read_text() for path in (*folder.glob("*.html"), *folder.glob("README.md"))
+        )
+    if command not in ("resume", "export"):
+        assert sorted(run.rglob("*")) == own
     record_property("attacks refused", 1)
 
 

@@ -39,7 +39,8 @@ def train(folder: Path, epochs: int, scheduler: dict[str, Any], resume: bool = F
     options = {"max_epochs": epochs, "enable_checkpointing": True, "callbacks": callbacks}
     data = Batches(rows(*[4] * more.pop("batches", 4)), rows(4))
     run = fit(model, data, folder, last, **options)
-    assert run.current_epoch == more.pop("ends", run.current_epoch)
+    epochs: Any = run.fit_loop.epoch_progress.current
+    assert epochs.processed == more.pop("ends", epochs.processed)
     return rates.seen
 
 

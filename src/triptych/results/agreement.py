@@ -1,7 +1,6 @@
 """Whether two runs came to the same numbers, and what else differs between them where they did not."""
 
 import csv
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from triptych.results.directory import read_history
-from triptych.results.record import Record
+from triptych.results.record import Record, finite
 from triptych.results.report.text import printable, shortened
 
 Number = float | None
@@ -62,7 +61,7 @@ def compare(then: Record, now: Record, tolerance: float) -> Agreement:
 def comparable(record: Record) -> dict[str, Number]:
     """The metrics of the best epoch and of the test; of a run on all data, which has neither, what was logged last."""
     found = {
-        str(name): _number(value)
+        str(name): finite(value)
         for key in ("best", "test")
         for name, value in _mapping(record.metrics.get(key)).items()
     }
@@ -156,11 +155,6 @@ def _at(metrics: dict[str, Any], path: tuple[str, ...]) -> Any:
 
 def _shown(value: Number) -> str:
     return "-" if value is None else f"{value:.9g}"
-
-
-def _number(value: Any) -> Number:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else None
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.files import replaced
-from triptych.results.stranger import read_text
+from triptych.results.stranger import read_json, read_text
 
 LOGS = Path("logs")
 """Where runs land, below the folder from which one starts them."""
@@ -73,9 +73,12 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
 
 
 def resumed_steps(directory: Path) -> list[int]:
-    """The global steps that a run was resumed from, in order."""
-    path = directory / RESUMED
-    return json.loads(path.read_text())["steps"] if path.exists() else []
+    """The global steps that a run was resumed from, in order; none where the file is missing or damaged."""
+    try:
+        steps = read_json(directory / RESUMED)["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return steps if isinstance(steps, list) and all(type(step) is int for step in steps) else []
 
 
 def record_resume(directory: Path, step: int) -> None:
@@ -103,11 +106,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     """What ``metrics.json`` of a run holds."""
     path = directory / METRICS
     try:
-        found = json.loads(read_text(path))
+        found = read_json(path)
         if not isinstance(found, dict):
             raise ValueError("no mapping")
         return found
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): has the run ended?") from error
 
 

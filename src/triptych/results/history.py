@@ -1,6 +1,7 @@
 """metrics.csv: every logged number of a run, one row a step."""
 
 import csv
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,15 @@ class History(Logger):
     @property
     def version(self) -> str:
         return ""
+
+    def best(self, monitor: str, mode: str) -> dict[str, float]:
+        """What was logged at the end of the epoch with the best monitor; nothing where none was validated."""
+        rows = [row for row in self.rows.values() if monitor in row]
+        scored = [row for row in rows if not math.isnan(float(row[monitor]))]
+        if not scored:
+            return {}
+        chosen = (min if mode == "min" else max)(scored, key=lambda row: float(row[monitor]))
+        return {name: float(value) for name, value in chosen.items() if name != "train/loss_step"}
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:

@@ -7,7 +7,6 @@ first start. ``resumed_with`` has one mapping a resume, in the order of ``resume
 than at first, ``{}`` where none was.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -20,6 +19,7 @@ import torch
 from triptych.files import replaced
 from triptych.results.checkout import Code, lock_hash
 from triptych.results.directory import write_json
+from triptych.results.stranger import read_json
 
 PACKAGES = ("triptych", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 STARTED = Path(".hydra") / "started.json"
@@ -75,8 +75,8 @@ def provenance(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
 def _starts(directory: Path) -> list[dict[str, Any]]:
     """The starts so far; none where the file is missing or no such record."""
     try:
-        starts = json.loads((directory / STARTED).read_text())["starts"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        starts = read_json(directory / STARTED)["starts"]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
     return starts if isinstance(starts, list) and all(isinstance(start, dict) for start in starts) else []
 

@@ -1,6 +1,5 @@
 """What a run directory says about its run, finished or not, read without running or trusting anything in it."""
 
-import json
 import math
 import re
 import shlex
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.results.directory import CONFIG, DONE, ERROR, METRICS
-from triptych.results.stranger import read_text, read_yaml
+from triptych.results.stranger import read_json, read_text, read_yaml
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
@@ -97,15 +96,15 @@ class Record:
 
     def best(self, name: str) -> float | None:
         """A metric of the best epoch, such as ``val/rmse``; None where it is missing or no finite number."""
-        return _number(_mapping(self.metrics.get("best")).get(name))
+        return finite(_mapping(self.metrics.get("best")).get(name))
 
     def test(self, name: str) -> float | None:
         """A metric of the test split, such as ``test/rmse``."""
-        return _number(_mapping(self.metrics.get("test")).get(name))
+        return finite(_mapping(self.metrics.get("test")).get(name))
 
     def number(self, name: str) -> float | None:
         """A number at the top of ``metrics.json``, such as ``seconds``."""
-        return _number(self.metrics.get(name))
+        return finite(self.metrics.get(name))
 
 
 def read_record(directory: Path) -> Record:
@@ -151,7 +150,8 @@ def _order(directory: Path) -> tuple[float, str]:
     return (int(name) if name.isdecimal() else math.inf, name)
 
 
-def _number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """The value as a number; None where it is none, or no finite one."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     # An int can be larger than any float.
@@ -164,8 +164,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return _mapping(json.loads(read_text(path)))
-    except (OSError, ValueError, RecursionError):
+        return _mapping(read_json(path))
+    except (OSError, ValueError):
         return {}
 
 

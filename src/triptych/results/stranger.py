@@ -1,5 +1,6 @@
 """Reading a directory that may come from a stranger: its text files, its links, and the places that its texts name."""
 
+import json
 import os
 import re
 import stat
@@ -15,6 +16,10 @@ MOST_YAML_BYTES = 2**20
 """The largest YAML file that is read; a run's config has some 5,000 bytes."""
 # Written in C where libyaml is there: a sweep has a thousand of these files.
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_JSON_BYTES = 4 * 2**20
+"""The largest JSON file that is read; that of a run which was resumed a thousand times is smaller."""
+DEEPEST_JSON = 50
+"""Levels; a run's own files have some 5."""
 DEEPEST = 2000
 """Levels to which libyaml's recursion is let; at some 20,000 it overruns the stack, and the process is gone."""
 MOST_THREADS = 1024
@@ -40,12 +45,35 @@ def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{path} is no file")
-        if path.is_symlink() and not _inside(path, path.parent):
+        if path.is_symlink() and not inside(path, path.parent):
             raise ValueError(f"{path} is a link that leads out of its folder")
         if found.st_size > most:
             raise ValueError(f"{path} has {found.st_size:,} bytes, more than the {most:,} that such a file may have")
         text = file.read(most + 1).decode("utf-8", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a run holds, no deeper than what walks over it or shows it can go.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is no JSON, or is too deep.
+    """
+    try:
+        found = json.loads(read_text(path, MOST_JSON_BYTES))
+    except RecursionError as error:
+        raise ValueError("it is too deep") from error
+    level = [found]
+    for _ in range(DEEPEST_JSON):
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ValueError("it is too deep")
+    return found
 
 
 def parse_yaml(text: str) -> Any:
@@ -82,7 +110,7 @@ def refuse_links(directory: Path) -> None:
         # Weights & Biases keeps links to its own logs there, and writes into new folders only.
         if "wandb" in path.relative_to(directory).parts[:-1]:
             continue
-        if path.is_symlink() and not _inside(path, directory):
+        if path.is_symlink() and not inside(path, directory):
             raise ValueError(f"{path} is a link out of the directory: what is written there would change other files")
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ValueError(f"{path} is neither file nor folder")
@@ -116,6 +144,7 @@ def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from texts(item, place)
 
 
-def _inside(path: Path, folder: Path) -> bool:
+def inside(path: Path, folder: Path) -> bool:
+    """Whether a path, its links followed, lies in the folder or is it."""
     # realpath, for Path.resolve raises an error where links form a ring.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

@@ -8,11 +8,13 @@ from triptych.build import build
 from triptych.files import replaced
 from triptych.results import load_run
 from triptych.results.export.card import CARD, model_card
+from triptych.results.export.errors import first_line
 from triptych.results.export.formats import FORMATS
 from triptych.results.export.metadata import metadata
 from triptych.results.export.parity import largest_differences
 from triptych.results.export.program import trace
 from triptych.results.record import read_record
+from triptych.results.stranger import inside
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,23 @@ def export(
     chosen.require()
     loaded = load_run(run, trust=trust)
     folder = loaded.directory / "export" if output is None else output
+    if output is None and not inside(folder, loaded.directory):
+        raise ValueError(f"{folder} is a link out of the run directory: name a folder of your own with --output")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: --output names a folder")
     datamodule = loaded.datamodule
     if root is not None:
         datamodule = build(loaded.config["data"] | {"root": root, "source": "files"})
     datamodule.setup()
-    serving = datamodule.serving(loaded.model)
+    try:
+        serving = datamodule.serving(loaded.model)
+    except OSError:
+        raise
+    except Exception as error:
+        # Of many kinds, for a checkpoint of any origin: its names of classes or columns need not be those of the data.
+        raise ValueError(
+            f"the checkpoint does not fit the data ({type(error).__name__}: {first_line(error)})"
+        ) from error
     record = read_record(loaded.directory)
     facts = metadata(record, loaded.config, serving)
 

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from triptych.results.export.decompositions import table
 from triptych.results.export.errors import ExportError, first_line, quiet
 from triptych.results.export.parity import Runner
+from triptych.results.report.text import printable
 
 
 class Format(Protocol):
@@ -59,7 +60,7 @@ class Onnx:
         model = exported.model
         for values, ports in ((model.graph.inputs, serving.inputs), (model.graph.outputs, serving.outputs)):
             for value, port in zip(values, ports, strict=True):
-                value.doc_string = port.text
+                value.doc_string = printable(port.text)
         for holder in (model.graph, *model.functions.values()):
             # The lines of code that each step comes from, with the paths of this machine.
             for node in holder:

@@ -27,8 +27,12 @@ def largest_differences(serving: Any, model: Any, run: Runner) -> dict[str, floa
     largest = dict.fromkeys((port.name for port in serving.outputs), 0.0)
     for sample in serving.samples:
         shape = " x ".join(map(str, sample.raw[0].shape))
-        with torch.inference_mode():
-            expected = model.predict(sample.prepared)
+        try:
+            with torch.inference_mode():
+                expected = model.predict(sample.prepared)
+        except Exception as error:
+            # A checkpoint of any origin need not fit the data.
+            raise ExportError(f"the model does not run on an input of {shape}: {first_line(error)}") from error
         try:
             answers = run([tensor.numpy() for tensor in sample.raw])
         except Exception as error:
