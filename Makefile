@@ -16,10 +16,10 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board report studies lock clean
+.PHONY: help setup train test test-slow lint board report studies reliability lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow export")
 
@@ -60,6 +60,9 @@ study-%: $(READY)
 	$(BIN)/python train.py -m $(if $(wildcard logs/studies/$*),resume=logs/studies/$*,hydra.sweep.dir=logs/studies/$* \
 		$(if $(filter seeds-%,$*),study=seeds experiment=$(*:seeds-%=%),study=$*) hydra/launcher=joblib) $(ARGS)
 
+reliability: $(READY)  ## Count kills, corrupt inputs and attacks, measure large predictions, write docs/reliability.md
+	$(BIN)/python -m benchmarks.reliability --output docs/reliability.md $(ARGS)
+
 # The extras are held to the first lock, so that each adds packages and never moves one.
 lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARGS=--upgrade takes newer releases)
 	$(UV_COMPILE) $(ARGS) --extra dev --constraints locks/constraints.txt --output-file requirements.lock pyproject.toml
@@ -70,7 +73,7 @@ lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARG
 
 clean:  ## Remove .venv and caches; runs in logs/ and data in data/ stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \

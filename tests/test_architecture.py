@@ -23,7 +23,7 @@ def dotted(path: Path) -> str:
 
 
 TREES = {dotted(path): ast.parse(path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
-FILES = sorted([*SOURCE.parent.rglob("*.py"), REPOSITORY / "train.py"])
+FILES = sorted([*SOURCE.parent.rglob("*.py"), *(REPOSITORY / "benchmarks").rglob("*.py"), REPOSITORY / "train.py"])
 PACKAGES = {dotted(path.parent / "__init__.py") for path in SOURCE.rglob("__init__.py")}
 
 
