@@ -210,10 +210,13 @@ AGAIN: dict[str, tuple[Poison, set[str]]] = {
     # What reproduce compares and repeats.
     "a resolver in the place of the data": (
         data_used(root="${oc.env:TRIPTYCH_SECRET}/california-housing-prices"),
-        LOADERS | ONCE_MORE,
+        {"evaluate", "export"} | ONCE_MORE,
     ),
     "commands to the terminal in the fingerprint": (data_used(fingerprint=f"\ud800{ESCAPE}"), ONCE_MORE),
-    "commands to the terminal in the place of the data": (data_used(root=f"/{ESCAPE}/x"), LOADERS | ONCE_MORE),
+    "commands to the terminal in the place of the data": (
+        data_used(root=f"/{ESCAPE}/x"),
+        {"evaluate", "export"} | ONCE_MORE,
+    ),
     "markup in all that is compared": (
         metrics(
             test={f"test/{MARKUP}": 1.0},
@@ -255,8 +258,8 @@ EXPORTS: dict[str, tuple[Poison, set[str]]] = {
         _hyperparameters(network=_class("torchmetrics.multimodal.CLIPScore", model_name_or_path=".")),
         LOADERS,
     ),
-    "columns that the data lack": (_hyperparameters(feature_names=[MARKUP]), {"predict", "export"}),
-    "columns that are numbers": (_hyperparameters(feature_names=3), {"predict", "export"}),
+    "columns that the data lack": (_hyperparameters(feature_names=[MARKUP]), LOADERS),
+    "columns that are numbers": (_hyperparameters(feature_names=3), LOADERS),
 }
 OWN = AGAIN | EXPORTS
 
