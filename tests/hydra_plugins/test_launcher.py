@@ -17,6 +17,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from tests.harness import CONF, EXPERIMENTS, REPOSITORY
@@ -66,6 +67,7 @@ Make = Callable[..., ProcessLauncher]
 @pytest.fixture
 def launcher(tmp_path: Path) -> Make:
     """Makes a launcher of the sweep in tmp_path; its processes are forked from this one, which costs nothing."""
+    Plugins.instance()  # where Hydra first looks for plugins it executes their modules anew, patches and all
 
     def make(n_jobs: int = 1, *overrides: str) -> ProcessLauncher:
         GlobalHydra.instance().clear()
