@@ -98,14 +98,15 @@ VARIANTS = {
 }
 
 
+STOPS = [(0, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGTERM), (9, signal.SIGINT), (11, signal.SIGTERM)]
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(
-    ("step", "sent"), [(0, signal.SIGINT), (4, signal.SIGTERM), (9, signal.SIGINT), (11, signal.SIGTERM)]
-)
+@pytest.mark.parametrize(("step", "sent"), STOPS)
 def test_wherever_a_signal_comes(
     variant: str, step: int, sent: signal.Signals, data_root: Path, tmp_path: Path
 ) -> None:
-    """Ten steps an epoch: the first, one in the middle, the last of an epoch, and one of the second."""
+    """Ten steps an epoch: the first, two in the middle, the last of an epoch, and one of the second."""
     short = ("callbacks.figures=null", "trainer.limit_train_batches=10", "logger=none")
     options = small(FASTEST, data_root, *VARIANTS[variant], *short)
     train(tmp_path / "whole", *options)

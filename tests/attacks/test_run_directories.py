@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from tests.attacks.commands import COMMANDS
 from tests.attacks.payloads import SECRET, Evil, checkpoint, config, fill, linked, victims
 from tests.attacks.table import ATTACKS, DIFFERENT, OPEN, OWN, SHELL, UNREAD
+from tests.harness import EXPERIMENTS, small, train
 from tests.harness import command as train_py
-from tests.harness import small, train
 
 from triptych.callbacks import own_paths
 from triptych.data.base import DataModule
@@ -26,6 +26,8 @@ from triptych.results import saved_config
 @pytest.fixture(scope="session")
 def victim_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A trained run with an epoch to go, to be copied and poisoned."""
+    if "housing" not in EXPERIMENTS:
+        pytest.skip("the housing panel is not here")
     run = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)

@@ -10,9 +10,11 @@ import yaml
 from tests.tiny import Batches, fit, regressor, rows
 
 from triptych import build
+from triptych.data.catalogue import data_sets
 from triptych.results import load_run
 
-DATA = {"_target_": "triptych.data.california.CaliforniaDataModule"}
+MODULE = next(iter(data_sets().values()))
+DATA = {"_target_": f"{MODULE.__module__}.{MODULE.__name__}"}
 MODEL = {"_target_": "triptych.models.regressor.Regressor"}
 
 
@@ -38,7 +40,7 @@ def test_a_run_is_its_model_data_and_config(checkpoint: dict[str, Any], tmp_path
     run = load_run(directory(tmp_path, checkpoint))
     assert run.directory == tmp_path
     assert run.config == {"data": DATA, "model": MODEL}
-    assert type(run.datamodule).__name__ == "CaliforniaDataModule"
+    assert type(run.datamodule) is MODULE
     assert not run.model.training
     torch.manual_seed(1)
     expected = regressor()

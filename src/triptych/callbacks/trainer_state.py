@@ -56,6 +56,10 @@ class TrainerState(Callback):
                 setattr(metric, key, _own(value, metric.device))
         for name, gradient in epoch["gradients"].items():
             pl_module.get_parameter(name).grad = _own(gradient, pl_module.device)
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.enable_validation and loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
+            # Stopped right behind a validation within the epoch: Lightning passes over it, and counts a step for that.
+            loop._batches_that_stepped -= 1
         if epoch["loader"] is not None:
             trainer.train_dataloader.load_state_dict(epoch["loader"])  # type: ignore[union-attr]
 

@@ -320,11 +320,12 @@ def thousand(sweep: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's peak memory")
 def test_a_thousand_runs_are_reported_within_a_gigabyte(tmp_path: Path):
     thousand(tmp_path / "sweep")
     script = (
-        "import resource, sys; from triptych.results.report import report; report([sys.argv[1]]);"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from triptych.results.report import report; report([sys.argv[1]]);"
+        "print('peak', *(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "sweep"],
@@ -335,8 +336,8 @@ def test_a_thousand_runs_are_reported_within_a_gigabyte(tmp_path: Path):
     )
     assert "1000 runs: 989 done, 11 diverged" in ended.stdout
     assert len(rows(tmp_path / "sweep" / "results.csv")) == 1000
-    kilobytes = int(ended.stdout.split()[-1]) // (1024 if sys.platform == "darwin" else 1)
-    assert kilobytes < 1e6
+    # Not getrusage, which counts what the process was before it became this program: a copy of pytest's.
+    assert int(ended.stdout.split()[-1]) < 1e6
 
 
 def test_no_cell_of_the_table_is_a_formula(tmp_path: Path):
