@@ -36,6 +36,7 @@ def test_a_run_prints_its_table_and_exits_0(data_root: Path, tmp_path: Path) -> 
     assert "epoch 2/2" in (directory / "train.log").read_text()
     # Nothing that helps nobody: no advertisements, no warnings.
     assert "litlogger" not in ended.stdout + ended.stderr
+    assert "weights_only" not in ended.stdout + ended.stderr
     assert "Warning" not in ended.stderr
 
 
@@ -125,6 +126,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
     assert run.returncode == code, output
     directory = only_run(tmp_path)
     assert f"python train.py resume={directory}" in output
+    assert "Received" not in output
     assert not (directory / "DONE").exists()
     assert (directory / "checkpoints/last.ckpt").exists()
     before = (directory / ".hydra/config.yaml").read_bytes()

@@ -32,6 +32,11 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
         """Whatever stream it is made with, it follows ``sys.stdout``."""
 
 
+def _tells_no_signal(record: logging.LogRecord) -> bool:
+    """A filter of log records: Ctrl-C reaches Lightning as SIGTERM, and the run says itself that it was interrupted."""
+    return "Received SIGTERM" not in record.getMessage()
+
+
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Leave out what Lightning says that does not help here, each by its own filter."""
@@ -40,6 +45,7 @@ def quiet_lightning() -> Iterator[None]:
         logging.getLogger(name).handlers.clear()
         # What comes from here repeats the config and advertises packages. Profilers speak elsewhere; warnings stay.
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").addFilter(_tells_no_signal)
     with warnings.catch_warnings():
         for message in (
             # Batches lie in memory: workers would only copy them.

@@ -31,7 +31,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.aside)
+            trainer.save_checkpoint(self.aside, weights_only=False)
             self.saved = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +47,7 @@ class LastCheckpoint(Checkpoint):
         # stopped, but behind it: the epoch before is whole.
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.validating and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if fitting and isinstance(exception, SIGTERMException):
-            trainer.save_checkpoint(self.aside)
+            trainer.save_checkpoint(self.aside, weights_only=False)
             self.saved = True
             self._rename(trainer)
             log.info("Saved %s at step %d.", self.path, trainer.global_step)
