@@ -121,3 +121,11 @@ def test_a_pruned_run_says_so_in_its_results(data_root: Path, tmp_path: Path):
     metrics = train(directory, *given)
     assert metrics["pruned"] is True
     assert metrics["epochs"] == 3
+
+
+def test_the_state_of_an_older_epoch_takes_nothing_back(tmp_path: Path):
+    """Before the test Lightning loads those of the best epoch."""
+    callback = Pruning(str(tmp_path), "val/loss")
+    callback.pruned = True
+    callback.load_state_dict({"pruned": False})
+    assert callback.state_dict() == {"pruned": True}

@@ -178,7 +178,11 @@ def test_other_formats_are_not_even_tried(content: bytes, tmp_path: Path):
 
 
 @pytest.mark.parametrize("side", [13_400, 2**31 - 1])
-def test_a_decompression_bomb_is_refused_before_it_goes_off(side: int, tmp_path: Path):
+@pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])
+def test_a_decompression_bomb_is_refused_before_it_goes_off(
+    limit: int | None, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     (tmp_path / "bomb.png").write_bytes(png(side, side, 1, rows=bytes(10_000)))
     with pytest.raises(
         DataError, match=r"bomb\.png: not a readable image \(.*decompression bomb.*\); replace or remove"

@@ -38,7 +38,8 @@ class Pruning(Callback):
         return {"pruned": self.pruned}
 
     def load_state_dict(self, state_dict: dict[str, bool]) -> None:
-        self.pruned = bool(state_dict["pruned"])
+        # Before the test too, of a best epoch that may be older.
+        self.pruned = self.pruned or bool(state_dict["pruned"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # One process speaks for all of a distributed run.

@@ -24,7 +24,10 @@ WHITE_IS_ZERO, PHOTOMETRIC, BITS = 0, 262, 258
 PACKED = {"L;2": 85, "L;4": 17}
 """Steps between the grey levels of PNGs with 2 and 4 bits a pixel."""
 
-# Pillow warns of more than 89 million pixels, such as those of a page of 10,000 x 10,000, and refuses twice as many.
+MOST_PIXELS = 178_956_970
+"""Pixels of the largest image: Pillow's own limit, which other packages lift for the whole process."""
+
+# Pillow warns of half as many, such as those of a page of 10,000 x 10,000.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -64,6 +67,8 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
     """
     try:
         with Image.open(plain(path), formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels could be a decompression bomb")
             # Phones put a preview behind a photo (MPO).
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise ValueError("an animation or several pages: expected one image a file")
