@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board report studies reliability lock clean
+.PHONY: help setup train test test-slow lint board report studies results reliability lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ report: $(READY)  ## Compare runs (RUNS="logs/sweeps/A logs/housing/B"; the newe
 
 # Each study in a folder of its own, so that a second `make studies` goes on where the first was stopped.
 STUDIES := $(filter-out seeds,$(basename $(notdir $(wildcard conf/study/*.yaml))))
-SEEDS := $(addprefix seeds-,$(basename $(notdir $(wildcard conf/experiment/*.yaml))))
+SEEDS := $(addprefix seeds-,$(filter-out %_best,$(basename $(notdir $(wildcard conf/experiment/*.yaml)))))
 
 studies: $(addprefix study-,$(STUDIES) $(SEEDS))  ## Run all studies, or go on with them, and write docs/studies.md
 	$(BIN)/python -m triptych.results.study.page $(addprefix logs/studies/,$(STUDIES) $(SEEDS)) --output docs/studies.md
@@ -59,6 +59,10 @@ studies: $(addprefix study-,$(STUDIES) $(SEEDS))  ## Run all studies, or go on w
 study-%: $(READY)
 	$(BIN)/python train.py -m $(if $(wildcard logs/studies/$*),resume=logs/studies/$*,hydra.sweep.dir=logs/studies/$* \
 		$(if $(filter seeds-%,$*),study=seeds experiment=$(*:seeds-%=%),study=$*) hydra/launcher=joblib) $(ARGS)
+
+TASK ?= denoise
+results: $(READY)  ## Run, or go on with, a task's models, and write its part of docs/results.md (TASK=denoise)
+	$(BIN)/python -m benchmarks.results $(TASK) --output docs/results.md $(ARGS)
 
 reliability: $(READY)  ## Count kills, corrupt inputs and attacks, measure large predictions, write docs/reliability.md
 	$(BIN)/python -m benchmarks.reliability --output docs/reliability.md $(ARGS)

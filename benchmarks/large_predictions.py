@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from benchmarks.markdown import REPOSITORY
 from PIL import Image
 
-REPOSITORY = Path(__file__).parents[1]
 PREDICT = "from triptych.cli import main; main()"
 PAGE, XRAY = 64, 80
 """Sides of the small pages and X-rays, in pixels."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.large_predictions import HERE, REPOSITORY, Measured, measure, train
+from benchmarks.large_predictions import HERE, Measured, measure, train
+from benchmarks.markdown import REPOSITORY, last_commit, table
 
 KILLS, READ, REFUSED, ATTACKS = "kills survived", "corrupt inputs read", "corrupt inputs refused", "attacks refused"
 """What tests count, by the names under which they record it."""
@@ -161,19 +162,13 @@ def page(counts: Sequence[Count], predictions: Sequence[Measured], commit: str, 
     return PAGE.format(
         commit=commit,
         cores=cores,
-        overview=_table(("what was tried", "figure"), overview),
-        kills=_table(("experiment", "kills survived"), [(name, f"{number:,}") for name, number in kills.items()]),
+        overview=table(("what was tried", "figure"), overview),
+        kills=table(("experiment", "kills survived"), [(name, f"{number:,}") for name, number in kills.items()]),
         kills_in=", ".join(_link(path) for path in sums(counts, KILLS, lambda count: count.path)),
-        inputs=_table(("test", "read right", "refused by name"), inputs),
-        attacks=_table(("test", "attacks refused"), [(_link(path), f"{number:,}") for path, number in attacks.items()]),
-        predictions=_table(("input", "peak", "peak of a hundredth", "seconds, about"), predicted),
+        inputs=table(("test", "read right", "refused by name"), inputs),
+        attacks=table(("test", "attacks refused"), [(_link(path), f"{number:,}") for path, number in attacks.items()]),
+        predictions=table(("input", "peak", "peak of a hundredth", "seconds, about"), predicted),
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table. All columns but the first hold numbers, hence to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def _link(path: str) -> str:
@@ -183,13 +178,6 @@ def _link(path: str) -> str:
 def _rounded(seconds: float) -> int:
     """To tens: the rest is not the same from one run to the next."""
     return max(10, round(seconds / 10) * 10)
-
-
-def _commit() -> str:
-    """The last commit that changed what runs."""
-    command = ["git", "log", "-1", "--format=%h", "--", "src", "conf"]
-    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
-    return f"`{found}`" if found else "not known"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -220,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"  {predictions[-1]}", flush=True)
     except (RuntimeError, OSError, ElementTree.ParseError) as error:
         sys.exit(f"error: {error}")
-    options.output.write_text(page(counts, predictions, _commit(), os.cpu_count() or 1), "utf-8")
+    options.output.write_text(page(counts, predictions, last_commit(), os.cpu_count() or 1), "utf-8")
     print(f"wrote {options.output}")
 
 

@@ -12,7 +12,10 @@ from omegaconf import OmegaConf, open_dict, read_write
 
 REPOSITORY = Path(__file__).parent.parent
 CONF = REPOSITORY / "conf"
-EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if not path.stem.endswith("_best"))
+"""One for each panel."""
+BEST = sorted(path.stem for path in (CONF / "experiment").glob("*_best.yaml"))
+"""The same at the length that its best result takes."""
 
 FASTEST = "housing" if "housing" in EXPERIMENTS else EXPERIMENTS[0]
 
@@ -27,7 +30,7 @@ SMALL = {
 def small(experiment: str, data_root: Path, *overrides: str) -> list[str]:
     """The command line of an experiment in small: two epochs on the files of ``data_root``."""
     common = [f"data.root={data_root}", "data.source=files", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
-    return [f"experiment={experiment}", *common, *SMALL.get(experiment, []), *overrides]
+    return [f"experiment={experiment}", *common, *SMALL.get(experiment.removesuffix("_best"), []), *overrides]
 
 
 def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> dict[str, Any]:

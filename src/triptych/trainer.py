@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
+from triptych.precision import choose_precision
 
 
 @contextmanager
@@ -95,6 +96,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     Without validation nothing stops early and the last state is the best.
     """
     arguments = dict(settings["trainer"])
+    arguments["precision"] = choose_precision(arguments["precision"], arguments["accelerator"])
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
         arguments["limit_val_batches"] = 0

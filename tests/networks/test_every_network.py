@@ -11,6 +11,7 @@ from triptych.networks.cnn import Cnn
 from triptych.networks.layers import ACTIVATIONS, NORMS, PADDINGS, EncoderDecoder
 from triptych.networks.mlp import Mlp
 from triptych.networks.resnet import ResNet18, SmallResNet
+from triptych.networks.resunet import ResidualUNet
 from triptych.networks.tabular import Tabular
 from triptych.networks.unet import UNet
 
@@ -21,6 +22,10 @@ def autoencoder(**options) -> nn.Module:
 
 def unet(**options) -> nn.Module:
     return UNet(width=4, depth=2, **options)
+
+
+def resunet(**options) -> nn.Module:
+    return ResidualUNet(width=4, depth=2, **options)
 
 
 def cnn(**options) -> nn.Module:
@@ -39,7 +44,7 @@ def tabular(**options) -> nn.Module:
     return Tabular(6, bins=4, embedding_size=4, width=16, depth=2, **options)
 
 
-IMAGE_NETWORKS = [autoencoder, unet, cnn, small_resnet]
+IMAGE_NETWORKS = [autoencoder, unet, resunet, cnn, small_resnet]
 TABLE_NETWORKS = [mlp, tabular]
 
 
@@ -59,7 +64,9 @@ def check_gradients(network: nn.Module, x: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(("make", "padding"), [*product([autoencoder, unet, cnn], PADDINGS), (small_resnet, "same")])
+@pytest.mark.parametrize(
+    ("make", "padding"), [*product([autoencoder, unet, resunet, cnn], PADDINGS), (small_resnet, "same")]
+)
 def test_every_choice_of_an_image_network_trains(make, activation: str, norm: str, padding: str):
     network = make(activation=activation, norm=norm, padding=padding, dropout=0.1)
     check_gradients(network, images(network))
@@ -106,6 +113,7 @@ def test_an_image_network_takes_several_channels(make):
     [
         (autoencoder, (2, 1, 16, 16), (2, 1, 16, 16)),
         (unet, (2, 1, 16, 16), (2, 1, 16, 16)),
+        (resunet, (2, 1, 16, 16), (2, 1, 16, 16)),
         (cnn, (4, 1, 32, 32), (4, 1)),
         (small_resnet, (4, 1, 32, 32), (4, 1)),
         (ResNet18, (4, 1, 64, 64), (4, 1)),

@@ -63,7 +63,7 @@ class Autoencoder(Model):
         outputs = self.network(self._mirrored(pages))
         for axis in (-1, -2):
             outputs = outputs.index_select(axis, torch.arange(pages.shape[axis], device=pages.device))
-        return outputs
+        return outputs.to(pages.dtype)  # bfloat16 would round the loss, and white to steps of 1/256
 
     def _mirrored(self, pages: Tensor) -> Tensor:
         """Pages with a border as wide as the network needs, mirrored; repeated where a page is too small for that."""

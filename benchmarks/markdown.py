@@ -1,0 +1,20 @@
+"""What the pages that benchmarks write have in common."""
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. All columns but the first hold numbers, hence to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def last_commit() -> str:
+    """The last commit that changed what runs."""
+    command = ["git", "log", "-1", "--format=%h", "--", "src", "conf"]
+    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
+    return f"`{found}`" if found else "not known"

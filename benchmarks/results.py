@@ -1,0 +1,147 @@
+"""The tables of docs/results.md: python -m benchmarks.results denoise --output docs/results.md.
+
+A task's file in ``benchmarks/tables/`` names its models, the protocols they are measured under and published figures.
+What has not been run yet is run, one run after the other; what was interrupted goes on; then the task's part of the
+page is written, and the others stay as they are.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from benchmarks.markdown import REPOSITORY, table
+
+from triptych.results.record import Record, read_record
+
+TABLES = Path(__file__).parent / "tables"
+HEAD = """\
+# Results
+
+Made by `make results TASK=NAME` from the runs alone, not edited by hand. Each figure is the test metric of a run's best
+checkpoint; where a cell has several runs, one a seed, it gives their mean, standard deviation and number. Choices were
+made on validation splits. Minutes are those of a whole run, with reading, validation, pictures and the test.
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model under a protocol: its runs, one a seed."""
+
+    directories: tuple[Path, ...]
+    overrides: tuple[str, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        return [read_record(directory) for directory in self.directories]
+
+
+def read_table(task: str) -> dict[str, Any]:
+    """A task's file in ``benchmarks/tables/``."""
+    return yaml.safe_load((TABLES / f"{task}.yaml").read_text("utf-8"))
+
+
+def cells(spec: dict[str, Any], logs: Path) -> list[list[Cell]]:
+    """A row a model, a cell a protocol; each run has a directory of its own under ``logs``."""
+    return [[_cell(model, protocol, logs) for protocol in spec["protocols"]] for model in spec["models"]]
+
+
+def _cell(model: dict[str, Any], protocol: dict[str, Any], logs: Path) -> Cell:
+    place = re.sub(r"\W+", "-", protocol["title"].lower())
+    directories = [logs / f"{model['name']}-{place}-{seed}" for seed in range(model["seeds"])]
+    return Cell(tuple(directories), (*model["overrides"], *protocol["overrides"]))
+
+
+def run(cell: Cell) -> None:
+    """Run, or go on with, all of a cell that is not done.
+
+    Raises:
+        RuntimeError: a run failed.
+    """
+    for seed, directory in enumerate(cell.directories):
+        if read_record(directory).ended:
+            continue
+        new = [*cell.overrides, f"seed={seed}", f"hydra.run.dir={directory}"]
+        arguments = [f"resume={directory}"] if (directory / ".hydra").exists() else new
+        print(f"python train.py {' '.join(arguments)}", flush=True)
+        if code := subprocess.run([sys.executable, "train.py", *arguments], cwd=REPOSITORY).returncode:
+            raise RuntimeError(f"{directory}: the run failed with exit code {code}")
+
+
+def section(spec: dict[str, Any], rows: Sequence[Sequence[Cell]]) -> str:
+    """A task's part of the page, without its heading."""
+    header = ["model", "command", "weights", "steps", "minutes"]
+    header += [f"{spec['unit']}, {protocol['title']}" for protocol in spec["protocols"]]
+    lines = [_row(spec, model, cells_of_row) for model, cells_of_row in zip(spec["models"], rows, strict=True)]
+    for anchor in spec["anchors"]:
+        values = [value or "" for value in anchor["values"]]
+        lines.append([anchor["system"], *[""] * 4, *values, *[""] * (len(spec["protocols"]) - len(values))])
+    return "\n\n".join([spec["text"], table(header, lines), _footnotes([cell for row in rows for cell in row])])
+
+
+def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> list[str]:
+    records = [record for cell in row for record in cell.records]
+    # The protocols differ in the number of training samples, and so in steps.
+    steps = sorted({round(record.number("steps") or 0) for record in records})
+    minutes = statistics.fmean(record.number("seconds") or 0 for record in records) / 60
+    figures = [_figure([record.test(f"test/{spec['metric']}") for record in cell.records]) for cell in row]
+    command = f"`python train.py {' '.join(model['overrides'])}`"
+    weights = f"{records[0].number('parameters') or 0:,.0f}"
+    return [model["name"], command, weights, " to ".join(f"{n:,}" for n in steps), f"{minutes:.1f}", *figures]
+
+
+def _figure(values: Sequence[float | None]) -> str:
+    found = [value for value in values if value is not None]
+    if not found:
+        return ""
+    spread = f" ± {statistics.stdev(found):.4f}" if len(found) > 1 else ""
+    return f"**{statistics.fmean(found):.4f}**{spread} (n = {len(found)})"
+
+
+def _footnotes(measured: Sequence[Cell]) -> str:
+    """What the figures were measured with and on."""
+    records = [record for cell in measured for record in cell.records]
+    stand_ins = sorted({str(text) for record in records if (text := record.metrics["data"]["stand_in"])})
+    hardware = sorted({str(record.metrics["hardware"]["cpu"]) for record in records})
+    threads = sorted({str(record.metrics["threads"]) for record in records})
+    commits = sorted({str(record.metrics["git"]["commit"])[:7] for record in records})
+    lines = [f"Measured with {', '.join(threads)} threads of {', '.join(hardware)}, at {', '.join(commits)}."]
+    lines += [f"Not the published split itself: {text}." for text in stand_ins]
+    return " ".join(lines)
+
+
+def page(old: str, title: str, text: str) -> str:
+    """The page ``old`` with the part under ``title`` replaced, or added at its end."""
+    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n?)*)", old, flags=re.MULTILINE))
+    parts[title] = text
+    return "\n".join([HEAD, *(f"## {name}\n\n{part.rstrip()}\n" for name, part in parts.items())])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is missing, write the task's part of the page."""
+    parser = argparse.ArgumentParser(description="Run a task's models and write its part of the results.")
+    parser.add_argument("task", choices=sorted(path.stem for path in TABLES.glob("*.yaml")))
+    parser.add_argument("--logs", type=Path, default=Path("logs/results"), metavar="FOLDER", help="(%(default)s)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(arguments)
+    spec = read_table(options.task)
+    rows = cells(spec, (options.logs / options.task).absolute())
+    try:
+        for row in rows:
+            for cell in row:
+                run(cell)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+    old = options.output.read_text("utf-8") if options.output.exists() else ""
+    options.output.write_text(page(old, spec["title"], section(spec, rows)), "utf-8")
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Which floating-point format a run computes in."""
+
+from typing import Any
+
+import torch
+
+
+def choose_precision(precision: str, accelerator: str) -> Any:
+    """What Lightning's Trainer is given as its precision.
+
+    Args:
+        precision: ``trainer.precision``: one of Lightning's, or ``auto`` for ``bf16-mixed`` where the device multiplies
+            bfloat16 numbers itself, else ``32-true``: where it only imitates them they cost more than they save.
+        accelerator: ``trainer.accelerator``.
+    """
+    if precision != "auto":
+        return precision
+    found = None if accelerator == "cpu" else torch.accelerator.current_accelerator(check_available=True)
+    return "bf16-mixed" if multiplies_bfloat16(found or torch.device("cpu")) else "32-true"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16, as NVIDIA's since Ampere and many server CPUs have."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Younger than the oldest torch that will do.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False

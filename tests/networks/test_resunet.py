@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from triptych.networks.layers import NORMS
+from triptych.networks.resunet import ResidualUNet, ResidualUnit
+
+
+def trained(**options) -> ResidualUNet:
+    """A network whose last layers are no longer zero."""
+    torch.manual_seed(0)
+    network = ResidualUNet(**{"width": 4, "depth": 2} | options)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("units", [1, 2])
+def test_starts_as_the_identity(padding: str, units: int):
+    network = ResidualUNet(in_channels=2, width=4, units=units, padding=padding)
+    side = network.input_size(24)
+    image = torch.rand(2, 2, side, side)
+    margin = network.margin // 2
+    assert torch.equal(network(image), image[:, :1, margin : side - margin, margin : side - margin])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_untrained_unit_is_its_shortcut(norm: str):
+    maps = torch.rand(2, 8, 6, 6)
+    assert torch.equal(ResidualUnit(8, 8, "relu", norm)(maps), maps)
+    wider = ResidualUnit(8, 12, "relu", norm)
+    assert torch.equal(wider(maps), wider.shortcut(maps))
+
+
+def test_a_unit_without_padding_keeps_the_middle():
+    maps = torch.rand(1, 8, 9, 7)
+    assert torch.equal(ResidualUnit(8, 8, "relu", "none", padding="valid")(maps), maps[..., 2:-2, 2:-2])
+
+
+def test_the_first_unit_sees_the_image_as_it_is():
+    # A relu before the first convolution would cut off what is below zero.
+    torch.manual_seed(0)
+    network = trained(depth=0)
+    image = -torch.rand(1, 1, 8, 8)
+    assert not torch.allclose(network(image) - image, network(image * 0), atol=1e-3)
+
+
+def test_widths_double_up_to_the_cap():
+    network = ResidualUNet(width=16, depth=4, max_width=100)
+    assert [up.in_channels for up in network.up] == [100, 100, 64, 32]
+
+
+def test_flips_answer_with_the_mean_over_mirror_images():
+    plain, flips = trained(), trained(flips=True)
+    image = torch.rand(1, 1, 24, 32)
+    mirrored = [plain(image.flip(axes)).flip(axes) for axes in ([], [2], [3], [2, 3])]
+    assert torch.allclose(flips(image), sum(mirrored) / 4, atol=1e-6)
+    # So a mirrored page is cleaned as the page is.
+    assert torch.allclose(flips(image.flip(3)), flips(image).flip(3), atol=1e-6)
+    assert not torch.allclose(plain(image.flip(3)), plain(image).flip(3), atol=1e-2)
+
+
+def test_flips_cost_nothing_in_training():
+    plain, flips = trained().train(), trained(flips=True).train()
+    image = torch.rand(1, 1, 16, 16)
+    assert torch.equal(flips(image), plain(image))
+
+
+def test_each_level_sees_farther():
+    def reach(depth: int) -> int:
+        image = torch.zeros(1, 1, 128, 128)
+        network = trained(depth=depth)
+        image[..., 64, 64] = torch.nan
+        return int(network(image)[0, 0].isnan().any(dim=0).sum())
+
+    reaches = [reach(depth) for depth in range(4)]
+    assert reaches == sorted(set(reaches))
+    assert reaches[0] == 5  # one unit of two 3x3 convolutions
