@@ -39,7 +39,8 @@ class Cell:
 
     @property
     def records(self) -> list[Record]:
-        return [read_record(directory) for directory in self.directories]
+        """The runs that have results."""
+        return [record for directory in self.directories if (record := read_record(directory)).ended]
 
 
 def read_table(task: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from triptych import precision
-from triptych.precision import choose_precision, multiplies_bfloat16
+from triptych.precision import PRECISIONS, choose_precision, multiplies_bfloat16, recorded_precision
 
 CPU = torch.device("cpu")
 
@@ -14,6 +14,22 @@ def capable(monkeypatch: pytest.MonkeyPatch, **capabilities: bool) -> None:
 @pytest.mark.parametrize("chosen", ["32-true", "16-mixed", "bf16-mixed", "64-true"])
 def test_a_precision_that_is_named_is_taken(chosen: str):
     assert choose_precision(chosen, "auto") == chosen
+
+
+@pytest.mark.parametrize("recorded", PRECISIONS)
+def test_a_run_is_measured_in_its_own_precision(recorded: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert recorded_precision(recorded) == recorded
+
+
+@pytest.mark.parametrize("recorded", [None, 16, "float8", ["32-true"], {"a": 1}])
+def test_what_is_no_precision_is_measured_in_single_precision(recorded: object):
+    assert recorded_precision(recorded) == "32-true"
+
+
+def test_half_precision_needs_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert recorded_precision("16-mixed") == "32-true"
 
 
 @pytest.mark.parametrize(("fast", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.harness import CONF, EXPERIMENTS, FASTEST, small, train
+from tests.harness import BEST, CONF, EXPERIMENTS, FASTEST, small, train
 
 from triptych.results import load_run
 from triptych.results.evaluate import evaluate
@@ -56,6 +56,14 @@ def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: 
         answers = loaded.model.predict(inputs)
     assert all(torch.isfinite(values.float()).all() for values in answers.values())
     assert metrics["data"]["fingerprint"] == loaded.datamodule.describe()["fingerprint"]
+
+
+@pytest.mark.parametrize("experiment", BEST)
+def test_a_best_experiment_runs(experiment: str, data_root: Path, tmp_path: Path) -> None:
+    quick = ("logger=none", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    metrics = train(tmp_path / "run", *small(experiment, data_root, *quick))
+    assert metrics["best"][metrics["monitor"]] > 0
+    assert metrics["experiment"] == experiment
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
+"""Those of Lightning's that ``conf/trainer/auto.yaml`` names."""
+
 
 def choose_precision(precision: str, accelerator: str) -> Any:
     """What Lightning's Trainer is given as its precision.
@@ -17,6 +20,17 @@ def choose_precision(precision: str, accelerator: str) -> Any:
         return precision
     found = None if accelerator == "cpu" else torch.accelerator.current_accelerator(check_available=True)
     return "bf16-mixed" if multiplies_bfloat16(found or torch.device("cpu")) else "32-true"
+
+
+def recorded_precision(recorded: Any) -> Any:
+    """The precision to measure a finished run in: the one it was trained in, if this machine has that.
+
+    Args:
+        recorded: ``precision`` as ``metrics.json`` has it, where anything may stand.
+    """
+    if recorded == "16-mixed" and not torch.cuda.is_available():
+        return "32-true"
+    return recorded if recorded in PRECISIONS else "32-true"
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

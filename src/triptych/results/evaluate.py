@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from triptych.build import build
+from triptych.precision import recorded_precision
 from triptych.results import load_run
 from triptych.results.record import read_record
 from triptych.results.report.text import printable
@@ -40,7 +41,11 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         print("The data are not those of the run: their fingerprints differ.")
     with quiet_lightning():
         trainer = Trainer(
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+            precision=recorded_precision(stored.metrics.get("precision")),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
         )
     with quiet_lightning(), exit_codes(trainer):
         # Each split as training measured it: validation is what a classifier's threshold is chosen on.

@@ -1,0 +1,118 @@
+"""The tables of the results: which runs they are of, and what they say of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks import results
+from benchmarks.results import TABLES, Cell, cells, page, read_table, run, section
+from tests.harness import BEST, CONF, EXPERIMENTS
+
+SPEC = {
+    "title": "Pages",
+    "metric": "rmse",
+    "unit": "RMSE",
+    "text": "What they are.",
+    "protocols": [
+        {"title": "MLE-bench's split", "overrides": ["data.split=mle_bench"]},
+        {"title": "page-disjoint", "overrides": ["data.split=grouped"]},
+    ],
+    "models": [
+        {"name": "default", "overrides": ["experiment=denoise"], "seeds": 2},
+        {"name": "best", "overrides": ["experiment=denoise_best"], "seeds": 1},
+    ],
+    "anchors": [{"system": "gold", "values": ["0.0179"]}],
+}
+
+
+def done(directory: Path, value: float, **more: Any) -> None:
+    directory.mkdir(parents=True)
+    about: dict[str, Any] = {
+        "test": {"test/rmse": value},
+        "steps": 1000,
+        "seconds": 120.0,
+        "parameters": 444_369,
+        "data": {"stand_in": None},
+        "hardware": {"cpu": "A CPU"},
+        "threads": 2,
+        "git": {"commit": "abcdef0123"},
+    }
+    (directory / "metrics.json").write_text(json.dumps(about | more))
+    (directory / "DONE").touch()
+
+
+def test_a_run_has_a_place_of_its_own(tmp_path: Path):
+    places = [directory for row in cells(SPEC, tmp_path) for cell in row for directory in cell.directories]
+    assert len(set(places)) == len(places) == 6
+    assert places[0] == tmp_path / "default-mle-bench-s-split-0"
+
+
+def test_a_cell_gives_mean_spread_and_number(tmp_path: Path):
+    rows = cells(SPEC, tmp_path)
+    for number, cell in enumerate(cell for row in rows for cell in row):
+        for seed, directory in enumerate(cell.directories):
+            stand_in = "the rule applied to 115 of 144 pages" if number % 2 == 0 else None
+            done(directory, 0.01 * (number + 1) + 0.002 * seed, steps=1000 + number, data={"stand_in": stand_in})
+    lines = section(SPEC, rows).splitlines()
+    assert lines[0] == "What they are."
+    assert lines[2] == "| model | command | weights | steps | minutes | RMSE, MLE-bench's split | RMSE, page-disjoint |"
+    assert lines[4] == (
+        "| default | `python train.py experiment=denoise` | 444,369 | 1,000 to 1,001 | 2.0 "
+        "| **0.0110** ± 0.0014 (n = 2) | **0.0210** ± 0.0014 (n = 2) |"
+    )
+    assert "| **0.0300** (n = 1) | **0.0400** (n = 1) |" in lines[5]
+    assert lines[6] == "| gold |  |  |  |  | 0.0179 |  |"
+    assert lines[8] == (
+        "Measured with 2 threads of A CPU, at abcdef0. "
+        "Not the published split itself: the rule applied to 115 of 144 pages."
+    )
+
+
+def test_only_what_is_missing_is_run_and_what_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[list[str]] = []
+
+    class Ended:
+        returncode = 0
+
+    monkeypatch.setattr(results.subprocess, "run", lambda command, cwd: asked.append(command[1:]) or Ended)
+    finished, stopped, new = (tmp_path / name for name in ("finished", "stopped", "new"))
+    done(finished, 0.1)
+    (stopped / ".hydra").mkdir(parents=True)
+    run(Cell((finished, stopped, new), ("experiment=denoise",)))
+    assert asked == [
+        ["train.py", f"resume={stopped}"],
+        ["train.py", "experiment=denoise", "seed=2", f"hydra.run.dir={new}"],
+    ]
+
+
+def test_a_run_that_failed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Failed:
+        returncode = 1
+
+    monkeypatch.setattr(results.subprocess, "run", lambda command, cwd: Failed)
+    with pytest.raises(RuntimeError, match=r"run: the run failed with exit code 1"):
+        run(Cell((tmp_path / "run",), ()))
+
+
+def test_a_part_of_the_page_is_replaced_and_the_others_stay():
+    first = page("", "Pages", "Old text.\n\n| a |\n|---|")
+    both = page(first, "Houses", "Prices.")
+    again = page(both, "Pages", "New text.")
+    assert again.index("## Pages\n\nNew text.\n") < again.index("## Houses\n\nPrices.\n")
+    assert "Old text" not in again
+    assert again.count("# Results") == 1
+    assert page(again, "Pages", "New text.") == again
+
+
+@pytest.mark.parametrize("table", sorted(path.stem for path in TABLES.glob("*.yaml")))
+def test_each_table_names_experiments_that_there_are(table: str):
+    spec = read_table(table)
+    assert table in EXPERIMENTS
+    for model in spec["models"]:
+        chosen = dict(override.split("=") for override in model["overrides"])
+        assert chosen["experiment"] in [*EXPERIMENTS, *BEST]
+        assert "model" not in chosen or (CONF / "model" / f"{chosen['model']}.yaml").exists()
+        assert model["seeds"] >= 1
+    for anchor in spec["anchors"]:
+        assert len(anchor["values"]) <= len(spec["protocols"])
