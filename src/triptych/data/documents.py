@@ -19,6 +19,7 @@ from triptych.data.cleaning import clean, load, save, write_submission
 from triptych.data.datasets import Batch, CropDataset, PageDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
+from triptych.data.papers import BatchPapers, paper_of
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refuse_namesakes, unseen
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving
@@ -55,7 +56,7 @@ class DocumentDataModule(DataModule[Pages]):
     task = "denoise"
     kaggle = "competitions/denoising-dirty-documents"
     contents = ("train", "train_cleaned", "test")
-    augmentations = ("flip",)
+    augmentations = ("flip", "dirt")
     published = ("mle_bench",)
 
     def __init__(
@@ -137,7 +138,14 @@ class DocumentDataModule(DataModule[Pages]):
             )
 
     def make_augmentation(self) -> nn.Module:
-        return BatchTurns() if "flip" in self.augment_names else nn.Identity()
+        made: list[nn.Module] = []
+        if "dirt" in self.augment_names:
+            pages = self.datasets["train"]
+            assert isinstance(pages, CropDataset)
+            made.append(BatchPapers([paper_of(*pair) for pair in zip(pages.dirty, pages.clean, strict=True)]))
+        if "flip" in self.augment_names:
+            made.append(BatchTurns())
+        return nn.Sequential(*made)
 
     def prepare_batch(self, batch: Batch, training: bool) -> Batch:
         pair = torch.cat(batch, dim=1).float() / 255

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from triptych.data.papers import BatchPapers, paper_of
+
+
+def page(height: int = 40, width: int = 60) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A dirty page with a stain and a line of print, its clean twin, and the brightness of its paper."""
+    paper = torch.full((1, height, width), 0.8)
+    paper[..., 30:] = 0.4  # the stain
+    clean = torch.ones(1, height, width)
+    clean[:, 18:21, 5:55] = 0.0
+    dirty = paper * (0.1 + 0.9 * clean)
+    return (dirty * 255).round().byte(), (clean * 255).byte(), paper
+
+
+def test_the_paper_is_the_page_without_its_print():
+    dirty, clean, paper = page()
+    found = paper_of(dirty, clean)
+    assert found.shape == dirty.shape
+    # Brightness relative to clean paper: the stain halves it, and the print has left no trace.
+    # At the stain's edge both count.
+    apart = torch.cat([torch.arange(22), torch.arange(38, 60)])
+    assert found[..., apart] == pytest.approx((paper / 0.8)[..., apart], abs=0.02)
+
+
+def test_paper_is_found_next_to_wide_print_too():
+    dirty, clean, _ = page(60, 60)
+    clean[:, 10:50, 10:50] = 0
+    dirty[:, 10:50, 10:50] = 20
+    found = paper_of(dirty, clean)
+    assert found.min() > 0.4
+    assert found.isfinite().all()
+
+
+def test_a_page_of_ink_alone_changes_nothing():
+    black = torch.zeros(1, 20, 20, dtype=torch.uint8)
+    assert torch.equal(paper_of(black, black), torch.ones(1, 20, 20))
+
+
+def test_dirt_multiplies_and_the_clean_page_stays():
+    pairs = torch.rand(4, 2, 16, 16)
+    paper = torch.full((1, 30, 30), 0.5)
+    laid = BatchPapers([paper], share=1.0, powers=(1.0, 1.0))(pairs)
+    assert torch.allclose(laid[:, 0], pairs[:, 0] * 0.5)
+    assert torch.equal(laid[:, 1], pairs[:, 1])
+
+
+def test_each_pair_has_a_piece_and_a_strength_of_its_own():
+    torch.manual_seed(0)
+    papers = [torch.rand(1, 40, 50) * 0.5 + 0.3 for _ in range(3)]
+    pairs = torch.full((6, 2, 16, 16), 0.7)
+    dirty = BatchPapers(papers, share=1.0)(pairs)[:, 0]
+    assert len({tuple(one.flatten().tolist()) for one in dirty}) == 6
+
+
+def test_a_share_of_the_pairs_gets_one():
+    torch.manual_seed(0)
+    pairs = torch.full((2000, 2, 4, 4), 0.7)
+    laid = BatchPapers([torch.full((1, 8, 8), 0.5)], share=0.6)(pairs)
+    untouched = (laid[:, 0] == 0.7).all(dim=(1, 2)).float().mean().item()
+    assert untouched == pytest.approx(0.4, abs=0.04)
+
+
+def test_a_paper_as_large_as_the_crop_fits():
+    assert BatchPapers([torch.ones(1, 16, 16)])(torch.rand(2, 2, 16, 16)).shape == (2, 2, 16, 16)
+
+
+def test_the_seed_decides():
+    papers, pairs = [torch.rand(1, 30, 30)], torch.rand(3, 2, 16, 16)
+
+    def laid(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return BatchPapers(papers)(pairs)
+
+    assert torch.equal(laid(1), laid(1))
+    assert not torch.equal(laid(1), laid(2))
