@@ -26,10 +26,11 @@ def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
     paper = 1 - F.max_pool2d((clean[None].float() / 255 < INK).float(), kernel_size=3, stride=1, padding=1)
     if not paper.any():
         return torch.ones_like(page[0])
-    filled, known = page * paper, paper.clone()
+    bare = page * paper
+    filled, known = bare, paper
     for side in WINDOWS:
         share = F.avg_pool2d(paper, side, stride=1, padding=side // 2)
-        mean = F.avg_pool2d(page * paper, side, stride=1, padding=side // 2) / share.clamp_min(1e-6)
+        mean = F.avg_pool2d(bare, side, stride=1, padding=side // 2) / share.clamp_min(1e-6)
         found = (known == 0) & (share > 0.05)
         filled, known = torch.where(found, mean, filled), torch.where(found, 1.0, known)
     brightness = page[paper > 0]

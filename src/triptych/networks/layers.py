@@ -106,6 +106,12 @@ def init_weights(module: nn.Module, activation: str) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def start_at_zero(layer: nn.Module) -> None:
+    """Set all that the layer learns to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 def center_crop(maps: Tensor, like: Tensor) -> Tensor:
     """The middle of `maps` (N, C, H, W), as high and wide as `like`."""
     (height, width), (new_height, new_width) = maps.shape[-2:], like.shape[-2:]

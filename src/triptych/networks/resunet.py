@@ -14,13 +14,8 @@ from triptych.networks.layers import (
     center_crop,
     check_choice,
     norm_layer,
+    start_at_zero,
 )
-
-
-def start_at_zero(layer: nn.Module) -> None:
-    """Set all that the layer learns to zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 class ResidualUnit(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.networks.layers import ConvBlock, EncoderDecoder, center_crop, init_weights
+from triptych.networks.layers import ConvBlock, EncoderDecoder, center_crop, init_weights, start_at_zero
 
 
 class UNet(EncoderDecoder):
@@ -54,8 +54,7 @@ class UNet(EncoderDecoder):
         init_weights(self, activation)
         self.output = nn.Conv2d(widths[0], 1, kernel_size=1)
         if residual:
-            for parameter in self.output.parameters():
-                nn.init.zeros_(parameter)
+            start_at_zero(self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, 1, output_size(H), output_size(W)).
