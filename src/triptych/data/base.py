@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -124,7 +125,6 @@ class DataModule(LightningDataModule, Generic[Samples]):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.augment_names = chosen(augment, self.augmentations)
-        self.augmentation: nn.Module = nn.Identity()
         self.cache = cache_folder(cache_dir)
         self.datasets: dict[str, Dataset[Batch]] = {}
 
@@ -186,6 +186,11 @@ class DataModule(LightningDataModule, Generic[Samples]):
         """A transform of float batches, made from ``self.augment_names`` after the data are read."""
         return nn.Identity()
 
+    @cached_property
+    def augmentation(self) -> nn.Module:
+        """What ``make_augmentation`` gives, made for the first training batch: a finished run does without."""
+        return self.make_augmentation()
+
     def prepare_batch(self, batch: Batch, training: bool) -> Batch:
         """From the tensors of the dataset to what the model takes, on the device: floats, augmented in training."""
         inputs, targets = batch
@@ -212,7 +217,6 @@ class DataModule(LightningDataModule, Generic[Samples]):
                 f"choose at most {size}, or data.batch_size=full"
             )
         self.split, self.datasets = split, datasets
-        self.augmentation = self.make_augmentation()
         self.description = Description(
             source=found.kind,
             root=str(found.folder.absolute()),
