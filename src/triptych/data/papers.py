@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from scipy.ndimage import minimum_filter, uniform_filter
 from torch import Tensor, nn
 
 INK = 0.98
@@ -22,21 +23,23 @@ def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
     Returns:
         float32 (1, height, width): the brightness relative to the page's clean paper, so that 1 changes nothing.
     """
-    page = dirty[None].float() / 255
-    paper = 1 - F.max_pool2d((clean[None].float() / 255 < INK).float(), kernel_size=3, stride=1, padding=1)
+    page, twin = (image[0].numpy().astype(np.float32) / 255 for image in (dirty, clean))
+    paper = minimum_filter(twin, size=3) >= INK
     if not paper.any():
-        return torch.ones_like(page[0])
-    bare = page * paper
-    filled, known = bare, paper
+        return torch.ones(dirty.shape)
+    brightness = page[paper]
+    filled, known = page.copy(), paper.copy()
     for side in WINDOWS:
-        share = F.avg_pool2d(paper, side, stride=1, padding=side // 2)
-        mean = F.avg_pool2d(bare, side, stride=1, padding=side // 2) / share.clamp_min(1e-6)
-        found = (known == 0) & (share > 0.05)
-        filled, known = torch.where(found, mean, filled), torch.where(found, 1.0, known)
-    brightness = page[paper > 0]
-    filled = torch.where(known > 0, filled, brightness.mean())
-    white = brightness.sort().values[int(0.95 * (len(brightness) - 1))]
-    return (filled / white.clamp_min(1e-3)).clamp(0.05, 1.1)[0]
+        # scipy's windows cost the same at any size; torch's cost their area.
+        share, mean = (
+            uniform_filter(image, side, mode="constant") for image in (paper.astype(np.float32), page * paper)
+        )
+        found = ~known & (share > 0.05)
+        filled[found] = mean[found] / share[found]
+        known |= found
+    filled[~known] = brightness.mean()
+    white = max(np.quantile(brightness, 0.95), 1e-3)
+    return torch.from_numpy((filled / white).clip(0.05, 1.1))[None]
 
 
 class BatchPapers(nn.Module):
