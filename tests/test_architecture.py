@@ -79,6 +79,7 @@ def packages(modules: set[str]) -> set[str]:
         ("precision", set()),
         ("checkpoint_io", set()),
         ("build", set()),
+        ("optimizers", set()),
         ("files", set()),
         ("declared", set()),
         ("composed", {"declared"}),

@@ -50,20 +50,28 @@ def test_widths_double_up_to_the_cap():
     assert [up.in_channels for up in network.up] == [100, 100, 64, 32]
 
 
-def test_flips_answer_with_the_mean_over_mirror_images():
-    plain, flips = trained(), trained(flips=True)
+def test_flips_answer_with_the_mean_over_views():
+    plain, two, four = trained(), trained(flips=2), trained(flips=4)
     image = torch.rand(1, 1, 24, 32)
-    mirrored = [plain(image.flip(axes)).flip(axes) for axes in ([], [2], [3], [2, 3])]
-    assert torch.allclose(flips(image), sum(mirrored) / 4, atol=1e-6)
-    # So a mirrored page is cleaned as the page is.
-    assert torch.allclose(flips(image.flip(3)), flips(image).flip(3), atol=1e-6)
-    assert not torch.allclose(plain(image.flip(3)), plain(image).flip(3), atol=1e-2)
+    views = [plain(image.flip(axes)).flip(axes) for axes in ([], [2, 3], [2], [3])]
+    assert torch.allclose(two(image), sum(views[:2]) / 2, atol=1e-6)
+    assert torch.allclose(four(image), sum(views) / 4, atol=1e-6)
+    # So a page that lies upside down, or mirrored, is cleaned as the page is.
+    assert torch.allclose(two(image.flip(2, 3)), two(image).flip(2, 3), atol=1e-6)
+    assert torch.allclose(four(image.flip(3)), four(image).flip(3), atol=1e-6)
+    assert not torch.allclose(two(image.flip(3)), two(image).flip(3), atol=1e-3)
 
 
 def test_flips_cost_nothing_in_training():
-    plain, flips = trained().train(), trained(flips=True).train()
+    plain, flips = trained().train(), trained(flips=4).train()
     image = torch.rand(1, 1, 16, 16)
     assert torch.equal(flips(image), plain(image))
+
+
+@pytest.mark.parametrize("flips", [0, 3, 8])
+def test_a_wrong_number_of_views_names_the_choices(flips: int):
+    with pytest.raises(ValueError, match=r"model\.network\.flips.*1, 2 or 4"):
+        ResidualUNet(flips=flips)
 
 
 def test_each_level_sees_farther():

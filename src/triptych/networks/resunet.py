@@ -17,6 +17,9 @@ from triptych.networks.layers import (
     start_at_zero,
 )
 
+VIEWS = ((), (-2, -1), (-1,), (-2,))
+"""Axes along which an image is flipped for each of the views that are averaged; turned by half comes first."""
+
 
 class ResidualUnit(nn.Module):
     """Two 3x3 convolutions, each behind a norm and an activation, and a shortcut around them.
@@ -73,8 +76,8 @@ class ResidualUNet(EncoderDecoder):
         depth: how many times the maps are halved.
         max_width: the channels double at each level, from `width`, up to this many.
         units: residual units a level, on the way down and again on the way up.
-        flips: in evaluation mode, answer with the mean over the image and its three mirror images. Costs four times as
-            much.
+        flips: in evaluation mode, answer with the mean over so many views of the image, at as many times the cost: 1 is
+            the image alone, 2 adds it upside down, 4 adds its two mirror images as well.
         dropout: probability of dropping a map within each unit.
         padding: 'same' keeps the image's size; 'valid' pads nothing, so that the output is smaller than the input.
     """
@@ -86,14 +89,16 @@ class ResidualUNet(EncoderDecoder):
         depth: int = 3,
         max_width: int = 128,
         units: int = 1,
-        flips: bool = False,
+        flips: int = 1,
         activation: str = "relu",
         norm: str = "none",
         dropout: float = 0.0,
         padding: str = "same",
     ) -> None:
         super().__init__(depth, trim=4 * units if padding == "valid" else 0)
-        self.flips = flips
+        if flips not in (1, 2, 4):
+            raise ValueError(f"model.network.flips={flips}: choose 1, 2 or 4")
+        self.views = VIEWS[:flips]
         unit = partial(ResidualUnit, activation=activation, norm=norm, dropout=dropout, padding=padding)
 
         def level(channels: int, out_channels: int, first: bool = False) -> nn.Module:
@@ -117,10 +122,9 @@ class ResidualUNet(EncoderDecoder):
         Raises ValueError for a height or width that `output_size` refuses.
         """
         self.check_size(x)
-        if self.training or not self.flips:
+        if self.training or len(self.views) == 1:
             return self._restored(x)
-        mirrored: list[list[int]] = [[], [-1], [-2], [-2, -1]]
-        return torch.stack([self._restored(x.flip(axes)).flip(axes) for axes in mirrored]).mean(dim=0)
+        return torch.stack([self._restored(x.flip(axes)).flip(axes) for axes in self.views]).mean(dim=0)
 
     def _restored(self, x: Tensor) -> Tensor:
         maps = self.encoder[0](x)

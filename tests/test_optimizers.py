@@ -1,0 +1,141 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from triptych.optimizers import Muon, orthogonal
+
+SHAPES = [(6, 6), (4, 9), (9, 4), (16, 144), (1, 5)]
+
+
+def stepped(parameter: Tensor, gradient: Tensor, **settings: float) -> Tensor:
+    """The parameter after one step of Muon."""
+    parameter = nn.Parameter(parameter.clone())
+    parameter.grad = gradient.clone()
+    Muon([parameter], **{"lr": 0.1, "weight_decay": 0.0, **settings}).step()
+    return parameter.detach()
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+def train(network: nn.Module, optimizer: Muon, steps: range) -> None:
+    for seed in steps:
+        inputs = torch.rand(5, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        network(inputs).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_orthogonal_keeps_the_singular_vectors_and_makes_the_values_alike(shape: tuple[int, int]):
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonal(matrix)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ found @ right.T
+    values = turned.diagonal()
+    assert ((values > 0.65) & (values < 1.25)).all()
+    assert torch.allclose(turned, torch.diag(values), atol=1e-3)
+
+
+def test_no_gradient_is_no_step():
+    assert torch.equal(orthogonal(torch.zeros(3, 4)), torch.zeros(3, 4))
+    weight = torch.rand(3, 4)
+    assert torch.equal(stepped(weight, torch.zeros(3, 4)), weight)
+
+
+def test_a_step_is_as_large_as_one_of_adam():
+    weight, gradient = torch.zeros(16, 144), torch.randn(16, 144, generator=torch.Generator().manual_seed(0))
+    size = stepped(weight, gradient, lr=0.1).square().mean().sqrt()
+    # 0.2 is the root mean square of AdamW's updates over a training, in learning rates.
+    assert size.item() == pytest.approx(0.1 * 0.2, rel=0.2)
+    assert (stepped(weight, gradient, lr=0.1) * gradient).sum() < 0
+
+
+def test_a_kernel_counts_as_a_matrix():
+    kernel, gradient = torch.randn(2, 8, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    expected = stepped(kernel.flatten(1), gradient.flatten(1))
+    assert torch.allclose(stepped(kernel, gradient).flatten(1), expected)
+    last = {"memory_format": torch.channels_last}
+    assert torch.allclose(stepped(kernel.to(**last), gradient.to(**last)).flatten(1), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (7, 1), (1, 1, 3, 3), ()])
+def test_what_has_no_directions_is_left_to_adamw(shape: tuple[int, ...]):
+    value, gradient = torch.rand(shape), torch.rand(shape)
+    expected = nn.Parameter(value.clone())
+    expected.grad = gradient
+    torch.optim.AdamW([expected], lr=0.1, weight_decay=0.3).step()
+    assert torch.equal(stepped(value, gradient, weight_decay=0.3), expected.detach())
+
+
+def test_weight_decay_pulls_at_matrices_apart_from_the_gradient():
+    weight = torch.rand(3, 4)
+    assert torch.allclose(stepped(weight, torch.zeros(3, 4), weight_decay=0.5), weight * (1 - 0.1 * 0.5))
+
+
+def test_the_mean_of_the_gradient_carries_on():
+    weight = nn.Parameter(torch.zeros(3, 4))
+    optimizer = Muon([weight], lr=0.1, weight_decay=0.0)
+    weight.grad = torch.randn(3, 4)
+    optimizer.step()
+    before = weight.detach().clone()
+    weight.grad = torch.zeros(3, 4)
+    optimizer.step()
+    assert not torch.equal(weight, before)
+
+
+def test_gradients_stay_for_whoever_looks_at_them():
+    network = layers()
+    optimizer = Muon(network.parameters())
+    network(torch.rand(5, 2, 4, 4)).sum().backward()
+    before = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+    optimizer.step()
+    after = [parameter.grad for parameter in network.parameters()]
+    assert len(before) == len(after)
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+
+def test_a_parameter_without_gradient_stays():
+    weight = nn.Parameter(torch.rand(3, 4))
+    before = weight.detach().clone()
+    Muon([weight]).step()
+    assert torch.equal(weight, before)
+
+
+def test_a_closure_is_called_once_with_gradients_on():
+    network, calls = layers(), []
+    optimizer = Muon(network.parameters())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = network(torch.rand(5, 2, 4, 4)).sum()
+        loss.backward()
+        calls.append(loss)
+        return loss
+
+    assert optimizer.step(closure) is calls[0]
+    assert len(calls) == 1
+
+
+def test_a_run_goes_on_from_its_state():
+    whole = layers()
+    train(whole, Muon(whole.parameters()), range(6))
+    part = layers()
+    optimizer = Muon(part.parameters())
+    train(part, optimizer, range(3))
+    state = copy.deepcopy(optimizer.state_dict())
+    resumed = Muon(part.parameters(), lr=1.0)
+    resumed.load_state_dict(state)
+    train(part, resumed, range(3, 6))
+    for expected, found in zip(whole.parameters(), part.parameters(), strict=True):
+        assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0])
+def test_a_wrong_momentum_names_the_key(momentum: float):
+    with pytest.raises(ValueError, match=r"optimizer\.momentum"):
+        Muon([nn.Parameter(torch.rand(2, 2))], momentum=momentum)
