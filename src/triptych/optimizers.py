@@ -91,8 +91,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp_min(1e-7)
+    # All that multiplies the matrix is made of its Gram matrix, which is several times smaller than a kernel.
+    gram = wide @ wide.T
+    factor = torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
     first, third, fifth = COEFFICIENTS
     for _ in range(ITERATIONS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), wide, beta=first)
+        polynomial = torch.addmm(gram, gram, gram, beta=third, alpha=fifth)
+        polynomial.diagonal().add_(first)
+        factor = polynomial @ factor
+        gram = polynomial @ gram @ polynomial
+    wide = factor @ wide
     return wide if len(matrix) <= matrix.shape[1] else wide.T
