@@ -16,12 +16,12 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board report studies results reliability lock clean
+.PHONY: help setup train test test-slow lint board report studies results reliability bench-housing lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow export")
+setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow export peers")
 
 train: $(READY)  ## Train and test one experiment (EXPERIMENT=denoise, ARGS="key=value ...")
 	$(BIN)/python train.py experiment=$(EXPERIMENT) $(ARGS)
@@ -67,10 +67,13 @@ results: $(READY)  ## Run, or go on with, a task's models, and write its part of
 reliability: $(READY)  ## Count kills, corrupt inputs and attacks, measure large predictions, write docs/reliability.md
 	$(BIN)/python -m benchmarks.reliability --output docs/reliability.md $(ARGS)
 
+bench-housing: $(READY) $(READY)-peers  ## Train our housing network beside LightGBM, XGBoost and CatBoost
+	$(BIN)/python -m benchmarks.housing_peers $(ARGS)
+
 # The extras are held to the first lock, so that each adds packages and never moves one.
 lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARGS=--upgrade takes newer releases)
 	$(UV_COMPILE) $(ARGS) --extra dev --constraints locks/constraints.txt --output-file requirements.lock pyproject.toml
-	for extra in kaggle wandb mlflow export; do \
+	for extra in kaggle wandb mlflow export peers; do \
 		$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$extra'], sep='\n')" \
 		| $(UV_COMPILE) $(ARGS) --constraints requirements.lock --output-file locks/$$extra.txt - || exit; \
 	done
