@@ -26,7 +26,8 @@ HEAD = """\
 
 Made by `make results TASK=NAME` from the runs alone, not edited by hand. Each figure is the test metric of a run's best
 checkpoint; where a cell has several runs, one a seed, it gives their mean, standard deviation and number. Choices were
-made on validation splits. Minutes are those of a whole run, with reading, validation, pictures and the test.
+made on validation splits. Minutes are the median of whole runs with the most threads of a row's, with
+reading, validation, pictures and the test.
 """
 
 
@@ -90,7 +91,9 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
     records = [record for cell in row for record in cell.records]
     # The protocols differ in the number of training samples, and so in steps.
     steps = sorted({round(record.number("steps") or 0) for record in records})
-    minutes = statistics.fmean(record.number("seconds") or 0 for record in records) / 60
+    threads = max(record.number("threads") or 0 for record in records)
+    timed = [record.number("seconds") or 0 for record in records if record.number("threads") == threads]
+    minutes = statistics.median(timed) / 60
     figures = [_figure([record.test(f"test/{spec['metric']}") for record in cell.records]) for cell in row]
     command = f"`python train.py {' '.join(model['overrides'])}`"
     weights = f"{records[0].number('parameters') or 0:,.0f}"

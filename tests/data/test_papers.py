@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from triptych.data.papers import BatchPapers, paper_of
+from triptych.data.papers import BatchPapers, BatchSpecks, paper_of
 
 
 def page(height: int = 40, width: int = 60) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -75,3 +75,34 @@ def test_the_seed_decides():
 
     assert torch.equal(laid(1), laid(1))
     assert not torch.equal(laid(1), laid(2))
+
+
+def test_specks_darken_the_dirty_page_alone():
+    torch.manual_seed(0)
+    pairs = torch.rand(20, 2, 64, 64)
+    specked = BatchSpecks(share=1.0)(pairs)
+    assert torch.equal(specked[:, 1], pairs[:, 1])
+    assert (specked[:, 0] <= pairs[:, 0]).all()
+    assert (specked[:, 0] >= 0).all()
+
+
+def test_specks_are_small_dark_and_few():
+    torch.manual_seed(0)
+    left = BatchSpecks(share=1.0)(torch.ones(200, 2, 64, 64))[:, :1]
+    dark = (left < 0.5).float()
+    assert 0.002 < dark.mean() < 0.1
+    # Windows wider than a speck hold paper too, nearly everywhere.
+    whole = torch.nn.functional.avg_pool2d(dark, 9, stride=1)
+    assert (whole > 0.9).float().mean() < 0.002
+    # They lie in clusters: some quarters of a page have many, others next to none.
+    quarters = torch.nn.functional.avg_pool2d(dark, 32).flatten(1)
+    busiest = quarters.max(dim=1).values.sum()
+    assert busiest / quarters.sum() > 0.5
+
+
+def test_a_share_of_the_pairs_gets_specks():
+    torch.manual_seed(0)
+    pairs = torch.ones(2000, 2, 16, 16)
+    touched = (BatchSpecks(share=0.1)(pairs) < 1).flatten(1).any(dim=1).float().mean().item()
+    assert touched == pytest.approx(0.1, abs=0.03)
+    assert torch.equal(BatchSpecks(share=0.0)(pairs), pairs)

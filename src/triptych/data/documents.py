@@ -19,7 +19,7 @@ from triptych.data.cleaning import clean, load, save, write_submission
 from triptych.data.datasets import Batch, CropDataset, PageDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
-from triptych.data.papers import BatchPapers, paper_of
+from triptych.data.papers import BatchPapers, BatchSpecks, paper_of
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refuse_namesakes, unseen
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving
@@ -56,7 +56,7 @@ class DocumentDataModule(DataModule[Pages]):
     task = "denoise"
     kaggle = "competitions/denoising-dirty-documents"
     contents = ("train", "train_cleaned", "test")
-    augmentations = ("flip", "dirt")
+    augmentations = ("flip", "dirt", "specks")
     published = ("mle_bench",)
 
     def __init__(
@@ -143,6 +143,8 @@ class DocumentDataModule(DataModule[Pages]):
             pages = self.datasets["train"]
             assert isinstance(pages, CropDataset)
             made.append(BatchPapers([paper_of(*pair) for pair in zip(pages.dirty, pages.clean, strict=True)]))
+        if "specks" in self.augment_names:
+            made.append(BatchSpecks())
         if "flip" in self.augment_names:
             made.append(BatchTurns())
         return nn.Sequential(*made)

@@ -1,9 +1,10 @@
-"""The paper of one page laid over another: the same text under dirt that it never lay under."""
+"""Dirt for training pages that they never lay under: the paper of another page, and specks as dark as print."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import minimum_filter, uniform_filter
 from torch import Tensor, nn
 
@@ -75,3 +76,38 @@ class BatchPapers(nn.Module):
         top = int(torch.randint(paper.shape[-2] - height + 1, ()))
         left = int(torch.randint(paper.shape[-1] - width + 1, ()))
         return paper[..., top : top + height, left : left + width]
+
+
+class BatchSpecks(nn.Module):
+    """Scatter specks over the dirty page of some pairs (N, 2, height, width), dirty and clean in [0, 1].
+
+    They lie in clusters, are a few pixels wide and can be as dark as print, as in the grain of an old stain: what tells
+    them from the dot of an i is only where they lie. A network that has seen none leaves them standing.
+
+    Args:
+        share: of the pairs that get some.
+    """
+
+    def __init__(self, share: float = 0.06) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """The pairs, the clean pages as they were."""
+        chosen = (torch.rand(len(pairs)) < self.share).nonzero().flatten().tolist()
+        factors = torch.ones_like(pairs)
+        for index in chosen:
+            factors[index, 0] = _specks(pairs.shape[-2], pairs.shape[-1])
+        return pairs * factors
+
+
+def _specks(height: int, width: int) -> Tensor:
+    """What a page with specks is multiplied by, (height, width) in [0, 1]: where smoothed noise has its peaks."""
+    side = (1, 3, 5)[int(torch.randint(3, ()))]
+    noise = F.avg_pool2d(torch.randn(1, 1, height, width), 3, stride=1, padding=1)
+    noise = F.avg_pool2d(noise, side, stride=1, padding=side // 2)
+    # Specks come where a wide wave lifts the noise above the threshold, and there in numbers.
+    wave = F.interpolate(torch.randn(1, 1, 3, 3), (height, width), mode="bicubic")
+    threshold = torch.empty(()).uniform_(2.2, 3.2)
+    darkness = torch.empty(()).uniform_(0.3, 1.0)
+    return 1 - darkness * torch.sigmoid(5 * (noise / noise.std() + 0.8 * wave - threshold))[0, 0]
