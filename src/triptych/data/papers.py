@@ -88,7 +88,7 @@ class BatchSpecks(nn.Module):
         share: of the pairs that get some.
     """
 
-    def __init__(self, share: float = 0.06) -> None:
+    def __init__(self, share: float = 0.15) -> None:
         super().__init__()
         self.share = share
 
