@@ -26,8 +26,8 @@ HEAD = """\
 
 Made by `make results TASK=NAME` from the runs alone, not edited by hand. Each figure is the test metric of a run's best
 checkpoint; where a cell has several runs, one a seed, it gives their mean, standard deviation and number. Choices were
-made on validation splits. Minutes are the median of whole runs with the most threads of a row's, with
-reading, validation, pictures and the test.
+made on validation splits. Minutes are those of whole runs, with reading, validation, pictures and the test: the median,
+of the runs with most threads.
 """
 
 
@@ -78,12 +78,12 @@ def run(cell: Cell) -> None:
 
 def section(spec: dict[str, Any], rows: Sequence[Sequence[Cell]]) -> str:
     """A task's part of the page, without its heading."""
-    header = ["model", "command", "weights", "steps", "minutes"]
+    header = ["model", "command", "weights", "steps", "threads", "minutes"]
     header += [f"{spec['unit']}, {protocol['title']}" for protocol in spec["protocols"]]
     lines = [_row(spec, model, cells_of_row) for model, cells_of_row in zip(spec["models"], rows, strict=True)]
     for anchor in spec["anchors"]:
         values = [value or "" for value in anchor["values"]]
-        lines.append([anchor["system"], *[""] * 4, *values, *[""] * (len(spec["protocols"]) - len(values))])
+        lines.append([anchor["system"], *[""] * 5, *values, *[""] * (len(spec["protocols"]) - len(values))])
     return "\n\n".join([spec["text"], table(header, lines), _footnotes([cell for row in rows for cell in row])])
 
 
@@ -91,13 +91,21 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
     records = [record for cell in row for record in cell.records]
     # The protocols differ in the number of training samples, and so in steps.
     steps = sorted({round(record.number("steps") or 0) for record in records})
-    threads = max(record.number("threads") or 0 for record in records)
+    threads = round(max(record.number("threads") or 0 for record in records))
     timed = [record.number("seconds") or 0 for record in records if record.number("threads") == threads]
     minutes = statistics.median(timed) / 60
     figures = [_figure([record.test(f"test/{spec['metric']}") for record in cell.records]) for cell in row]
     command = f"`python train.py {' '.join(model['overrides'])}`"
     weights = f"{records[0].number('parameters') or 0:,.0f}"
-    return [model["name"], command, weights, " to ".join(f"{n:,}" for n in steps), f"{minutes:.1f}", *figures]
+    return [
+        model["name"],
+        command,
+        weights,
+        " to ".join(f"{n:,}" for n in steps),
+        str(threads),
+        f"{minutes:.1f}",
+        *figures,
+    ]
 
 
 def _figure(values: Sequence[float | None]) -> str:
@@ -113,9 +121,8 @@ def _footnotes(measured: Sequence[Cell]) -> str:
     records = [record for cell in measured for record in cell.records]
     stand_ins = sorted({str(text) for record in records if (text := record.metrics["data"]["stand_in"])})
     hardware = sorted({str(record.metrics["hardware"]["cpu"]) for record in records})
-    threads = sorted({str(record.metrics["threads"]) for record in records})
     commits = sorted({str(record.metrics["git"]["commit"])[:7] for record in records})
-    lines = [f"Measured with {', '.join(threads)} threads of {', '.join(hardware)}, at {', '.join(commits)}."]
+    lines = [f"Measured on {', '.join(hardware)}, at {', '.join(commits)}."]
     lines += [f"Not the published split itself: {text}." for text in stand_ins]
     return " ".join(lines)
 
