@@ -60,7 +60,7 @@ def test_dollars_are_computed_in_single_precision():
     model = teller()
     metrics = model.test_metrics
     # In bfloat16 the nearest to 225,000 is 225,280.
-    model.update_metrics(metrics, torch.tensor([0.5], dtype=torch.bfloat16), torch.tensor([225_000.0]))
+    model.update_metrics(metrics, torch.tensor([[0.5]], dtype=torch.bfloat16), torch.tensor([225_000.0]))
     assert metrics["rmse"].compute() == 0
 
 
@@ -108,7 +108,7 @@ def test_every_loss_and_scaling_learns(loss: str, scaling: str, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [({"loss": "l2"}, "mse, mae, huber"), ({"input_scaling": "log"}, "minmax"), ({"activation": "swish"}, "silu")],
+    [({"loss": "l2"}, "mse, mae, huber"), ({"input_scaling": "decimal"}, "minmax"), ({"activation": "swish"}, "silu")],
 )
 def test_an_unknown_choice_names_the_choices(option: dict[str, str], message: str):
     with pytest.raises(ValueError, match=message):

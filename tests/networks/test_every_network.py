@@ -12,6 +12,7 @@ from triptych.networks.layers import ACTIVATIONS, NORMS, PADDINGS, EncoderDecode
 from triptych.networks.mlp import Mlp
 from triptych.networks.resnet import ResNet18, SmallResNet
 from triptych.networks.resunet import ResidualUNet
+from triptych.networks.spatial import Spatial
 from triptych.networks.tabular import Tabular
 from triptych.networks.unet import UNet
 
@@ -44,8 +45,15 @@ def tabular(**options) -> nn.Module:
     return Tabular(6, bins=4, embedding_size=4, width=16, depth=2, **options)
 
 
+def spatial(**options) -> nn.Module:
+    network = Spatial(6, (0, 1), (2, 3), members=2, bins=4, embedding_size=4, width=16, depth=2, **options)
+    known = torch.Generator().manual_seed(0)
+    network.fit(torch.randn(40, 6, generator=known), torch.randn(40, generator=known))
+    return network
+
+
 IMAGE_NETWORKS = [autoencoder, unet, resunet, cnn, small_resnet]
-TABLE_NETWORKS = [mlp, tabular]
+TABLE_NETWORKS = [mlp, tabular, spatial]
 
 
 def images(network: nn.Module, batch: int = 2, channels: int = 1) -> torch.Tensor:

@@ -56,6 +56,12 @@ UNITS = {
 TARGET = "median_house_value"
 ROTATED = "place_at_"
 """Prefix of the columns that ``data.rotations`` adds; the angle in degrees follows, from east towards north."""
+RATIOS = {
+    "rooms_per_household": ("total_rooms", "households"),
+    "people_per_household": ("population", "households"),
+    "bedrooms_per_room": ("total_bedrooms", "total_rooms"),
+}
+"""The columns that ``data.ratios`` adds: of which two each is the ratio."""
 PROXIMITY = "ocean_proximity"
 PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
 MAY_BE_MISSING = ("total_bedrooms",)
@@ -91,6 +97,7 @@ class CaliforniaDataModule(DataModule[Rows]):
         form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); where one file lies alone, that one is read.
         rotations: how many further columns hold the place along an axis turned between east and north. A network that
             looks at one column at a time sees diagonal borders, such as California's coast, only along such an axis.
+        ratios: whether the RATIOS are further columns: counts say how large a block group is, ratios how people live.
         arguments: those of DataModule.
     """
 
@@ -101,7 +108,7 @@ class CaliforniaDataModule(DataModule[Rows]):
     augmentations = ("noise",)
     published = ("papers",)
 
-    def __init__(self, form: str = "kaggle", rotations: int = 0, **arguments: Any) -> None:
+    def __init__(self, form: str = "kaggle", rotations: int = 0, ratios: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         if rotations < 0:
             raise ValueError(f"data.rotations={rotations}: expected a number from 0")
@@ -109,6 +116,7 @@ class CaliforniaDataModule(DataModule[Rows]):
             raise ValueError(f"data.form={form}: choose kaggle or statlib")
         self.form = form
         self.rotations = rotations
+        self.ratios = ratios
 
     @classmethod
     def synthesize(cls, folder: Path) -> None:
@@ -122,7 +130,7 @@ class CaliforniaDataModule(DataModule[Rows]):
             raise DataError(f"neither housing.csv nor cal_housing.data in {folder}: put one of them there")
         path = there[0]
         angles = [180 * (turn + 1) / (self.rotations + 1) for turn in range(self.rotations)]
-        names = [*NUMBERS, *(f"{ROTATED}{angle:.4g}" for angle in angles)]
+        names = [*NUMBERS, *(RATIOS if self.ratios else ()), *(f"{ROTATED}{angle:.4g}" for angle in angles)]
         features, prices = [], []
         for table in read_tables(path):
             part = [*names, *(PROXIMITIES if PROXIMITY in table else ())]
@@ -205,7 +213,7 @@ class CaliforniaDataModule(DataModule[Rows]):
         lacking[:, [names.index(name) for name in MAY_BE_MISSING]] = math.nan
         codes = Port(PROXIMITY, "int64", ("rows",), ", ".join(f"{code} {name}" for code, name in enumerate(classes)))
         return Serving(
-            graph=RawRows(model, NUMBERS, MAY_BE_MISSING, _angles(names), len(classes)),
+            graph=RawRows(model, NUMBERS, MAY_BE_MISSING, _ratios(names), _angles(names), len(classes)),
             inputs=[
                 *(Port(name, "float32", ("rows",), UNITS[name]) for name in NUMBERS),
                 *([codes] if classes else []),
@@ -226,6 +234,16 @@ def _raw(rows: Tensor, names: list[str]) -> tuple[Tensor, ...]:
     columns = [rows[:, names.index(name)] for name in NUMBERS]
     one_hot = [rows[:, names.index(name)] for name in names if name in PROXIMITIES]
     return (*columns, torch.stack(one_hot).argmax(dim=0)) if one_hot else tuple(columns)
+
+
+def _ratios(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Of which two of the NUMBERS each ratio among these features is."""
+    return [
+        (NUMBERS.index(part), NUMBERS.index(whole))
+        for name in names
+        if name in RATIOS
+        for part, whole in [RATIOS[name]]
+    ]
 
 
 def _angles(names: Sequence[str]) -> list[float]:
@@ -254,13 +272,21 @@ def _content(path: Path) -> tuple[str, int]:
 
 
 def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """The named features, float32 (rows, columns): NUMBERS as they are, turned places, PROXIMITIES as 0 and 1.
+    """The named features, float32 (rows, columns): NUMBERS as they are, RATIOS, turned places, PROXIMITIES as 0 and 1.
+
+    A ratio to nothing is NaN, as what is missing.
 
     Raises:
         DataError: a column is missing, or a cell is not what its column holds.
     """
     columns = [numbers(table, name) for name in NUMBERS]
     east, north = columns[:2]
+    for part, whole in _ratios(names):
+        columns.append(
+            np.divide(
+                columns[part], columns[whole], where=columns[whole] > 0, out=np.full(len(table), np.nan, np.float32)
+            )
+        )
     for angle in map(math.radians, _angles(names)):
         columns.append((math.cos(angle) * east + math.sin(angle) * north).astype(np.float32))
     if set(names) & set(PROXIMITIES):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from triptych.networks.layers import check_choice
 
-SCALINGS = ("none", "minmax", "standard", "quantile")
+SCALINGS = ("none", "minmax", "standard", "log", "quantile")
 
 
 class InputScaler(nn.Module):
@@ -16,6 +16,8 @@ class InputScaler(nn.Module):
     - `none`: nothing more.
     - `minmax`: the training range becomes [0, 1].
     - `standard`: the training mean becomes 0 and the standard deviation 1.
+    - `log`: as `standard`, but of the logarithm where all training values are positive and their skewness is above 1,
+      as those of counts are. What lies below the training range counts as its end; the result is clamped to +-5.
     - `quantile`: the training distribution becomes a standard normal, by way of `num_quantiles` quantiles with straight
       lines between them. A value that many rows share gets the middle of their ranks. What lies outside the training
       range counts as its nearer end; the result is clamped to +-5.2.
@@ -26,6 +28,8 @@ class InputScaler(nn.Module):
     median: Tensor
     shift: Tensor
     scale: Tensor
+    low: Tensor
+    logarithmic: Tensor
     quantiles: Tensor
 
     def __init__(self, num_features: int, kind: str = "standard", num_quantiles: int = 256) -> None:
@@ -33,7 +37,10 @@ class InputScaler(nn.Module):
         super().__init__()
         self.kind = kind
         self.register_buffer("median", torch.zeros(num_features))
-        if kind in ("minmax", "standard"):
+        if kind == "log":
+            self.register_buffer("low", torch.ones(num_features))
+            self.register_buffer("logarithmic", torch.zeros(num_features, dtype=torch.bool))
+        if kind in ("minmax", "standard", "log"):
             self.register_buffer("shift", torch.zeros(num_features))
             self.register_buffer("scale", torch.ones(num_features))
         if kind == "quantile":
@@ -50,10 +57,16 @@ class InputScaler(nn.Module):
         x = x.double()  # means over many rows lose digits in single precision
         self.median.copy_(x.nanquantile(0.5, dim=0))
         low, high = x.nanquantile(0.0, dim=0), x.nanquantile(1.0, dim=0)
+        if self.kind == "log":
+            deviation = x - x.nanmean(dim=0)
+            skewness = deviation.pow(3).nanmean(dim=0) / deviation.square().nanmean(dim=0).pow(1.5)
+            self.low.copy_(low)
+            self.logarithmic.copy_((low > 0) & (skewness > 1))
+            x = self._logarithm(x)
         if self.kind == "minmax":
             self.shift.copy_(low)
             self.scale.copy_(torch.where(low < high, high - low, 1.0))
-        if self.kind == "standard":
+        if self.kind in ("standard", "log"):
             mean = x.nanmean(dim=0)
             std = (x - mean).square().nanmean(dim=0).sqrt()
             self.shift.copy_(mean)
@@ -70,7 +83,14 @@ class InputScaler(nn.Module):
         if self.kind == "quantile":
             ranks = _ranks(x.T.contiguous(), self.quantiles).T
             return torch.special.ndtri(ranks.clamp(1e-7, 1 - 1e-7))  # the normal's quantile function
+        if self.kind == "log":
+            return ((self._logarithm(x) - self.shift) / self.scale).clamp(-5, 5)
         return (x - self.shift) / self.scale
+
+    def _logarithm(self, x: Tensor) -> Tensor:
+        """The logarithm in the columns that have one."""
+        positive = torch.where(self.logarithmic, torch.maximum(x, self.low.to(x.dtype)), 1)
+        return torch.where(self.logarithmic, positive.log(), x)
 
 
 def _ranks(values: Tensor, quantiles: Tensor) -> Tensor:
@@ -89,15 +109,21 @@ class TargetScaler(nn.Module):
 
     mean: Tensor
     std: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("low", torch.tensor(-torch.inf))
+        self.register_buffer("high", torch.tensor(torch.inf))
         self.register_buffer("mean", torch.tensor(0.0))
         self.register_buffer("std", torch.tensor(1.0))
 
     def fit(self, y: Tensor) -> None:
         """Learn from training targets of any shape."""
         y = y.double()
+        self.low.copy_(y.min())
+        self.high.copy_(y.max())
         self.mean.copy_(y.mean())
         self.std.copy_(torch.where(y.min() < y.max(), y.std(correction=0), 1.0))
 
@@ -108,3 +134,7 @@ class TargetScaler(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         """What `transform` gave, or a prediction of it -> in the targets' own unit."""
         return y * self.std + self.mean
+
+    def clip(self, y: Tensor) -> Tensor:
+        """Predictions in the targets' own unit, kept within the range of the training targets."""
+        return torch.clamp(y, self.low, self.high)

@@ -123,7 +123,7 @@ class Tabular(nn.Module):
             mlp_features = in_features * embedding_size
         self.mlp = Mlp(mlp_features, num_outputs, width, depth, activation, norm, dropout)
 
-    def fit(self, x: Tensor) -> None:
+    def fit(self, x: Tensor, y: Tensor) -> None:
         """Put the bins where the scaled training inputs (N, in_features) lie; other embeddings have nothing to fit."""
         for module in self.embedding:
             if isinstance(module, PiecewiseLinearEncoding):

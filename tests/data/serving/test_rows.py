@@ -20,7 +20,7 @@ class Features(torch.nn.Module):
 
 @pytest.fixture
 def table(data_root: Path) -> CaliforniaDataModule:
-    data = CaliforniaDataModule(root=str(data_root), source="files", rotations=3)
+    data = CaliforniaDataModule(root=str(data_root), source="files", rotations=3, ratios=True)
     data.setup()
     return data
 
@@ -43,6 +43,6 @@ def test_a_wrong_row_has_no_price():
     numbers[NUMBERS.index("population"), 1] = torch.nan
     numbers[NUMBERS.index("total_bedrooms"), 2] = torch.inf
     codes = torch.tensor([0, 0, 0, 5, -1, 4])
-    graph = RawRows(Features(), NUMBERS, MAY_BE_MISSING, [45.0], len(PROXIMITIES))
+    graph = RawRows(Features(), NUMBERS, MAY_BE_MISSING, [(3, 6)], [45.0], len(PROXIMITIES))
     (prices,) = graph(*numbers, codes)
     assert prices.isnan().tolist() == [False, True, True, True, True, False]

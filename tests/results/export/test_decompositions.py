@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from triptych.results.export.decompositions import normal_quantile, search_sorted
+from triptych.results.export.decompositions import normal_quantile, search_sorted, solve
 
 
 def test_the_normal_quantile_is_torchs():
@@ -20,3 +20,16 @@ def test_the_search_is_torchs(size: int, right: bool):
     values = torch.arange(-1, 22).float().expand(3, -1)
     found = search_sorted(rows, values, right=right)
     assert found.equal(torch.searchsorted(rows, values.contiguous(), right=right))
+
+
+@pytest.mark.parametrize("size", [1, 2, 33])
+def test_what_is_solved_is_torchs(size: int):
+    half = torch.randn(4, size, size + 3, dtype=torch.double)
+    matrix, right = half @ half.mT, torch.randn(4, size, 2, dtype=torch.double)
+    torch.testing.assert_close(solve(matrix, right), torch.linalg.solve(matrix, right))
+
+
+def test_other_systems_are_refused():
+    for options in ({"left": False}, {"right": torch.ones(2)}):
+        with pytest.raises(NotImplementedError, match="AX = B"):
+            solve(**({"matrix": torch.eye(2), "right": torch.eye(2)} | options))

@@ -27,8 +27,12 @@ PANELS = {
     "pneumonia": ("pneumonia", []),
     "cnn": ("pneumonia", ["model=cnn", "model.padding=valid", "model.network.depth=2", "model.standardize=false"]),
     "housing": ("housing", []),
+    "tabular": ("housing", ["model=tabular", "data.ratios=false"]),
     "mlp": ("housing", ["model=mlp", "model.norm=batch", "model.input_scaling=minmax", "data.rotations=0"]),
-    "periodic": ("housing", ["model.network.embedding=periodic", "model.input_scaling=standard", "model.norm=layer"]),
+    "periodic": (
+        "housing",
+        ["model=tabular", "model.network.embedding=periodic", "model.input_scaling=standard", "model.norm=layer"],
+    ),
 }
 
 
@@ -234,6 +238,6 @@ def test_an_onnx_file_says_what_it_is_and_no_path_of_this_machine(exported: Any)
     path = exported("housing", "onnx") / "model.onnx"
     facts = pytest.importorskip("onnxruntime").InferenceSession(path).get_modelmeta().custom_metadata_map
     assert json.loads(facts["ocean_proximity"])["INLAND"] == 1
-    assert facts["network"] == "triptych.networks.tabular.Tabular"
+    assert facts["network"] == "triptych.networks.spatial.Spatial"
     assert len(facts["data_fingerprint"]) == 16
     assert str(Path(__file__).parents[3]).encode() not in path.read_bytes()

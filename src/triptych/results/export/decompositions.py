@@ -67,9 +67,30 @@ def search_sorted(
     return found.int() if out_int32 else found
 
 
+def solve(matrix: Tensor, right: Tensor, *, left: bool = True) -> Tensor:
+    """``torch.linalg.solve`` of (..., N, N) and (..., N, columns) by Gauss and Jordan's elimination.
+
+    Rows are not exchanged, which positive definite matrices, such as covariances, do not need.
+    """
+    if not left or right.ndim != matrix.ndim:
+        raise NotImplementedError("of torch.linalg.solve, only AX = B is exported to ONNX, with B a matrix")
+    size = matrix.shape[-1]
+    identity = torch.eye(size, dtype=matrix.dtype)
+    both = torch.cat([matrix, right], dim=-1)
+    for step in range(size):
+        here = slice(step, step + 1)
+        row = both[..., here, :] / both[..., here, here]
+        both = both - (both[..., here] - identity[:, here]) * row
+    return both[..., size:]
+
+
 def table() -> dict[Any, Callable[..., Tensor]]:
     """The decompositions by operator, as ``ExportedProgram.run_decompositions`` takes them."""
-    return {torch.ops.aten.special_ndtri.default: normal_quantile, torch.ops.aten.searchsorted.Tensor: search_sorted}
+    return {
+        torch.ops.aten.special_ndtri.default: normal_quantile,
+        torch.ops.aten.searchsorted.Tensor: search_sorted,
+        torch.ops.aten.linalg_solve.default: solve,
+    }
 
 
 def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Tensor) -> Tensor:
