@@ -1,0 +1,80 @@
+"""What an analysis of any task shares: answers to whole splits, and pictures in the run directory and TensorBoard."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from triptych.callbacks.measurement import undisturbed
+
+
+class Analysis(Callback):
+    """Draw how the network errs, once, into ``figures/test-<name>.png`` of the run and ``test/<name>`` of TensorBoard.
+
+    It comes at the end of the test, when the weights are those of the best checkpoint. A run without a test split has
+    none, nor has a dry run.
+
+    Args:
+        directory: the run directory.
+        enabled: with False nothing is measured or drawn.
+    """
+
+    def __init__(self, directory: str, enabled: bool = True) -> None:
+        self.directory = Path(directory) / "figures"
+        self.enabled = enabled
+
+    @abstractmethod
+    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
+        """The figures by their names; called in evaluation mode, without gradients."""
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # One process is enough: `answers` sees whole splits on each.
+        if not self.enabled or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        with undisturbed(pl_module):
+            for name, figure in self.figures(trainer, pl_module):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                figure.savefig(self.directory / f"test-{name}.png")
+                for logger in trainer.loggers:
+                    if isinstance(logger, TensorBoardLogger):
+                        step = trainer.global_step
+                        logger.experiment.add_figure(f"test/{name}", figure, global_step=step, close=False)
+
+
+def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """All batches of ``val`` or ``test``, on the CPU; where a number of them limits the Trainer, no more than that."""
+    limit = getattr(trainer, f"limit_{split}_batches")
+    found = trainer.datamodule.evaluation_batches(split)  # type: ignore[attr-defined]
+    return islice(found, limit) if isinstance(limit, int) else iter(found)
+
+
+def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the network answers to a whole split, in the precision of the test.
+
+    Args:
+        trainer: the run's.
+        model: in evaluation mode.
+        split: ``val`` or ``test``.
+
+    Returns:
+        The columns that ``model.predict`` gives, and the targets: float32 and of any type, (N, ...) each.
+    """
+    found: list[dict[str, Tensor]] = []
+    targets: list[Tensor] = []
+    for inputs, truth in batches(trainer, split):
+        given = trainer.precision_plugin.convert_input(inputs.to(model.device))
+        with trainer.precision_plugin.test_step_context():
+            found.append(model.predict(given))
+        targets.append(truth)
+    if not found:
+        return {}, np.empty(0, np.float32)
+    columns = {name: torch.cat([part[name].float().cpu() for part in found]).numpy() for name in found[0]}
+    return columns, torch.cat(targets).numpy()
