@@ -121,12 +121,17 @@ def test_the_cap_is_marked_where_rows_share_the_highest_price():
 def test_colours_of_the_map_are_centred_on_no_error():
     place = np.column_stack([RANDOM.uniform(-124, -114, 100), RANDOM.uniform(33, 42, 100)])
     residuals = np.r_[np.linspace(-50_000, 50_000, 98), 9e5, -2e6]
-    (points,) = plots.residual_map(place, residuals).axes[0].collections
+    points = plots.residual_map(place, residuals).axes[0].collections[0]
     low, high = points.get_clim()
     assert low == -high
     assert 45 < high < 100  # thousands; the two outliers do not stretch it
     values = np.asarray(points.get_array())
     assert values.tolist() == (residuals[np.argsort(np.abs(residuals))] / 1000).tolist()
+
+
+def test_places_that_are_none_have_their_map_too(tmp_path: Path):
+    place = np.array([[-120.0, 37.0], [1e12, -1e12]])
+    plots.residual_map(place, np.array([1000.0, -1000.0])).savefig(tmp_path / "map.png")
 
 
 def test_intervals_say_how_many_prices_they_hold():

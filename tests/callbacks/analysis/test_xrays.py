@@ -83,18 +83,19 @@ def test_the_reliability_diagram_has_shares_and_counts():
 def test_errors_are_named():
     rows = most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 2)
     files = ["test/NORMAL/IM-0001-0001.jpeg", "test/PNEUMONIA/person1_virus_11.jpeg"]
-    figure = plots.errors(IMAGES[rows], files, LABELS[rows], PROBABILITIES[rows], NAMES, 4)
+    figure = plots.errors(IMAGES[rows], files, LABELS[rows], PROBABILITIES[rows], NAMES, 4, 0.5)
     assert titles(figure) == [
         "IM-0001-0001.jpeg\nis NORMAL, P(PNEUMONIA) 0.950",
         "person1_virus_11.jpeg\nis PNEUMONIA, P(PNEUMONIA) 0.200",
     ]
-    assert figure.get_suptitle() == "The 2 most confident of 4 test X-rays that were called wrong"
+    expected = "The 2 most confident of 4 test X-rays that were called wrong, at a threshold of 0.500"
+    assert figure.get_suptitle() == expected
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert np.array_equal(shown, IMAGES[3])
 
 
 def test_no_error_is_said():
-    figure = plots.errors(np.empty((0, 1, 1)), [], np.empty(0, int), np.empty(0), NAMES, 0)
+    figure = plots.errors(np.empty((0, 1, 1)), [], np.empty(0, int), np.empty(0), NAMES, 0, 0.5)
     assert figure.get_suptitle() == "No test X-ray was called wrong"
 
 
@@ -156,7 +157,7 @@ def test_every_picture_has_room_however_few_or_wrong_the_answers(count: int, tmp
                 plots.confusion(labels, predicted, NAMES, 0.5),
                 plots.curves(*bands(labels, given), operating_point(labels, predicted), 0.5, "PNEUMONIA", "images"),
                 plots.calibration(labels, given, "PNEUMONIA"),
-                plots.errors(images[some], ["IM-0001.jpeg"] * 20, *shown, NAMES, count),
+                plots.errors(images[some], ["IM-0001.jpeg"] * 20, *shown, NAMES, count, 0.5),
                 plots.grad_cam(images[:8], images[:8] - 0.5, labels[:8], given[:8], predicted[:8], NAMES),
             )
         ):

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from triptych.callbacks.measurement import undisturbed
@@ -42,11 +43,14 @@ class Analysis(Callback):
         with undisturbed(pl_module):
             for name, figure in self.figures(trainer, pl_module):
                 self.directory.mkdir(parents=True, exist_ok=True)
-                figure.savefig(self.directory / f"test-{name}.png")
+                path = self.directory / f"test-{name}.png"
+                figure.savefig(path)
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):
-                        step = trainer.global_step
-                        logger.experiment.add_figure(f"test/{name}", figure, global_step=step, close=False)
+                        # As an image, for `add_figure` would draw it once more.
+                        with Image.open(path) as drawn:
+                            pixels = np.asarray(drawn.convert("RGB"))
+                        logger.experiment.add_image(f"test/{name}", pixels, trainer.global_step, dataformats="HWC")
 
 
 def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:

@@ -5,20 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MultipleLocator
 
 from triptych.callbacks.analysis.intervals import binomial_interval
 from triptych.results.plots import RIGHT, WRONG
 
 THOUSAND = 1000
 GREY = "#495057"
-CITIES = {
-    "San Francisco": (-122.42, 37.77, -1),
-    "Sacramento": (-121.49, 38.58, 1),
-    "Fresno": (-119.79, 36.74, 1),
-    "Los Angeles": (-118.24, 34.05, -1),
-    "San Diego": (-117.16, 32.72, -1),
-}
-"""Degrees east and north, so that one finds one's way on a map without a coast; the name goes west (-1) or east (1)."""
+REGIONS = {"Bay Area": (-122.7, -121.6, 37.1, 38.15), "Los Angeles": (-118.75, -117.55, 33.55, 34.4)}
+"""From west to east and from south to north, in degrees."""
 
 
 def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
@@ -64,43 +60,42 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
 
 
 def residual_map(place: np.ndarray, residuals: np.ndarray) -> Figure:
-    """Residuals (N,) in dollars at places (N, 2), degrees east and north; those beyond the 98th percentile saturate."""
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
-    axis = figure.subplots()
+    """Residuals (N,) in dollars at places (N, 2), degrees east and north, and once more where most people live.
+
+    Residuals beyond the 98th percentile saturate.
+    """
+    figure = Figure(figsize=(10.5, 6.4), layout="constrained")
+    parts = figure.subplot_mosaic([["California", name] for name in REGIONS], width_ratios=(5, 4))
     limit = max(float(np.quantile(np.abs(residuals), 0.98)), 1) / THOUSAND
     order = np.argsort(np.abs(residuals))  # the largest on top
-    points = axis.scatter(
-        place[order, 0],
-        place[order, 1],
-        c=residuals[order] / THOUSAND,
-        s=14,
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        linewidths=0.2,
-        edgecolors=GREY,
+    for axis in parts.values():
+        points = axis.scatter(
+            place[order, 0],
+            place[order, 1],
+            c=residuals[order] / THOUSAND,
+            s=12,
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            linewidths=0.2,
+            edgecolors=GREY,
+        )
+    figure.colorbar(
+        points, ax=list(parts.values()), extend="both", label="predicted minus true price, thousand dollars"
     )
-    figure.colorbar(points, extend="both", label="predicted minus true price, thousand dollars")
-    west, east, south, north = *axis.get_xlim(), *axis.get_ylim()
-    for name, (longitude, latitude, side) in CITIES.items():
-        if west < longitude < east and south < latitude < north:
-            axis.annotate(
-                name,
-                (longitude, latitude),
-                (32 * side, -12),
-                textcoords="offset points",
-                ha="right" if side < 0 else "left",
-                fontsize=8,
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8},
-            )
-    axis.set(
-        # A degree east is shorter than one north.
-        aspect=1 / np.cos(np.radians(place[:, 1].mean())),
-        xlabel="longitude, degrees east",
-        ylabel="latitude, degrees north",
-        title=f"Where {len(residuals):,} test rows are priced too high (red) or too low (blue)",
-    )
-    axis.title.set_fontsize(10)
+    whole = parts["California"]
+    for name, (west, east, south, north) in REGIONS.items():
+        parts[name].set(xlim=(west, east), ylim=(south, north))
+        parts[name].set_title(name, fontsize=9)
+        parts[name].xaxis.set_major_locator(MultipleLocator(0.5))
+        parts[name].yaxis.set_major_locator(MultipleLocator(0.25))
+        whole.add_patch(Rectangle((west, south), east - west, north - south, fill=False, edgecolor="black"))
+        whole.annotate(name, (west, south), (-6, 0), textcoords="offset points", ha="right", va="bottom", fontsize=8)
+    for axis in parts.values():
+        # A degree east is shorter than one north; a place that is none on Earth shall not end the run.
+        axis.set_aspect(1 / np.cos(np.radians(np.clip(np.mean(axis.get_ylim()), -80, 80))))
+    whole.set(xlabel="longitude, degrees east", ylabel="latitude, degrees north")
+    figure.suptitle(f"Where {len(residuals):,} test rows are priced too high (red) or too low (blue)", fontsize=10)
     return figure
 
 

@@ -124,6 +124,7 @@ def errors(
     probabilities: np.ndarray,
     names: Sequence[str],
     wrong: int,
+    threshold: float,
     columns: int = 5,
 ) -> Figure:
     """X-rays (count, height, width) that were called wrong, the most confident first, each under its file's name.
@@ -135,6 +136,7 @@ def errors(
         probabilities: of the positive class (count,).
         names: of the two classes.
         wrong: how many X-rays were called wrong in all.
+        threshold: the probability above which an X-ray was called positive.
         columns: X-rays in a row.
     """
     if not len(images):
@@ -150,7 +152,9 @@ def errors(
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     which = "All" if wrong == len(images) else f"The {len(images)} most confident of"
-    figure.suptitle(f"{which} {wrong} test X-rays that were called wrong", fontsize=10)
+    figure.suptitle(
+        f"{which} {wrong} test X-rays that were called wrong, at a threshold of {threshold:.3f}", fontsize=10
+    )
     return figure
 
 

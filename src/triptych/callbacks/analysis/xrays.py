@@ -64,7 +64,8 @@ class XrayAnalysis(Analysis):
         files = trainer.datamodule.sample_names(worst, "test")  # type: ignore[attr-defined]
         wrong = int((predicted != labels).sum())
         images = chosen(trainer, worst)
-        yield "errors", plots.errors(images.numpy(), files, labels[worst], probabilities[worst], names, wrong)
+        shown = images.numpy(), files, labels[worst], probabilities[worst]
+        yield "errors", plots.errors(*shown, names, wrong, threshold)
 
         rows = of_each_outcome(labels, probabilities, predicted, self.maps)
         images = chosen(trainer, rows)
