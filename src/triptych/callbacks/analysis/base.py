@@ -32,25 +32,35 @@ class Analysis(Callback):
         self.directory = Path(directory) / "figures"
         self.enabled = enabled
 
+    def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
+        """Numbers by the names they are logged under; called as ``figures`` is, before it."""
+        return {}
+
     @abstractmethod
     def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
         """The figures by their names; called in evaluation mode, without gradients."""
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # One process is enough: `answers` sees whole splits on each.
-        if not self.enabled or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self.enabled or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         with undisturbed(pl_module):
-            for name, figure in self.figures(trainer, pl_module):
-                self.directory.mkdir(parents=True, exist_ok=True)
-                path = self.directory / f"test-{name}.png"
-                figure.savefig(path)
-                for logger in trainer.loggers:
-                    if isinstance(logger, TensorBoardLogger):
-                        # As an image, for `add_figure` would draw it once more.
-                        with Image.open(path) as drawn:
-                            pixels = np.asarray(drawn.convert("RGB"))
-                        logger.experiment.add_image(f"test/{name}", pixels, trainer.global_step, dataformats="HWC")
+            # On every process alike: each sees whole splits, and Lightning wants to hear of a metric from all of them.
+            values = self.measure(trainer, pl_module)
+            pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
+            if trainer.is_global_zero:
+                for name, figure in self.figures(trainer, pl_module):
+                    self._keep(trainer, name, figure)
+
+    def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"test-{name}.png"
+        figure.savefig(path)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                # As an image, for `add_figure` would draw it once more.
+                with Image.open(path) as drawn:
+                    pixels = np.asarray(drawn.convert("RGB"))
+                logger.experiment.add_image(f"test/{name}", pixels, trainer.global_step, dataformats="HWC")
 
 
 def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:

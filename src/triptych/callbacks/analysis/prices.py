@@ -48,11 +48,18 @@ class PriceAnalysis(Analysis):
         self.repeats = repeats
         self.groups = groups or {}
 
+    def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
+        true, predicted = prices(trainer, model, "test")
+        half = self.half_width(trainer, model)
+        if half is None or not np.isfinite(predicted).all():
+            return {}
+        held = np.abs(predicted - true) <= half
+        return {"test/coverage": float(held.mean()), "test/interval_width": 2 * half}
+
     def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
         names: list[str] = model.hparams["feature_names"]
         rows = torch.cat([inputs for inputs, _ in batches(trainer, "test")]).numpy()
-        found, true = answers(trainer, model, "test")
-        predicted = found["prediction"]
+        true, predicted = prices(trainer, model, "test")
         if not np.isfinite(predicted).all():
             return  # a network that diverged: its metrics say so
 
@@ -65,15 +72,14 @@ class PriceAnalysis(Analysis):
             for group, columns in column_groups(names, self.groups).items()
         }
         yield "importances", plots.importances(self.importances(trainer, model, rows, true, groups))
+        half = self.half_width(trainer, model)
+        if half is not None and np.isfinite(half):
+            yield "intervals", plots.intervals(true, predicted, half, self.coverage)
 
-        found, known = answers(trainer, model, "val")
-        if len(known):
-            width = conformal_quantile(np.abs(found["prediction"] - known), self.coverage)
-            held = np.abs(predicted - true) <= width
-            logged = {"test/coverage": float(held.mean()), "test/interval_width": 2 * width}
-            model.log_dict(logged, on_step=False, on_epoch=True, rank_zero_only=True)
-            if np.isfinite(width):
-                yield "intervals", plots.intervals(true, predicted, width, self.coverage)
+    def half_width(self, trainer: Trainer, model: Any) -> float | None:
+        """Of the intervals, in dollars; None without validation."""
+        true, predicted = prices(trainer, model, "val")
+        return conformal_quantile(np.abs(predicted - true), self.coverage) if len(true) else None
 
     def importances(
         self, trainer: Trainer, model: Any, rows: np.ndarray, true: np.ndarray, groups: Mapping[str, Sequence[int]]
@@ -89,3 +95,9 @@ class PriceAnalysis(Analysis):
             return torch.cat(found).numpy()
 
         return grouped_importances(predict, rows, true, groups, self.repeats)
+
+
+def prices(trainer: Trainer, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted prices of a split, float32 (N,) each, in dollars."""
+    found, true = answers(trainer, model, split)
+    return true, found.get("prediction", true)
