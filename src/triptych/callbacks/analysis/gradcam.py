@@ -40,7 +40,8 @@ def grad_cam(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
     """What each place of the images adds to the logit, in the last maps of the network, enlarged to the images' size.
 
     The maps of the last convolutional block are summed, each weighed by the mean of its gradient. Where the paper
-    keeps what is positive, here the sign stays: below 0 lies what speaks for the other class.
+    keeps what is positive, here the sign stays: below 0 lies what speaks for the other class. What biases add, those of
+    the last layer and of the calibration, is in no place of it: the sum of a map may have another sign than the answer.
 
     Args:
         model: from images to logits (N,), in evaluation mode; gradients may be off around this call.
