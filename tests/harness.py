@@ -19,11 +19,14 @@ BEST = sorted(path.stem for path in (CONF / "experiment").glob("*_best.yaml"))
 
 FASTEST = "housing" if "housing" in EXPERIMENTS else EXPERIMENTS[0]
 
+NO_PICTURES = "callbacks.analysis.enabled=false"
+"""The pictures of a test take longer than all else of a small run."""
+
 # Small networks on small samples; an experiment that is not named here runs at its own size.
 SMALL = {
     "denoise": ["data.crop_size=32", "data.crops_per_page=2", "data.batch_size=8", "model.network.width=4"],
-    "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4"],
-    "housing": ["data.batch_size=32", "model.network.width=16"],
+    "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4", NO_PICTURES],
+    "housing": ["data.batch_size=32", "model.network.width=16", NO_PICTURES],
 }
 
 

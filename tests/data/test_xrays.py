@@ -45,6 +45,15 @@ def test_the_patient_is_in_the_file_name(name: str, expected: str):
     assert patient(name) == expected
 
 
+def test_the_test_x_rays_are_known_by_file_and_patient(data_root: Path):
+    data = xrays(data_root, split="random")
+    patients = data.groups(data.samples)
+    files = [data.samples.names[row] for row in data.split.test]
+    assert data.sample_names(range(len(files)), "test") == files
+    assert [patients[row] for row in data.split.test] == [patient(file) for file in files]
+    assert data.sample_names([0]) == [data.samples.names[data.split.train[0]]]
+
+
 def test_labels_are_those_of_the_folders(data_root: Path):
     data = xrays(data_root)
     assert len(data.samples) == 60

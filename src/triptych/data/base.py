@@ -263,9 +263,14 @@ class DataModule(LightningDataModule, Generic[Samples]):
         """A split by the project's own rules (see ``triptych.data.splits.draw``)."""
         return splits.draw(self.count(samples), groups, self.split_seed, official_test, self.folds, self.fold)
 
-    def sample_names(self, indices: Sequence[int]) -> list[str]:
-        """What a user knows samples of the training dataset by, from their numbers there."""
-        rows = self.split.train[np.asarray(indices) % len(self.split.train)]
+    def groups(self, samples: Samples) -> Sequence[str] | None:
+        """What each sample belongs to, such as a patient; None where every sample stands for itself."""
+        return None
+
+    def sample_names(self, indices: Sequence[int], split: str = "train") -> list[str]:
+        """What a user knows samples of a split's dataset by, from their numbers there."""
+        there: np.ndarray = getattr(self.split, split)
+        rows = there[np.asarray(indices, int) % len(there)]
         return [self.sample_name(self.samples, int(row)) for row in rows]
 
     def sample_name(self, samples: Samples, index: int) -> str:

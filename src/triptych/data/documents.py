@@ -97,8 +97,10 @@ class DocumentDataModule(DataModule[Pages]):
     def make_split(self, samples: Pages) -> Split:
         if self.split_rule == "mle_bench":
             return self._mle_bench(samples)
-        twins = [hashlib.sha256(repr(clean.shape).encode() + clean.tobytes()).hexdigest() for _, _, clean in samples]
-        return self.draw_split(samples, twins if self.split_rule == "grouped" else None)
+        return self.draw_split(samples, self.groups(samples) if self.split_rule == "grouped" else None)
+
+    def groups(self, samples: Pages) -> list[str]:
+        return [hashlib.sha256(repr(clean.shape).encode() + clean.tobytes()).hexdigest() for _, _, clean in samples]
 
     def _mle_bench(self, samples: Pages) -> Split:
         """MLE-bench's rule: a fifth of the sorted pages tests. A tenth of the others validates."""

@@ -114,12 +114,15 @@ class XrayDataModule(DataModule[Xrays]):
 
     def make_split(self, samples: Xrays) -> Split:
         in_test = np.array([name.startswith("test/") for name in samples.names])
-        groups = [patient(name) for name in samples.names] if self.split_rule == "grouped" else None
+        groups = self.groups(samples) if self.split_rule == "grouped" else None
         split = self.draw_split(samples, groups, np.flatnonzero(in_test))
         if in_test.sum() == OFFICIAL_TEST:
             return split
         stand_in = f"the test folder holds {in_test.sum()} X-rays, not the official {OFFICIAL_TEST}"
         return Split(split.train, split.val, split.test, stand_in)
+
+    def groups(self, samples: Xrays) -> list[str]:
+        return [patient(name) for name in samples.names]
 
     def sample_name(self, samples: Xrays, index: int) -> str:
         return samples.names[index]

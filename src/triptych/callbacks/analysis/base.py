@@ -1,0 +1,94 @@
+"""What an analysis of any task shares: answers to whole splits, and pictures in the run directory and TensorBoard."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from triptych.callbacks.measurement import undisturbed
+
+
+class Analysis(Callback):
+    """Draw how the network errs, once, into ``figures/test-<name>.png`` of the run and ``test/<name>`` of TensorBoard.
+
+    It comes at the end of the test, when the weights are those of the best checkpoint. A run without a test split has
+    none, nor has a dry run.
+
+    Args:
+        directory: the run directory.
+        enabled: with False nothing is measured or drawn.
+    """
+
+    def __init__(self, directory: str, enabled: bool = True) -> None:
+        self.directory = Path(directory) / "figures"
+        self.enabled = enabled
+
+    def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
+        """Numbers by the names they are logged under; called as ``figures`` is, before it."""
+        return {}
+
+    @abstractmethod
+    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
+        """The figures by their names; called in evaluation mode, without gradients."""
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.enabled or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        with undisturbed(pl_module):
+            # On every process alike: each sees whole splits, and Lightning wants to hear of a metric from all of them.
+            values = self.measure(trainer, pl_module)
+            pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
+            if trainer.is_global_zero:
+                for name, figure in self.figures(trainer, pl_module):
+                    self._keep(trainer, name, figure)
+
+    def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"test-{name}.png"
+        figure.savefig(path)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                # As an image, for `add_figure` would draw it once more.
+                with Image.open(path) as drawn:
+                    pixels = np.asarray(drawn.convert("RGB"))
+                logger.experiment.add_image(f"test/{name}", pixels, trainer.global_step, dataformats="HWC")
+
+
+def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """All batches of ``val`` or ``test``, on the CPU; where a number of them limits the Trainer, no more than that."""
+    limit = getattr(trainer, f"limit_{split}_batches")
+    found = trainer.datamodule.evaluation_batches(split)  # type: ignore[attr-defined]
+    return islice(found, limit) if isinstance(limit, int) else iter(found)
+
+
+def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the network answers to a whole split, in the precision of the test.
+
+    Args:
+        trainer: the run's.
+        model: in evaluation mode.
+        split: ``val`` or ``test``.
+
+    Returns:
+        The columns that ``model.predict`` gives, and the targets: float32 and of any type, (N, ...) each.
+    """
+    found: list[dict[str, Tensor]] = []
+    targets: list[Tensor] = []
+    for inputs, truth in batches(trainer, split):
+        given = trainer.precision_plugin.convert_input(inputs.to(model.device))
+        with trainer.precision_plugin.test_step_context():
+            found.append(model.predict(given))
+        targets.append(truth)
+    if not found:
+        return {}, np.empty(0, np.float32)
+    columns = {name: torch.cat([part[name].float().cpu() for part in found]).numpy() for name in found[0]}
+    return columns, torch.cat(targets).numpy()

@@ -1,0 +1,103 @@
+"""Where and by how much predicted prices are off, what they go by, and how sure they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from matplotlib.figure import Figure
+
+from triptych.callbacks.analysis import price_plots as plots
+from triptych.callbacks.analysis.base import Analysis, answers, batches
+from triptych.callbacks.analysis.importance import column_groups, grouped_importances
+from triptych.callbacks.analysis.intervals import conformal_quantile
+from triptych.callbacks.measurement import check_from_one
+
+MAP = ("longitude", "latitude")
+
+
+class PriceAnalysis(Analysis):
+    """Prices of the test rows: predicted against true, errors on the map, importances, prediction intervals.
+
+    Logs ``test/coverage``, the share of test rows whose price lies in its interval, and ``test/interval_width`` in
+    dollars. The intervals are those of split conformal prediction, from the residuals of the validation split (see
+    ``conformal_quantile``). Without a map's columns there is no map, without validation there are no intervals.
+
+    Args:
+        directory: the run directory.
+        enabled: see Analysis.
+        coverage: the share of prices that intervals are to hold.
+        repeats: how often each group of columns is shuffled for the importances.
+        groups: columns that are shuffled together, see ``column_groups``.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        enabled: bool = True,
+        coverage: float = 0.9,
+        repeats: int = 5,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__(directory, enabled)
+        if not 0 < coverage < 1:
+            raise ValueError(f"callbacks.analysis.coverage={coverage}: expected a share above 0 and below 1")
+        check_from_one("analysis.repeats", repeats)
+        self.coverage = coverage
+        self.repeats = repeats
+        self.groups = groups or {}
+
+    def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
+        true, predicted = prices(trainer, model, "test")
+        half = self.half_width(trainer, model)
+        if half is None or not np.isfinite(predicted).all():
+            return {}
+        held = np.abs(predicted - true) <= half
+        return {"test/coverage": float(held.mean()), "test/interval_width": 2 * half}
+
+    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
+        names: list[str] = model.hparams["feature_names"]
+        rows = torch.cat([inputs for inputs, _ in batches(trainer, "test")]).numpy()
+        true, predicted = prices(trainer, model, "test")
+        if not np.isfinite(predicted).all():
+            return  # a network that diverged: its metrics say so
+
+        yield "prices", plots.predicted_against_true(true, predicted)
+        if set(MAP) <= set(names):
+            place = rows[:, [names.index(name) for name in MAP]]
+            yield "residual-map", plots.residual_map(place, predicted - true)
+        groups = {
+            group if len(columns) == 1 else f"{group} ({len(columns)} columns)": columns
+            for group, columns in column_groups(names, self.groups).items()
+        }
+        yield "importances", plots.importances(self.importances(trainer, model, rows, true, groups))
+        half = self.half_width(trainer, model)
+        if half is not None and np.isfinite(half):
+            yield "intervals", plots.intervals(true, predicted, half, self.coverage)
+
+    def half_width(self, trainer: Trainer, model: Any) -> float | None:
+        """Of the intervals, in dollars; None without validation."""
+        true, predicted = prices(trainer, model, "val")
+        return conformal_quantile(np.abs(predicted - true), self.coverage) if len(true) else None
+
+    def importances(
+        self, trainer: Trainer, model: Any, rows: np.ndarray, true: np.ndarray, groups: Mapping[str, Sequence[int]]
+    ) -> dict[str, np.ndarray]:
+        """By how many dollars the RMSE grows, (repeats,) by the name of the group of columns."""
+
+        def predict(mixed: np.ndarray) -> np.ndarray:
+            found = []
+            for part in torch.from_numpy(mixed).split(512):
+                given = trainer.precision_plugin.convert_input(part.to(model.device))
+                with trainer.precision_plugin.test_step_context():
+                    found.append(model.predict(given)["prediction"].float().cpu())
+            return torch.cat(found).numpy()
+
+        return grouped_importances(predict, rows, true, groups, self.repeats)
+
+
+def prices(trainer: Trainer, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted prices of a split, float32 (N,) each, in dollars."""
+    found, true = answers(trainer, model, split)
+    return true, found.get("prediction", true)

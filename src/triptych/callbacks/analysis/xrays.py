@@ -1,0 +1,115 @@
+"""Which X-rays a classifier gets wrong, how far its probabilities can be trusted, and where it looks."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from triptych.callbacks.analysis import xray_plots as plots
+from triptych.callbacks.analysis.base import Analysis, answers, batches
+from triptych.callbacks.analysis.curves import bands
+from triptych.callbacks.analysis.gradcam import grad_cam
+from triptych.callbacks.measurement import check_from_one
+
+
+class XrayAnalysis(Analysis):
+    """X-rays of the test split: confusion matrix, curves, calibration, the most confident errors, Grad-CAM.
+
+    Labels are those of the model's own threshold, which it has from the validation split. Curves and their bands need
+    both classes; Grad-CAM needs a network with convolutions.
+
+    Args:
+        directory: the run directory.
+        enabled: see Analysis.
+        errors: how many of the most confident errors are shown.
+        maps: how many X-rays of each outcome (right or wrong, of either class) are shown with Grad-CAM.
+        replicates: of the bootstrap, over patients, behind the curves' bands.
+    """
+
+    def __init__(
+        self, directory: str, enabled: bool = True, errors: int = 20, maps: int = 2, replicates: int = 200
+    ) -> None:
+        super().__init__(directory, enabled)
+        for name, value in (("errors", errors), ("maps", maps), ("replicates", replicates)):
+            check_from_one(f"analysis.{name}", value)
+        self.errors = errors
+        self.maps = maps
+        self.replicates = replicates
+
+    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
+        found, labels = answers(trainer, model, "test")
+        probabilities, predicted = found["probability"], found["label"].astype(int)
+        if not np.isfinite(probabilities).all():
+            return  # a network that diverged: its metrics say so
+        names: list[str] = model.hparams["class_names"]
+        threshold = float(model.threshold)
+
+        yield "confusion", plots.confusion(labels, predicted, names, threshold)
+        if len(np.unique(labels)) == 2:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            groups = data.groups(data.samples)
+            if groups is not None:
+                groups = [groups[row] for row in data.split.test[: len(labels)]]
+            roc, recall = bands(labels, probabilities, groups, self.replicates)
+            unit = "images" if groups is None else "patients"
+            point = operating_point(labels, predicted)
+            yield "curves", plots.curves(roc, recall, point, float(labels.mean()), names[1], unit)
+        yield "calibration", plots.calibration(labels, probabilities, names[1])
+
+        worst = most_confident_errors(labels, probabilities, predicted, self.errors)
+        files = trainer.datamodule.sample_names(worst, "test")  # type: ignore[attr-defined]
+        wrong = int((predicted != labels).sum())
+        images = chosen(trainer, worst)
+        shown = images.numpy(), files, labels[worst], probabilities[worst]
+        yield "errors", plots.errors(*shown, names, wrong, threshold)
+
+        rows = of_each_outcome(labels, probabilities, predicted, self.maps)
+        images = chosen(trainer, rows)
+        given = trainer.precision_plugin.convert_input(images[:, None].to(model.device))
+        maps = grad_cam(model, model.network, given)
+        if maps is not None:
+            answered = probabilities[rows], predicted[rows]
+            yield "grad-cam", plots.grad_cam(images.numpy(), maps.numpy(), labels[rows], *answered, names)
+
+
+def operating_point(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float, float]:
+    """False positive rate, recall and precision of predicted labels (N,), 0 or 1; NaN where nothing can be said."""
+    hits = ((labels == 1) & (predicted == 1)).sum()
+    with np.errstate(invalid="ignore"):
+        false_positives = ((labels == 0) & (predicted == 1)).sum() / (labels == 0).sum()
+        return float(false_positives), float(hits / (labels == 1).sum()), float(hits / (predicted == 1).sum())
+
+
+def most_confident_errors(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, count: int
+) -> np.ndarray:
+    """The rows, at most ``count``, with a wrong label, those first that gave their true class the least probability."""
+    truth = np.where(labels == 1, probabilities, 1 - probabilities)
+    order = np.argsort(truth, kind="stable")
+    return order[(predicted != labels)[order]][:count]
+
+
+def of_each_outcome(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` rows of each outcome, the most confident ones.
+
+    In the order positive and found, positive and missed, negative and cleared, negative and suspected.
+    """
+    rows: list[int] = []
+    for label, answer in ((1, 1), (1, 0), (0, 0), (0, 1)):
+        order = np.argsort(-probabilities if answer else probabilities, kind="stable")
+        rows += order[((labels == label) & (predicted == answer))[order]][:count].tolist()
+    return np.array(rows, int)
+
+
+def chosen(trainer: Trainer, rows: Sequence[int] | np.ndarray) -> Tensor:
+    """The test images with these numbers, float32 (len(rows), height, width), in [0, 1]; no other is kept in memory."""
+    found: dict[int, Tensor] = {}
+    start = 0
+    for images, _ in batches(trainer, "test"):
+        found |= {row: images[row - start, 0] for row in rows if start <= row < start + len(images)}
+        start += len(images)
+    return torch.stack([found[row] for row in rows]) if len(rows) else torch.empty(0, 1, 1)

@@ -1,0 +1,164 @@
+"""What is measured and drawn of X-rays and their probabilities."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from tests.callbacks.analysis.small import XrayBatches
+from tests.tiny import classifier, trainer, xrays
+
+from triptych.callbacks.analysis import xray_plots as plots
+from triptych.callbacks.analysis.curves import bands
+from triptych.callbacks.analysis.xrays import (
+    XrayAnalysis,
+    chosen,
+    most_confident_errors,
+    of_each_outcome,
+    operating_point,
+)
+from triptych.terminal import quiet_lightning
+
+NAMES = ["NORMAL", "PNEUMONIA"]
+LABELS = np.array([1, 1, 1, 0, 0, 0, 0])
+PROBABILITIES = np.array([0.9, 0.2, 0.4, 0.95, 0.1, 0.55, 0.3], np.float32)
+PREDICTED = (PROBABILITIES > 0.5).astype(int)
+IMAGES = np.random.default_rng(0).random((7, 6, 6)).astype(np.float32)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes if axis.get_visible() and axis.get_title()]
+
+
+def test_the_most_confident_errors_come_first():
+    # The probabilities of the true class: 0.05 of row 3, 0.2 of row 1, 0.4 of row 2, 0.45 of row 5.
+    assert most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 20).tolist() == [3, 1, 2, 5]
+    assert most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 2).tolist() == [3, 1]
+    assert most_confident_errors(LABELS, PROBABILITIES, LABELS, 20).tolist() == []
+    # By the labels as they were given, at whatever threshold.
+    assert most_confident_errors(LABELS, PROBABILITIES, (PROBABILITIES > 0.7).astype(int), 20).tolist() == [3, 1, 2]
+
+
+def test_each_outcome_has_its_most_confident_ones():
+    assert of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 1).tolist() == [0, 1, 4, 3]
+    assert of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 2).tolist() == [0, 1, 2, 4, 6, 3, 5]
+    assert of_each_outcome(LABELS, PROBABILITIES, LABELS, 1).tolist() == [0, 4]
+
+
+def test_the_operating_point_lies_on_both_curves():
+    assert operating_point(LABELS, PREDICTED) == pytest.approx((2 / 4, 1 / 3, 1 / 3))
+    nobody = operating_point(LABELS, np.zeros_like(LABELS))
+    assert nobody[:2] == (0, 0)
+    assert np.isnan(nobody[2])
+
+
+def test_the_confusion_matrix_counts():
+    figure = plots.confusion(LABELS, PREDICTED, NAMES, 0.5)
+    assert texts(figure) == ["2\n50.0 %", "2\n50.0 %", "2\n66.7 %", "1\n33.3 %"]
+    # A split of one class has both rows too.
+    assert texts(plots.confusion(np.ones(3, int), np.array([1, 1, 0]), NAMES, 0.5))[:2] == ["0\n0.0 %", "0\n0.0 %"]
+
+
+def test_the_reliability_diagram_has_shares_and_counts():
+    labels = np.array([1] * 3 + [0] * 7 + [1] * 9 + [0])
+    probabilities = np.array([0.3] * 10 + [0.9] * 10, np.float32)
+    figure = plots.calibration(labels, probabilities, "PNEUMONIA")
+    assert titles(figure) == ["Calibration on 20 test X-rays: ECE 0.000, 15 bins"]
+    points = figure.axes[0].containers[0][0]  # type: ignore[index]
+    assert points.get_xdata().tolist() == pytest.approx([0.3, 0.9])
+    assert points.get_ydata().tolist() == pytest.approx([0.3, 0.9])
+    assert [text.get_text() for text in figure.axes[1].texts] == ["10", "10"]
+    wrong = plots.calibration(1 - labels, probabilities, "PNEUMONIA")
+    assert titles(wrong) == ["Calibration on 20 test X-rays: ECE 0.600, 15 bins"]
+    # 1 itself lies in the last bin.
+    assert plots.calibration(np.array([1, 0]), np.array([1, 0], np.float32), "x").axes[1].texts[1].get_text() == "1"
+
+
+def test_errors_are_named():
+    rows = most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 2)
+    files = ["test/NORMAL/IM-0001-0001.jpeg", "test/PNEUMONIA/person1_virus_11.jpeg"]
+    figure = plots.errors(IMAGES[rows], files, LABELS[rows], PROBABILITIES[rows], NAMES, 4, 0.5)
+    assert titles(figure) == [
+        "IM-0001-0001.jpeg\nis NORMAL, P(PNEUMONIA) 0.950",
+        "person1_virus_11.jpeg\nis PNEUMONIA, P(PNEUMONIA) 0.200",
+    ]
+    expected = "The 2 most confident of 4 test X-rays that were called wrong, at a threshold of 0.500"
+    assert figure.get_suptitle() == expected
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    assert np.array_equal(shown, IMAGES[3])
+
+
+def test_no_error_is_said():
+    figure = plots.errors(np.empty((0, 1, 1)), [], np.empty(0, int), np.empty(0), NAMES, 0, 0.5)
+    assert figure.get_suptitle() == "No test X-ray was called wrong"
+
+
+def test_a_long_file_name_loses_its_middle():
+    assert plots.shortened("a/b/short.jpeg") == "short.jpeg"
+    assert plots.shortened("a/" + "x" * 30 + "0123456789.jpeg", 13) == "xxxxx....jpeg"
+
+
+def test_chosen_images_are_those_of_their_rows(tmp_path: Path):
+    data = XrayBatches(xrays(4), xrays(5, 3, 4, seed=1))
+    run = trainer(tmp_path)
+    with quiet_lightning():
+        run.test(classifier(), datamodule=data, verbose=False)
+    images = torch.cat([images for images, _ in data.held_out])[:, 0]
+    assert torch.equal(chosen(run, [11, 0, 5, 7]), images[[11, 0, 5, 7]])
+    assert len(chosen(run, [])) == 0
+
+
+class Ill(XrayBatches):
+    """The test X-rays are all of one class."""
+
+    def __init__(self) -> None:
+        images, labels = xrays(6, seed=1)[0]
+        super().__init__(xrays(4), [(images[labels == 1], labels[labels == 1])])
+
+
+@pytest.mark.filterwarnings("ignore:No negative samples")
+def test_a_split_of_one_class_has_no_curves(tmp_path: Path):
+    run = trainer(tmp_path, callbacks=[XrayAnalysis(str(tmp_path))])
+    with quiet_lightning():
+        run.test(classifier(), datamodule=Ill(), verbose=False)
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {f"test-{name}" for name in ("calibration", "confusion", "errors", "grad-cam")}
+
+
+@pytest.mark.parametrize("key", ["errors", "maps", "replicates"])
+def test_wrong_arguments_are_refused_by_name(key: str):
+    options: dict[str, Any] = {key: 0}
+    with pytest.raises(ValueError, match=f"callbacks.analysis.{key}=0"):
+        XrayAnalysis("run", **options)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [2, 300])
+def test_every_picture_has_room_however_few_or_wrong_the_answers(count: int, tmp_path: Path):
+    random = np.random.default_rng(count)
+    labels, images = np.arange(count) % 2, random.random((count, 8, 8))
+    for name, probabilities in (
+        ("right", 0.8 * labels + 0.1),
+        ("wrong", 0.9 - 0.8 * labels),
+        ("any", random.random(count)),
+    ):
+        given = probabilities.astype(np.float32)
+        predicted = (given > 0.5).astype(int)
+        some = slice(0, 20)
+        shown = labels[some], given[some]
+        for number, figure in enumerate(
+            (
+                plots.confusion(labels, predicted, NAMES, 0.5),
+                plots.curves(*bands(labels, given), operating_point(labels, predicted), 0.5, "PNEUMONIA", "images"),
+                plots.calibration(labels, given, "PNEUMONIA"),
+                plots.errors(images[some], ["IM-0001.jpeg"] * 20, *shown, NAMES, count, 0.5),
+                plots.grad_cam(images[:8], images[:8] - 0.5, labels[:8], given[:8], predicted[:8], NAMES),
+            )
+        ):
+            figure.savefig(tmp_path / f"{name}-{number}.png")
