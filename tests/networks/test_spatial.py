@@ -62,12 +62,12 @@ def test_in_training_a_row_is_no_neighbour_of_its_own(noise: float):
     assert not (nearest(rows + noise * torch.randn(60, 5)).targets == torch.arange(60.0)[:, None]).any()
 
 
-def test_afterwards_only_an_identical_row_is_left_out():
+def test_afterwards_only_the_same_row_is_left_out():
     rows, _ = town()
     nearest = remembered(rows, torch.arange(60.0), 8).eval()
-    assert not (nearest(rows).targets == torch.arange(60.0)[:, None]).any()
+    assert not (nearest(rows + 1e-6).targets == torch.arange(60.0)[:, None]).any()
     moved = rows.clone()
-    moved[:, 4] += 1e-4
+    moved[:, 4] += 1e-3
     assert (nearest(moved).targets[:, 0] == torch.arange(60.0)).all()
 
 

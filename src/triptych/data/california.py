@@ -210,7 +210,8 @@ class CaliforniaDataModule(DataModule[Rows]):
         assert isinstance(dataset, ArrayDataset)
         rows = dataset.inputs[spread(1000, len(dataset))]
         lacking = rows[:8].clone()
-        lacking[:, [names.index(name) for name in MAY_BE_MISSING]] = math.nan
+        made = (name for name in names if set(RATIOS.get(name, ())) & set(MAY_BE_MISSING))
+        lacking[:, [names.index(name) for name in (*MAY_BE_MISSING, *made)]] = math.nan
         codes = Port(PROXIMITY, "int64", ("rows",), ", ".join(f"{code} {name}" for code, name in enumerate(classes)))
         return Serving(
             graph=RawRows(model, NUMBERS, MAY_BE_MISSING, _ratios(names), _angles(names), len(classes)),

@@ -54,7 +54,7 @@ class BatchPapers(nn.Module):
         powers: smallest and largest.
     """
 
-    def __init__(self, papers: Sequence[Tensor], share: float = 0.3, powers: tuple[float, float] = (0.3, 3.0)) -> None:
+    def __init__(self, papers: Sequence[Tensor], share: float = 0.1, powers: tuple[float, float] = (0.3, 3.0)) -> None:
         super().__init__()
         self.papers = papers
         self.share = share

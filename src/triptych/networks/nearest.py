@@ -26,7 +26,7 @@ class NearestRows(nn.Module):
 
     Nearest is first of all near in place. What else describes a row counts as little as `SIMILARITY`, to choose among
     rows at one place. A row is never a neighbour of its own: in training the row that is alike in all columns is left
-    out, whatever noise was added; afterwards a row that is identical in all columns is, if there is one.
+    out, whatever noise was added; afterwards a row that is the same in all columns is, if there is one.
 
     How far the neighbours are says whether a row lies in a town or in the country. So each row gets further columns,
     its spacings: the logarithms of the distances to the fourth, the sixteenth and the last neighbour, scaled to mean 0
@@ -43,6 +43,8 @@ class NearestRows(nn.Module):
     """
 
     SIMILARITY = 0.01
+    SAME = 1e-4
+    """Rows that differ by less in all columns are one: a file is not scaled to the last digit everywhere."""
     SPACINGS = 3
     rows: Tensor
     spacings: Tensor
@@ -99,7 +101,7 @@ class NearestRows(nn.Module):
             alike = _squared(x, self.rows).argmin(dim=1)
             own = torch.arange(len(self.rows), device=x.device) == alike[:, None]
             if not self.training:
-                own = own & (x == self.rows[alike]).all(dim=1, keepdim=True)
+                own = own & ((x - self.rows[alike]).abs().amax(dim=1, keepdim=True) < self.SAME)
             squared = squared.masked_fill(own, math.inf)
         index = squared.topk(count, largest=False).indices
         east, north = (x[:, column, None] - self.rows[:, column][index] for column in self.place)
