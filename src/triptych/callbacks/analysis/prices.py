@@ -13,6 +13,7 @@ from triptych.callbacks.analysis.base import Analysis, answers, batches
 from triptych.callbacks.analysis.importance import column_groups, grouped_importances
 from triptych.callbacks.analysis.intervals import conformal_quantile
 from triptych.callbacks.measurement import check_from_one
+from triptych.data.datasets import spread
 
 MAP = ("longitude", "latitude")
 
@@ -29,6 +30,7 @@ class PriceAnalysis(Analysis):
         enabled: see Analysis.
         coverage: the share of prices that intervals are to hold.
         repeats: how often each group of columns is shuffled for the importances.
+        samples: test rows that the importances are measured on, spread evenly.
         groups: columns that are shuffled together, see ``column_groups``.
     """
 
@@ -38,14 +40,17 @@ class PriceAnalysis(Analysis):
         enabled: bool = True,
         coverage: float = 0.9,
         repeats: int = 5,
+        samples: int = 1000,
         groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(directory, enabled)
         if not 0 < coverage < 1:
             raise ValueError(f"callbacks.analysis.coverage={coverage}: expected a share above 0 and below 1")
         check_from_one("analysis.repeats", repeats)
+        check_from_one("analysis.samples", samples)
         self.coverage = coverage
         self.repeats = repeats
+        self.samples = samples
         self.groups = groups or {}
 
     def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
@@ -71,7 +76,8 @@ class PriceAnalysis(Analysis):
             group if len(columns) == 1 else f"{group} ({len(columns)} columns)": columns
             for group, columns in column_groups(names, self.groups).items()
         }
-        yield "importances", plots.importances(self.importances(trainer, model, rows, true, groups))
+        few = spread(self.samples, len(rows))
+        yield "importances", plots.importances(self.importances(trainer, model, rows[few], true[few], groups))
         half = self.half_width(trainer, model)
         if half is not None and np.isfinite(half):
             yield "intervals", plots.intervals(true, predicted, half, self.coverage)
