@@ -103,7 +103,7 @@ def test_no_embedding_is_the_mlp():
 def test_fit_travels_in_the_state_dict(embedding: str):
     x = torch.randn(100, 5).exp()
     network, loaded = Tabular(5, embedding=embedding), Tabular(5, embedding=embedding)
-    network.fit(x)
+    network.fit(x, x[:, 0])
     loaded.load_state_dict(network.state_dict())
     assert torch.equal(loaded(x), network(x))
 
@@ -121,7 +121,7 @@ def test_an_embedding_learns_a_step_that_the_mlp_alone_does_not():
         x = torch.linspace(-1, 1, 256)[:, None]
         y = torch.sign(torch.sin(8 * math.pi * x))
         network = Tabular(1, embedding=embedding, width=32, depth=1)
-        network.fit(x)
+        network.fit(x, x[:, 0])
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         for _ in range(150):
             optimizer.zero_grad()

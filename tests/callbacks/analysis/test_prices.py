@@ -144,7 +144,12 @@ def test_intervals_say_how_many_prices_they_hold():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"coverage": 1}, "coverage=1"), ({"coverage": 0}, "coverage=0"), ({"repeats": 0}, "repeats=0"), ({"samples": 0}, "samples=0")],
+    [
+        ({"coverage": 1}, "coverage=1"),
+        ({"coverage": 0}, "coverage=0"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"samples": 0}, "samples=0"),
+    ],
 )
 def test_wrong_arguments_are_refused_by_name(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=f"callbacks.analysis.{message}"):

@@ -181,7 +181,7 @@ def test_a_mistake_gets_one_message(there: str, trained: Any, tmp_path: Path, ca
 def test_a_network_that_torch_cannot_follow_is_one_clear_error(trained: Any, monkeypatch: Any, capsys: Any):
     from triptych.networks.mlp import Mlp
 
-    run = trained("mlp")
+    run = trained("tabular")
     monkeypatch.setattr(Mlp, "forward", lambda self, x: x[:, :1] if x.sum() > 0 else x[:, 1:2])
     assert export(run, "--format", "torch") == 1
     error = capsys.readouterr().err

@@ -13,7 +13,6 @@ from triptych.callbacks.analysis.base import Analysis, answers, batches
 from triptych.callbacks.analysis.importance import column_groups, grouped_importances
 from triptych.callbacks.analysis.intervals import conformal_quantile
 from triptych.callbacks.measurement import check_from_one
-from triptych.data.datasets import spread
 
 MAP = ("longitude", "latitude")
 
@@ -76,7 +75,7 @@ class PriceAnalysis(Analysis):
             group if len(columns) == 1 else f"{group} ({len(columns)} columns)": columns
             for group, columns in column_groups(names, self.groups).items()
         }
-        few = spread(self.samples, len(rows))
+        few = np.linspace(0, len(rows) - 1, min(self.samples, len(rows))).astype(int)
         yield "importances", plots.importances(self.importances(trainer, model, rows[few], true[few], groups))
         half = self.half_width(trainer, model)
         if half is not None and np.isfinite(half):
