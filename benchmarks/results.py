@@ -94,7 +94,9 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
     threads = round(max(record.number("threads") or 0 for record in records))
     timed = [record.number("seconds") or 0 for record in records if record.number("threads") == threads]
     minutes = statistics.median(timed) / 60
-    figures = [_figure([record.test(f"test/{spec['metric']}") for record in cell.records]) for cell in row]
+    scale = spec.get("scale", 1)
+    tests = [[record.test(f"test/{spec['metric']}") for record in cell.records] for cell in row]
+    figures = [_figure([scale * value for value in values if value is not None]) for values in tests]
     command = f"`python train.py {' '.join(model['overrides'])}`"
     weights = f"{records[0].number('parameters') or 0:,.0f}"
     return [
@@ -108,12 +110,11 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
     ]
 
 
-def _figure(values: Sequence[float | None]) -> str:
-    found = [value for value in values if value is not None]
-    if not found:
+def _figure(values: Sequence[float]) -> str:
+    if not values:
         return ""
-    spread = f" ± {statistics.stdev(found):.4f}" if len(found) > 1 else ""
-    return f"**{statistics.fmean(found):.4f}**{spread} (n = {len(found)})"
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"**{statistics.fmean(values):.4f}**{spread} (n = {len(values)})"
 
 
 def _footnotes(measured: Sequence[Cell]) -> str:

@@ -48,6 +48,15 @@ def test_a_run_has_a_place_of_its_own(tmp_path: Path):
     assert places[0] == tmp_path / "default-mle-bench-s-split-0"
 
 
+def test_a_metric_can_be_given_in_another_unit(tmp_path: Path):
+    rows = cells(SPEC, tmp_path)
+    done(rows[0][0].directories[0], 38_123.0)
+    done(rows[1][0].directories[0], 37_000.0)
+    text = section(SPEC | {"scale": 0.00001}, rows)
+    assert "**0.3812** (n = 1)" in text
+    assert "**0.3700** (n = 1)" in text
+
+
 def test_a_cell_gives_mean_spread_and_number(tmp_path: Path):
     rows = cells(SPEC, tmp_path)
     for number, cell in enumerate(cell for row in rows for cell in row):
