@@ -65,7 +65,7 @@ def test_kills_at_any_moment_change_nothing(
     kills, code = 0, None
     while code != 0:
         sent = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-        code = ends("part", draw.uniform(0.02, 0.35) * work, sent) if kills < MOST else ends("part")
+        code = ends("part", draw.uniform(0.02, 0.2) * work, sent) if kills < MOST else ends("part")
         kills += code != 0
         # Before training begins a signal ends the process as it ends any other.
         allowed = {signal.SIGKILL: (-signal.SIGPROF,), signal.SIGTERM: (143, -sent), signal.SIGINT: (130, 1)}[sent]
