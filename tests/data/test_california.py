@@ -87,6 +87,15 @@ def test_missing_bedrooms_are_normal_and_stay_nan(table: Path, root: Path):
     assert np.argwhere(np.isnan(houses(root).samples.features)).tolist() == [[3, 4]]
 
 
+def test_ratios_are_further_columns_and_missing_where_there_is_nothing_to_divide_by(table: Path, root: Path):
+    table.write_text("\n".join(lines(households="0", total_bedrooms="")))
+    samples = houses(root, ratios=True, rotations=1).samples
+    ratios = ["rooms_per_household", "people_per_household", "bedrooms_per_room"]
+    assert samples.names == [*NUMBERS, *ratios, "place_at_90", *PROXIMITIES]
+    np.testing.assert_array_equal(samples.features[0, 8:11], np.float32([880, 322, 129]) / np.float32([126, 126, 880]))
+    assert np.isnan(samples.features[3, 8:11]).all()
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
 def test_what_windows_does_to_a_file_is_read_over(newline: str, mark: str, table: Path, root: Path):

@@ -2,13 +2,15 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.tiny import Batches, FirstNumber, fit, measured, regressor, rows
-from torch import Tensor
+from torch import Tensor, nn
 
 from triptych.models.regressor import Regressor
+from triptych.networks.scaling import SCALINGS
 
 
 def told(*prices: float) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,42 @@ def test_predictions_are_dollars_one_a_row():
     assert answers["prediction"].tolist() == [200_000.0, 300_000.0]
 
 
-@pytest.mark.parametrize("scaling", ["minmax", "standard", "quantile"])
+class Two(nn.Module):
+    """Two outputs: the first two columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2]
+
+
+def test_each_output_has_its_own_loss_and_their_mean_is_the_prediction():
+    model = teller()
+    model.network = Two()
+    inputs = torch.tensor([[0.0, 2.0, 9.0], [1.0, 1.0, 9.0]])
+    assert model.predict(inputs)["prediction"].tolist() == [250_000.0, 250_000.0]
+    # Off by one deviation each, though their mean is right.
+    assert model.loss(model(inputs[:1]), torch.tensor([250_000.0])) == 1
+
+
+def test_predictions_are_clipped_where_that_is_asked_for():
+    model = regressor(input_scaling="none", clip=True)
+    model.target_scaler.fit(torch.tensor([150_000.0, 250_000.0]))
+    model.network = FirstNumber()
+    answers = model.predict(torch.tensor([[-9.0, 0, 0], [0.5, 0, 0], [9.0, 0, 0]]))
+    assert answers["prediction"].tolist() == [150_000.0, 225_000.0, 250_000.0]
+
+
+def test_columns_are_told_to_the_network_by_number():
+    options: dict[str, Any] = {
+        "network": {"_target_": "triptych.networks.spatial.Spatial", "members": 1, "krigings": 0, "width": 4},
+        "feature_names": ["age", "north", "east"],
+    }
+    model = regressor(**options, columns={"place": ["east", "north"], "similar": ["age"]})
+    assert (model.network.nearest.place, model.network.nearest.similar) == ([2, 1], [0])
+    with pytest.raises(ValueError, match=r"model.columns.place: no column west; there are age, north, east"):
+        regressor(**options, columns={"place": ["west"]})
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard", "log", "quantile"])
 def test_scalers_and_bins_see_training_rows_only(scaling: str, tmp_path: Path):
     tabular = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "width": 8, "depth": 1}
     train = rows(16, 16)
@@ -96,7 +133,7 @@ def test_missing_numbers_are_filled_in(tmp_path: Path):
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
-@pytest.mark.parametrize("scaling", ["none", "minmax", "standard", "quantile"])
+@pytest.mark.parametrize("scaling", SCALINGS)
 def test_every_loss_and_scaling_learns(loss: str, scaling: str, tmp_path: Path):
     torch.manual_seed(0)
     model = regressor(loss=loss, input_scaling=scaling)

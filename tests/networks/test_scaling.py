@@ -71,12 +71,27 @@ def test_missing_values_become_the_training_median(kind: str):
     torch.testing.assert_close(scaler(torch.tensor([[NAN, NAN]])), scaler(torch.tensor([[2.0, 7.0]])))
 
 
+def test_log_takes_the_logarithm_of_skewed_positive_columns_alone(table: torch.Tensor):
+    scaler = fitted("log", table)
+    assert scaler.logarithmic.tolist() == [False, True, False]
+    logs = torch.cat([table[:, :1], table[:, 1:2].log(), table[:, 2:]], dim=1)
+    torch.testing.assert_close(scaler(table), fitted("standard", logs)(logs), atol=1e-4, rtol=1e-4)
+
+
+def test_log_keeps_to_the_training_range_below_and_to_5_deviations(table: torch.Tensor):
+    scaler = fitted("log", table)
+    low = table[:, 1].min()
+    below, above = scaler(torch.tensor([[-119.5, 0.0, 0.0], [-119.5, 1e12, 1e12]]))
+    assert below[1] == scaler(torch.tensor([[-119.5, low, 0.0]]))[0, 1]
+    assert above[1:].tolist() == [5, 5]
+
+
 def test_none_changes_nothing_else(table: torch.Tensor):
     present = ~table.isnan()
     assert torch.equal(fitted("none", table)(table)[present], table[present])
 
 
-@pytest.mark.parametrize("kind", ["minmax", "standard", "quantile"])
+@pytest.mark.parametrize("kind", ["minmax", "standard", "log", "quantile"])
 def test_a_constant_column_becomes_0(kind: str):
     constant = torch.full((1000, 1), 0.1)
     scaler = fitted(kind, constant)
@@ -131,3 +146,11 @@ def test_target_scaler_takes_a_constant():
     scaler = TargetScaler()
     scaler.fit(torch.full((9,), 0.1))
     torch.testing.assert_close(scaler.transform(torch.tensor([0.1, 1.1])), torch.tensor([0.0, 1.0]))
+
+
+def test_clip_keeps_to_the_range_of_the_training_targets():
+    scaler = TargetScaler()
+    everything = torch.tensor([-1e9, 3.0, 1e9])
+    assert torch.equal(scaler.clip(everything), everything)
+    scaler.fit(torch.tensor([2.0, 5.0, 4.0]))
+    assert scaler.clip(everything).tolist() == [2, 3, 5]
