@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-RIGHT, WRONG = "#2a6f97", "#c1121f"
+RIGHT, WRONG, GREY = "#2a6f97", "#c1121f", "#495057"
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:

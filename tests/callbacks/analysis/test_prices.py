@@ -47,9 +47,9 @@ def priced(errors: np.ndarray) -> Batch:
 class Kept(PriceAnalysis):
     """Keeps its figures."""
 
-    def figures(self, trainer: Trainer, model: Any):
+    def figures(self, trainer: Trainer, model: Any, seen: Any):
         self.drawn: dict[str, Figure] = {}
-        for name, figure in super().figures(trainer, model):
+        for name, figure in super().figures(trainer, model, seen):
             self.drawn[name] = figure
             yield name, figure
 

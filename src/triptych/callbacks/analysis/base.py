@@ -32,23 +32,27 @@ class Analysis(Callback):
         self.directory = Path(directory) / "figures"
         self.enabled = enabled
 
-    def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
-        """Numbers by the names they are logged under; called as ``figures`` is, before it."""
+    def look(self, trainer: Trainer, model: Any) -> Any:
+        """What ``measure`` and ``figures`` go by, asked of the network once: its answers to the test split."""
+        return answers(trainer, model, "test")
+
+    def measure(self, seen: Any) -> dict[str, float]:
+        """Numbers by the names they are logged under, from what ``look`` gave."""
         return {}
 
     @abstractmethod
-    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
-        """The figures by their names; called in evaluation mode, without gradients."""
+    def figures(self, trainer: Trainer, model: Any, seen: Any) -> Iterator[tuple[str, Figure]]:
+        """The figures by their names, from what ``look`` gave; both run in evaluation mode, without gradients."""
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.enabled or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         with undisturbed(pl_module):
             # On every process alike: each sees whole splits, and Lightning wants to hear of a metric from all of them.
-            values = self.measure(trainer, pl_module)
-            pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
+            seen = self.look(trainer, pl_module)
+            pl_module.log_dict(self.measure(seen), on_step=False, on_epoch=True, sync_dist=True)
             if trainer.is_global_zero:
-                for name, figure in self.figures(trainer, pl_module):
+                for name, figure in self.figures(trainer, pl_module, seen):
                     self._keep(trainer, name, figure)
 
     def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
@@ -70,6 +74,13 @@ def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     return islice(found, limit) if isinstance(limit, int) else iter(found)
 
 
+def answer(trainer: Trainer, model: Any, inputs: Tensor) -> dict[str, Tensor]:
+    """What the network answers to a batch, in the precision of the test: float32 columns on the CPU."""
+    given = trainer.precision_plugin.convert_input(inputs.to(model.device))
+    with trainer.precision_plugin.test_step_context():
+        return {name: values.float().cpu() for name, values in model.predict(given).items()}
+
+
 def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the network answers to a whole split, in the precision of the test.
 
@@ -84,11 +95,9 @@ def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndar
     found: list[dict[str, Tensor]] = []
     targets: list[Tensor] = []
     for inputs, truth in batches(trainer, split):
-        given = trainer.precision_plugin.convert_input(inputs.to(model.device))
-        with trainer.precision_plugin.test_step_context():
-            found.append(model.predict(given))
+        found.append(answer(trainer, model, inputs))
         targets.append(truth)
     if not found:
         return {}, np.empty(0, np.float32)
-    columns = {name: torch.cat([part[name].float().cpu() for part in found]).numpy() for name in found[0]}
+    columns = {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
     return columns, torch.cat(targets).numpy()

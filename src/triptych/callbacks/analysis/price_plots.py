@@ -9,10 +9,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 
 from triptych.callbacks.analysis.intervals import binomial_interval
-from triptych.results.plots import RIGHT, WRONG
+from triptych.results.plots import GREY, RIGHT, WRONG
 
 THOUSAND = 1000
-GREY = "#495057"
 REGIONS = {"Bay Area": (-122.7, -121.6, 37.1, 38.15), "Los Angeles": (-118.75, -117.55, 33.55, 34.4)}
 """From west to east and from south to north, in degrees."""
 

@@ -1,7 +1,7 @@
 """Where and by how much predicted prices are off, what they go by, and how sure they are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,12 +9,23 @@ from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 
 from triptych.callbacks.analysis import price_plots as plots
-from triptych.callbacks.analysis.base import Analysis, answers, batches
+from triptych.callbacks.analysis.base import Analysis, answer, answers, batches
 from triptych.callbacks.analysis.importance import column_groups, grouped_importances
 from triptych.callbacks.analysis.intervals import conformal_quantile
 from triptych.callbacks.measurement import check_from_one
 
 MAP = ("longitude", "latitude")
+
+
+class Seen(NamedTuple):
+    """What the analysis goes by, in dollars."""
+
+    true: np.ndarray
+    """Of the test rows (N,)."""
+    predicted: np.ndarray
+    """(N,)."""
+    half: float | None
+    """Half the width of the intervals; None without validation."""
 
 
 class PriceAnalysis(Analysis):
@@ -52,18 +63,21 @@ class PriceAnalysis(Analysis):
         self.samples = samples
         self.groups = groups or {}
 
-    def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
-        true, predicted = prices(trainer, model, "test")
-        half = self.half_width(trainer, model)
-        if half is None or not np.isfinite(predicted).all():
-            return {}
-        held = np.abs(predicted - true) <= half
-        return {"test/coverage": float(held.mean()), "test/interval_width": 2 * half}
+    def look(self, trainer: Trainer, model: Any) -> Seen:
+        true, predicted = prices(trainer, model, "val")
+        half = conformal_quantile(np.abs(predicted - true), self.coverage) if len(true) else None
+        return Seen(*prices(trainer, model, "test"), half)
 
-    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
+    def measure(self, seen: Seen) -> dict[str, float]:
+        if seen.half is None or not np.isfinite(seen.predicted).all():
+            return {}
+        held = np.abs(seen.predicted - seen.true) <= seen.half
+        return {"test/coverage": float(held.mean()), "test/interval_width": 2 * seen.half}
+
+    def figures(self, trainer: Trainer, model: Any, seen: Seen) -> Iterator[tuple[str, Figure]]:
         names: list[str] = model.hparams["feature_names"]
         rows = torch.cat([inputs for inputs, _ in batches(trainer, "test")]).numpy()
-        true, predicted = prices(trainer, model, "test")
+        true, predicted, half = seen
         if not np.isfinite(predicted).all():
             return  # a network that diverged: its metrics say so
 
@@ -77,14 +91,8 @@ class PriceAnalysis(Analysis):
         }
         few = np.linspace(0, len(rows) - 1, min(self.samples, len(rows))).astype(int)
         yield "importances", plots.importances(self.importances(trainer, model, rows[few], true[few], groups))
-        half = self.half_width(trainer, model)
         if half is not None and np.isfinite(half):
             yield "intervals", plots.intervals(true, predicted, half, self.coverage)
-
-    def half_width(self, trainer: Trainer, model: Any) -> float | None:
-        """Of the intervals, in dollars; None without validation."""
-        true, predicted = prices(trainer, model, "val")
-        return conformal_quantile(np.abs(predicted - true), self.coverage) if len(true) else None
 
     def importances(
         self, trainer: Trainer, model: Any, rows: np.ndarray, true: np.ndarray, groups: Mapping[str, Sequence[int]]
@@ -92,12 +100,8 @@ class PriceAnalysis(Analysis):
         """By how many dollars the RMSE grows, (repeats,) by the name of the group of columns."""
 
         def predict(mixed: np.ndarray) -> np.ndarray:
-            found = []
-            for part in torch.from_numpy(mixed).split(512):
-                given = trainer.precision_plugin.convert_input(part.to(model.device))
-                with trainer.precision_plugin.test_step_context():
-                    found.append(model.predict(given)["prediction"].float().cpu())
-            return torch.cat(found).numpy()
+            parts = torch.from_numpy(mixed).split(512)
+            return torch.cat([answer(trainer, model, part)["prediction"] for part in parts]).numpy()
 
         return grouped_importances(predict, rows, true, groups, self.repeats)
 

@@ -12,9 +12,8 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from triptych.callbacks.analysis.curves import GRID, Band
 from triptych.callbacks.analysis.intervals import binomial_interval
-from triptych.results.plots import RIGHT, WRONG
+from triptych.results.plots import GREY, RIGHT, WRONG
 
-GREY = "#495057"
 BINS = 15
 """Of the reliability diagram, as of the metric ``ece``."""
 

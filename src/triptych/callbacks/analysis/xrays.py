@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from triptych.callbacks.analysis import xray_plots as plots
-from triptych.callbacks.analysis.base import Analysis, answers, batches
+from triptych.callbacks.analysis.base import Analysis, batches
 from triptych.callbacks.analysis.curves import bands
 from triptych.callbacks.analysis.gradcam import grad_cam
 from triptych.callbacks.measurement import check_from_one
@@ -40,8 +40,8 @@ class XrayAnalysis(Analysis):
         self.maps = maps
         self.replicates = replicates
 
-    def figures(self, trainer: Trainer, model: Any) -> Iterator[tuple[str, Figure]]:
-        found, labels = answers(trainer, model, "test")
+    def figures(self, trainer: Trainer, model: Any, seen: Any) -> Iterator[tuple[str, Figure]]:
+        found, labels = seen
         probabilities, predicted = found["probability"], found["label"].astype(int)
         if not np.isfinite(probabilities).all():
             return  # a network that diverged: its metrics say so
