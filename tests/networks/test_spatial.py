@@ -98,8 +98,8 @@ def neighbourhood(count: int = 12) -> Neighbours:
 def test_a_narrow_kernel_sees_the_nearest_and_a_wide_one_the_mean():
     near = neighbourhood()
     smoother = KernelSmoother(SIMILAR, heads=2, neighbours=10)
-    smoother.place.copy_(torch.tensor([1e-4, 1e4]).log())
-    smoother.likeness.fill_(9)
+    smoother.place.start.copy_(torch.tensor([1e-4, 1e4]))
+    smoother.likeness.start.fill_(math.exp(9))
     out = smoother(near)
     assert out.shape == (13, smoother.out_features)
     targets = near.targets[:, :10]
@@ -114,8 +114,8 @@ def test_a_narrow_kernel_sees_the_nearest_and_a_wide_one_the_mean():
 def test_a_kernel_of_likeness_sees_those_that_are_alike():
     near = neighbourhood()
     smoother = KernelSmoother(SIMILAR, heads=1, neighbours=12)
-    smoother.place.fill_(9)
-    smoother.likeness.fill_(-6)
+    smoother.place.start.fill_(math.exp(9))
+    smoother.likeness.start.fill_(math.exp(-6))
     apart = (near.row[:, None, SIMILAR] - near.rows[..., SIMILAR]).square().sum(dim=2)
     alike = near.targets.gather(1, apart.argmin(dim=1, keepdim=True))
     torch.testing.assert_close(smoother(near)[:, :1], alike, atol=1e-3, rtol=0)

@@ -239,12 +239,8 @@ def _raw(rows: Tensor, names: list[str]) -> tuple[Tensor, ...]:
 
 def _ratios(names: Sequence[str]) -> list[tuple[int, int]]:
     """Of which two of the NUMBERS each ratio among these features is."""
-    return [
-        (NUMBERS.index(part), NUMBERS.index(whole))
-        for name in names
-        if name in RATIOS
-        for part, whole in [RATIOS[name]]
-    ]
+    pairs = (RATIOS[name] for name in names if name in RATIOS)
+    return [(NUMBERS.index(part), NUMBERS.index(whole)) for part, whole in pairs]
 
 
 def _angles(names: Sequence[str]) -> list[float]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from triptych.networks.layers import start_at_zero
-from triptych.networks.nearest import NearestRows, Neighbours
+from triptych.networks.layers import Positive, start_at_zero
+from triptych.networks.nearest import NearestRows, Neighbours, squared_distances
 
 
 class LocalKriging(nn.Module):
@@ -35,7 +35,6 @@ class LocalKriging(nn.Module):
     """Variance that all noise has at least: rows at one place are never taken for the same."""
     SPEED = 10.0
     """Logarithms of amplitudes and lengths, and the trend, move so much faster than weights."""
-    aspect: Tensor
 
     def __init__(
         self,
@@ -49,8 +48,7 @@ class LocalKriging(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.register_buffer("aspect", torch.tensor([aspect, 1.0]))
-        self.place, self.similar, self.neighbours = list(place), list(similar), neighbours
+        self.place, self.similar, self.aspect, self.neighbours = list(place), list(similar), aspect, neighbours
         self.seen = [*place, *similar, *range(num_features - NearestRows.SPACINGS, num_features)]
         described = len(similar) + features
         self.learnt = nn.Sequential(
@@ -65,29 +63,26 @@ class LocalKriging(nn.Module):
         self.noisiness = nn.Linear(width, 1)
         start_at_zero(self.noisiness)
         lengths = torch.tensor([0.015, 0.09, 0.5, 0.1, 1.5])  # of the components, then of the slopes
-        self.amplitude = _Log(torch.full((self.COMPONENTS,), 0.6), self.SPEED)
-        self.length = _Log(lengths, self.SPEED)
-        self.scale = _Log(torch.full((self.COMPONENTS, described), 4.0), self.SPEED)
-        self.slope = _Log(torch.full((2, described), 0.2), self.SPEED)
+        self.amplitude = Positive(torch.full((self.COMPONENTS,), 0.6), self.SPEED)
+        self.length = Positive(lengths, self.SPEED)
+        self.scale = Positive(torch.full((self.COMPONENTS, described), 4.0), self.SPEED)
+        self.slope = Positive(torch.full((2, described), 0.2), self.SPEED)
         self.trend = nn.Linear(described, 1, bias=False)
         start_at_zero(self.trend)
-        self.noise = _Log(torch.tensor([0.4]), self.SPEED)
+        self.noise = Positive(torch.tensor([0.4]), self.SPEED)
 
     def forward(self, near: Neighbours) -> Tensor:
         """Rows and their neighbours -> scaled targets (N,)."""
         precise = torch.promote_types(near.row.dtype, torch.float32)  # half of that is too little for what follows
         row, rows, targets = (values.to(precise) for values in near[:3])
-        seen = row, rows[:, : self.neighbours], targets[:, : self.neighbours]
-        if not torch.is_autocast_enabled(row.device.type):
-            return self._predict(*seen)
         with torch.autocast(row.device.type, enabled=False):
-            return self._predict(*seen)
+            return self._predict(row, rows[:, : self.neighbours], targets[:, : self.neighbours])
 
     def _predict(self, x: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
         everyone = torch.cat([rows, x[:, None]], dim=1)  # the row itself comes last
         learnt = self.learnt(everyone[..., self.seen])
         description = torch.cat([everyone[..., self.similar], self.features(learnt)], dim=2)
-        covariance = self._covariance(self.aspect * everyone[..., self.place], description)
+        covariance = self._covariance(everyone[..., self.place], description)
         noise = (self.noise() * torch.exp(self.noisiness(learnt[:, :-1]).squeeze(2))).square() + self.JITTER
         among = covariance[:, :-1, :-1] + torch.diag_embed(noise)
         to_row = covariance[:, :-1, -1:]
@@ -98,35 +93,16 @@ class LocalKriging(nn.Module):
     def _covariance(self, place: Tensor, description: Tensor) -> Tensor:
         """Places (N, K, 2) and descriptions (N, K, D) -> covariances (N, K, K) without noise."""
         east, north = place.unbind(dim=2)
+        east = self.aspect * east
         squared = (east[:, :, None] - east[:, None]).square() + (north[:, :, None] - north[:, None]).square()
         distance = (squared + 1e-6).sqrt()  # which has a gradient at one place too
         lengths = self.length()
         total = torch.ones_like(distance)  # of a mean that is not known
         for component, (amplitude, scale) in enumerate(zip(self.amplitude(), self.scale(), strict=True)):
-            differences = _squared_differences(description / scale)
+            scaled = description / scale
+            differences = squared_distances(scaled, scaled).clamp(min=0)
             total = total + amplitude.square() * torch.exp(-distance / lengths[component] - differences / 2)
         for slope, length in zip(self.slope(), lengths[self.COMPONENTS :], strict=True):
             sloped = description * slope
-            total = total + sloped @ sloped.transpose(1, 2) * torch.exp(-distance / length)
+            total = total + sloped @ sloped.mT * torch.exp(-distance / length)
         return total
-
-
-class _Log(nn.Module):
-    """Positive numbers, learnt as changes of their logarithm, which weight decay pulls back to nothing."""
-
-    start: Tensor
-
-    def __init__(self, start: Tensor, speed: float) -> None:
-        super().__init__()
-        self.speed = speed
-        self.register_buffer("start", start)
-        self.change = nn.Parameter(torch.zeros_like(start))
-
-    def forward(self) -> Tensor:
-        return self.start * torch.exp(self.speed * self.change)
-
-
-def _squared_differences(x: Tensor) -> Tensor:
-    """Squared distances (N, K, K) between all of (N, K, D)."""
-    squares = x.square().sum(dim=2)
-    return (squares[:, :, None] + squares[:, None] - 2 * x @ x.transpose(1, 2)).clamp(min=0)

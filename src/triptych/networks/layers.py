@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
@@ -110,6 +111,27 @@ def start_at_zero(layer: nn.Module) -> None:
     """Set all that the layer learns to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+
+
+class Positive(nn.Module):
+    """Positive numbers, learnt as changes of their logarithm, which weight decay pulls back to nothing.
+
+    Args:
+        start: what they are at first.
+        speed: how much faster the logarithms move than weights do.
+    """
+
+    start: Tensor
+
+    def __init__(self, start: Tensor, speed: float) -> None:
+        super().__init__()
+        self.speed = speed
+        self.register_buffer("start", start)
+        self.change = nn.Parameter(torch.zeros_like(start))
+
+    def forward(self) -> Tensor:
+        """As they are now, in the shape of `start`."""
+        return self.start * torch.exp(self.speed * self.change)
 
 
 def center_crop(maps: Tensor, like: Tensor) -> Tensor:

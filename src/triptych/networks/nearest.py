@@ -92,13 +92,13 @@ class NearestRows(nn.Module):
 
     def _look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers of the nearest training rows, and their distances, both (N, count)."""
-        squared = _squared(x[:, self.similar], self.rows[:, self.similar]) * self.SIMILARITY**2
+        squared = squared_distances(x[:, self.similar], self.rows[:, self.similar]) * self.SIMILARITY**2
         for column, aspect in zip(self.place, (self.aspect, 1.0), strict=True):
             # One column at a time, for a product of matrices would lose the digits that tell near places apart.
             squared = squared + (aspect * (x[:, column, None] - self.rows[:, column])).square()
         count = min(self.count, max(len(self.rows) - 1, 0))
         if count:
-            alike = _squared(x, self.rows).argmin(dim=1)
+            alike = squared_distances(x, self.rows).argmin(dim=1)
             own = torch.arange(len(self.rows), device=x.device) == alike[:, None]
             if not self.training:
                 own = own & ((x - self.rows[alike]).abs().amax(dim=1, keepdim=True) < self.SAME)
@@ -115,6 +115,6 @@ class NearestRows(nn.Module):
         return (distances[:, [min(3, last), min(15, last), last]] + 1e-3).log()
 
 
-def _squared(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances (N, M) between rows (N, F) and (M, F), from a product of matrices."""
-    return a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * a @ b.T
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """From a product of matrices, so but for rounding: between rows (..., N, F) and (..., M, F) -> (..., N, M)."""
+    return a.square().sum(dim=-1)[..., None] + b.square().sum(dim=-1)[..., None, :] - 2 * a @ b.mT

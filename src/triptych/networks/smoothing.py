@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from triptych.networks.layers import Positive
 from triptych.networks.nearest import Neighbours
 
 
@@ -27,19 +28,14 @@ class KernelSmoother(nn.Module):
     """Least and largest bandwidth in place at the start."""
     SPEED = 5.0
     """Logarithms of bandwidths move so much faster than weights."""
-    place: Tensor
-    likeness: Tensor
 
     def __init__(self, similar: Sequence[int], heads: int, neighbours: int) -> None:
         super().__init__()
         self.similar, self.heads, self.neighbours = list(similar), heads, neighbours
         low, high = map(math.log, self.PLACE)
-        self.register_buffer("place", torch.empty(heads).uniform_(low, high))
+        self.place = Positive(torch.empty(heads).uniform_(low, high).exp(), self.SPEED)
         likeness = torch.empty(heads, 1).uniform_(-1, 1.5) + 0.3 * torch.randn(heads, len(similar))
-        self.register_buffer("likeness", likeness)
-        # What is learnt starts at nothing, so that weight decay pulls to where it started.
-        self.place_change = nn.Parameter(torch.zeros(heads))
-        self.likeness_change = nn.Parameter(torch.zeros(heads, len(similar)))
+        self.likeness = Positive(likeness.exp(), self.SPEED)
 
     @property
     def out_features(self) -> int:
@@ -50,10 +46,10 @@ class KernelSmoother(nn.Module):
         """Rows and their neighbours -> (N, out_features), of which the first `heads` are mean targets."""
         rows, targets = near.rows[:, : self.neighbours], near.targets[:, : self.neighbours, None]
         differences = near.row[:, None, self.similar] - rows[..., self.similar]  # (N, K, S)
-        precisions = torch.exp(-2 * (self.likeness + self.SPEED * self.likeness_change))
-        bandwidths = torch.exp(self.place + self.SPEED * self.place_change)
-        far = near.distances[:, : self.neighbours, None] / bandwidths
-        weights = (-far - differences.square() @ precisions.T / 2).softmax(dim=1)  # (N, K, heads)
+        far = near.distances[:, : self.neighbours, None] / self.place()
+        weights = (-far - differences.square() @ self.likeness().square().reciprocal().T / 2).softmax(
+            dim=1
+        )  # (N, K, heads)
         mean = (weights * targets).sum(dim=1)
         variance = (weights * targets.square()).sum(dim=1) - mean.square()
         concentration = 1 + weights.square().sum(dim=1).clamp(min=1e-6).log() / 2
