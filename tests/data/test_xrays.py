@@ -16,6 +16,7 @@ from torch import Tensor
 from triptych.data import xrays as module
 from triptych.data.errors import DataError
 from triptych.data.images import decode
+from triptych.data.slices import SLICES
 from triptych.data.xrays import XrayDataModule, patient
 
 
@@ -199,6 +200,28 @@ def test_fewer_x_rays_keep_both_classes(data_root: Path):
     share = np.bincount(whole.samples.labels[whole.split.train]) / len(whole.split.train)
     assert few.model_arguments()["class_counts"] == pytest.approx((8 * share).tolist(), abs=1)
     assert xrays(data_root, train_size=2, batch_size=2).model_arguments()["class_counts"] == [1, 1]
+
+
+@pytest.mark.parametrize("hold_out", SLICES)
+def test_a_slice_held_out_is_the_test_and_the_test_folder_joins_in_nowhere(hold_out: str, data_root: Path):
+    data = xrays(data_root, hold_out=hold_out)
+    names, patients = np.array(data.samples.names), np.array(data.groups(data.samples))
+    rows = {part: getattr(data.split, part) for part in ("train", "val", "test")}
+    outside = [name for name in data.samples.names if not name.startswith("test/")]
+    assert sorted(np.concatenate([names[own] for own in rows.values()])) == sorted(outside)
+    assert not set(patients[rows["test"]]) & set(patients[np.concatenate([rows["train"], rows["val"]])])
+    assert not set(patients[rows["train"]]) & set(patients[rows["val"]])
+    assert 0.1 < len(rows["test"]) / len(outside) < 0.5
+    assert data.description.stand_in == (
+        f"data.hold_out={hold_out} tests on {len(rows['test'])} X-rays outside the test folder"
+    )
+
+
+def test_a_wrong_slice_and_one_without_a_test_are_refused():
+    with pytest.raises(ValueError, match=r"data.hold_out=blurred: choose null, or one of names, dark, "):
+        XrayDataModule(hold_out="blurred")
+    with pytest.raises(ValueError, match=r"data.hold_out=dark is a test, and data.split=all has none"):
+        XrayDataModule(hold_out="dark", split="all")
 
 
 def test_a_sampler_is_one_of_two():

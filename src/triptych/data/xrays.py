@@ -27,6 +27,7 @@ from triptych.data.images import DECODER, decode, find_images
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, unseen
 from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
+from triptych.data.slices import SLICES, unlike
 from triptych.data.splits import Split
 from triptych.data.synthetic.chests import write_chests
 from triptych.data.unfinished import UnfinishedTable
@@ -74,6 +75,8 @@ class XrayDataModule(DataModule[Xrays]):
         image_size: side in pixels to which X-rays are resized, whatever their aspect.
         sampler: ``shuffle`` shows each X-ray once an epoch, ``balanced`` draws as many, with replacement, each class
             equally often.
+        hold_out: one of ``triptych.data.slices.SLICES``: test on those X-rays outside the test folder that are unlike
+            the others, and train and validate on the others.
         arguments: those of DataModule.
     """
 
@@ -84,14 +87,21 @@ class XrayDataModule(DataModule[Xrays]):
     augmentations = ("rotation", "crop", "scaling", "flip", "brightness")
     published = ("papers",)
 
-    def __init__(self, image_size: int = 80, sampler: str = "shuffle", **arguments: Any) -> None:
+    def __init__(
+        self, image_size: int = 80, sampler: str = "shuffle", hold_out: str | None = None, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         if sampler not in ("shuffle", "balanced"):
             raise ValueError(f"data.sampler={sampler}: choose shuffle or balanced")
         if image_size < 1:
             raise ValueError(f"data.image_size={image_size}: expected a number from 1")
+        if hold_out is not None and hold_out not in SLICES:
+            raise ValueError(f"data.hold_out={hold_out}: choose null, or one of {', '.join(SLICES)}")
+        if hold_out is not None and self.split_rule == "all":
+            raise ValueError(f"data.hold_out={hold_out} is a test, and data.split=all has none: choose another split")
         self.image_size = image_size
         self.sampler = sampler
+        self.hold_out = hold_out
 
     @classmethod
     def synthesize(cls, folder: Path) -> None:
@@ -115,11 +125,25 @@ class XrayDataModule(DataModule[Xrays]):
     def make_split(self, samples: Xrays) -> Split:
         in_test = np.array([name.startswith("test/") for name in samples.names])
         groups = self.groups(samples) if self.split_rule == "grouped" else None
+        if self.hold_out is not None:
+            return self._without_slice(samples, groups, np.flatnonzero(~in_test))
         split = self.draw_split(samples, groups, np.flatnonzero(in_test))
         if in_test.sum() == OFFICIAL_TEST:
             return split
         stand_in = f"the test folder holds {in_test.sum()} X-rays, not the official {OFFICIAL_TEST}"
         return Split(split.train, split.val, split.test, stand_in)
+
+    def _without_slice(self, samples: Xrays, groups: list[str] | None, known: np.ndarray) -> Split:
+        """The split that tests on the slice ``hold_out`` of the X-rays ``known``; no other ever joins in."""
+        assert self.hold_out is not None
+        names = [samples.names[index] for index in known]
+        patients = [patient(name) for name in names]
+        held_out = unlike(self.hold_out, names, samples.images[known], samples.labels[known], patients)
+        kept = np.zeros(len(samples), bool)
+        kept[known[~held_out]] = True
+        split = self.draw_split(samples, groups, np.flatnonzero(~kept))
+        what = f"data.hold_out={self.hold_out} tests on {held_out.sum()} X-rays outside the test folder"
+        return Split(split.train, split.val, known[held_out], what)
 
     def groups(self, samples: Xrays) -> list[str]:
         return [patient(name) for name in samples.names]

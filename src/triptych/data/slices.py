@@ -1,0 +1,119 @@
+"""Slices of the X-rays that are unlike the others: held out whole, they stand in for another hospital's."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from scipy.ndimage import white_tophat
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+BLACK = 16
+"""Grey level up to which a pixel shows nothing of the patient."""
+LETTER = 0.09
+"""Share of the side that a letter or other marker is no wider than."""
+
+
+def brightness(images: np.ndarray) -> np.ndarray:
+    """Mean grey level of images, uint8 (N, side, side) -> (N,)."""
+    return images.mean(axis=(1, 2))
+
+
+def contrast(images: np.ndarray) -> np.ndarray:
+    """Standard deviation of the grey levels, uint8 (N, side, side) -> (N,)."""
+    return images.std(axis=(1, 2))
+
+
+def margin(images: np.ndarray) -> np.ndarray:
+    """Share of pixels that are black: much where the patient is small in the picture, uint8 (N, side, side) -> (N,)."""
+    return (images <= BLACK).mean(axis=(1, 2))
+
+
+def marker(images: np.ndarray) -> np.ndarray:
+    """How far something no larger than a letter stands out from a corner, uint8 (N, side, side) -> (N,)."""
+    side = images.shape[1]
+    corner = max(1, side // 4)
+    letter = max(2, round(LETTER * side))
+    small = white_tophat(images, size=(1, letter, letter))
+    # An X-ray's corners one below the other; the brightest hundredth, for one pixel may be noise.
+    rows = np.concatenate([small[:, :corner], small[:, -corner:]], axis=1)
+    corners = np.concatenate([rows[..., :corner], rows[..., -corner:]], axis=2)
+    return np.percentile(corners.reshape(len(images), -1), 99, axis=1)
+
+
+def contrariness(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How little an X-ray looks like its class by the measures above: (N, side, side), (N,) -> (N,)."""
+    measures = np.stack([measure(images) for measure in (brightness, contrast, margin, marker)], axis=1)
+    judge = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(measures, labels)
+    return 1 - judge.predict_proba(measures)[np.arange(len(labels)), labels]
+
+
+MEASURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "dark": lambda images: -brightness(images),
+    "bright": brightness,
+    "flat": lambda images: -contrast(images),
+    "small": margin,
+    "large": lambda images: -margin(images),
+    "marked": marker,
+}
+SLICES = ("names", *MEASURES, "contrary")
+
+
+def unlike(
+    kind: str, names: Sequence[str], images: np.ndarray, labels: np.ndarray, patients: Sequence[str], share: float = 0.2
+) -> np.ndarray:
+    """Which X-rays to hold out: those of the patients that differ most, as many as make up ``share`` of each class.
+
+    - ``names``: patients none of whose files is named as most of their class are (viruses; ``IM`` and not ``NORMAL2``).
+    - ``dark``, ``bright``, ``flat`` (of low contrast): by the grey levels.
+    - ``small``, ``large``: with much black around the patient, or none.
+    - ``marked``: with a letter or another small bright thing in a corner.
+    - ``contrary``: those that look most like the other class in all this together.
+
+    Args:
+        kind: one of SLICES.
+        names: of the files, N.
+        images: uint8 (N, side, side).
+        labels: 0 or 1, (N,).
+        patients: of each X-ray; all of a patient go together, by their mean.
+        share: of each class, unless the kind is ``names``, which takes all there are.
+
+    Returns:
+        bool (N,).
+    """
+    labels = np.asarray(labels)
+    _, owner = np.unique(np.asarray(patients), return_inverse=True)
+    if kind == "names":
+        return ~np.isin(owner, owner[_usual_names(names, labels)])
+    scores = contrariness(images, labels) if kind == "contrary" else MEASURES[kind](images)
+    mean = np.bincount(owner, scores) / np.bincount(owner)
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        # By the patient's mean, the furthest first; a patient's X-rays one after the other.
+        order = own[np.lexsort((owner[own], -mean[owner[own]]))]
+        enough = order[: round(share * len(own))]
+        held_out |= np.isin(owner, owner[enough])
+    return held_out
+
+
+def _usual_names(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """Whether a file is of the family that most of its class are of: bool (N,)."""
+    families = np.array([_family(name) for name in names])
+    usual = np.zeros(len(names), bool)
+    for label in np.unique(labels):
+        own = labels == label
+        found, counts = np.unique(families[own], return_counts=True)
+        usual |= own & (families == found[counts.argmax()])
+    return usual
+
+
+def _family(name: str) -> str:
+    """What kind of name it is.
+
+    >>> _family("NORMAL2-IM-0959-0001.jpeg"), _family("train/NORMAL/IM-0115-0001.jpeg"), _family("person7_virus_9.jpeg")
+    ('NORMAL2', 'IM', 'virus')
+    """
+    stem = name.rsplit("/", 1)[-1]
+    kinds = ("NORMAL2", "IM", "bacteria", "virus")
+    return next((kind for kind in kinds if kind in stem), "other")
