@@ -121,3 +121,44 @@ def test_batches_count_as_one():
     assert (chosen["temperature"].item(), chosen["bias"].item()) == pytest.approx(platt_scaling(logits, targets))
     calibrated = (logits / chosen["temperature"] + chosen["bias"]).sigmoid()
     assert chosen["threshold"] == youden(calibrated, targets)
+
+
+@pytest.mark.parametrize("prior", [0.2, 0.5, 0.9])
+def test_probabilities_for_another_prior_are_right_where_so_many_are_positive(prior: float):
+    logits, targets = sample(40_000, 2)
+    calibration = Calibration(prior=prior)
+    calibration.update(logits, targets)
+    chosen = calibration.compute()
+    probabilities = (logits / chosen["temperature"] + chosen["bias"]).sigmoid()
+    share = targets.float().mean()
+    weights = torch.where(targets == 1, prior / share, (1 - prior) / (1 - share))
+    # In bins of what is said, what is found among samples of which so many are positive.
+    bins = (probabilities * 5).long().clamp(max=4)
+    for number in range(5):
+        own = bins == number
+        found = (weights * targets)[own].sum() / weights[own].sum()
+        said = (weights * probabilities)[own].sum() / weights[own].sum()
+        assert found == pytest.approx(said.item(), abs=0.03)
+
+
+def test_a_prior_moves_no_sample_to_the_other_side_of_youdens_threshold():
+    logits, targets = sample(2_000, 1)
+    labels = []
+    for prior in (None, 0.1):
+        calibration = Calibration(prior=prior)
+        calibration.update(logits, targets)
+        chosen = calibration.compute()
+        labels.append((logits / chosen["temperature"] + chosen["bias"]).sigmoid() > chosen["threshold"])
+    assert (labels[0] == labels[1]).float().mean() > 0.999
+
+
+def test_a_prior_teaches_nothing_where_there_is_one_class():
+    calibration = Calibration(prior=0.1)
+    calibration.update(torch.tensor([-1.0, 2.0]), torch.tensor([1, 1]))
+    assert calibration.compute()["bias"] == 0
+
+
+def test_a_threshold_that_is_told_is_taken():
+    calibration = Calibration(threshold=0.3)
+    calibration.update(*sample(100, 1))
+    assert calibration.compute()["threshold"] == pytest.approx(0.3)

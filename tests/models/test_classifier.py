@@ -10,6 +10,7 @@ from tests.tiny import Batch, FirstNumber, classifier, measured
 from torch import Tensor
 
 from triptych.models.classifier import Classifier
+from triptych.networks.contrast import locally_standardized
 
 
 def told(probabilities: list[float], labels: list[int]) -> Batch:
@@ -177,8 +178,16 @@ def test_standardized_images_show_neither_brightness_nor_contrast():
     assert not torch.allclose(plain(image), plain(image * 0.5 + 0.25), atol=0.01)
 
 
-def test_an_image_of_one_colour_is_no_division_by_zero():
-    assert classifier().eval()(torch.full((2, 1, 8, 8), 0.5)).isfinite().all()
+def test_the_network_sees_locally_standardized_images():
+    torch.manual_seed(0)
+    model = classifier(standardize="local").eval()
+    image = torch.rand(2, 1, 8, 8)
+    assert torch.equal(model(image), model.network(locally_standardized(image)).squeeze(1))
+
+
+@pytest.mark.parametrize("standardize", [True, "local"])
+def test_an_image_of_one_colour_is_no_division_by_zero(standardize: bool | str):
+    assert classifier(standardize=standardize).eval()(torch.full((2, 1, 8, 8), 0.5)).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -188,6 +197,10 @@ def test_an_image_of_one_colour_is_no_division_by_zero():
         ({"label_smoothing": 1.0}, "from 0 to below 1"),
         ({"label_smoothing": -0.1}, "from 0 to below 1"),
         ({"padding": "reflect"}, "same, valid"),
+        ({"standardize": "global"}, "true, false or local"),
+        ({"prior": 0.0}, "null, or a number above 0 and below 1"),
+        ({"threshold": 1.5}, "youden, or a number from 0 to 1"),
+        ({"threshold": "half"}, "youden, or a number from 0 to 1"),
     ],
 )
 def test_a_wrong_option_is_named(option: dict[str, Any], message: str):

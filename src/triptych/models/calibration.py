@@ -27,8 +27,10 @@ class Calibration(Metric):
     logits: list[Tensor]
     targets: list[Tensor]
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, prior: float | None = None, threshold: str | float = "youden", **options: Any) -> None:
         super().__init__(**options)
+        self.prior = prior
+        self.threshold = threshold
         self.add_state("logits", [], dist_reduce_fx="cat")
         self.add_state("targets", [], dist_reduce_fx="cat")
 
@@ -40,7 +42,14 @@ class Calibration(Metric):
         """``temperature``, ``bias`` and ``threshold``, numbers."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
         temperature, bias = map(logits.new_tensor, platt_scaling(logits, targets))
-        threshold = youden((logits / temperature + bias).sigmoid(), targets)
+        share = targets.float().mean()
+        # Of one class alone nothing was learnt that could be moved.
+        if self.prior is not None and 0 < share < 1:
+            bias = bias + logits.new_tensor(self.prior).logit() - share.logit()
+        if self.threshold == "youden":
+            threshold = youden((logits / temperature + bias).sigmoid(), targets)
+        else:
+            threshold = logits.new_tensor(self.threshold)
         return {"temperature": temperature, "bias": bias, "threshold": threshold}
 
 

@@ -16,6 +16,7 @@ from torchmetrics.classification import (
 
 from triptych.models.base import Model
 from triptych.models.calibration import Calibration
+from triptych.networks.contrast import locally_standardized, standardized
 
 
 class Classifier(Model):
@@ -23,15 +24,18 @@ class Classifier(Model):
 
     Training and validation take the logits as they are and judge at probability 0.5. Each validation then chooses a
     temperature and a bias for the logits, and a threshold (see ``Calibration``), which are logged and kept in the
-    checkpoint. Test and ``predict`` use them. Without validation (``data.split=all``) they stay at 1, 0 and 0.5.
+    checkpoint. Test and ``predict`` use them. Without validation (``data.split=all``) temperature and bias stay at 1
+    and 0, and the threshold where it is told to be, or at 0.5.
 
     Args:
         network: an image network that gives (N, 1) logits.
         class_names: names of the two classes.
         class_counts: samples of each in the training split.
-        standardize: give each image mean 0 and deviation 1 first.
+        standardize: give each image mean 0 and deviation 1 first; ``local``: the surroundings of each pixel.
         class_weights: ``balanced`` weighs each class by the inverse of its count, ``none`` weighs all alike.
         label_smoothing: how far targets are moved towards a half (Szegedy et al. 2016).
+        prior: share of positives that the calibrated probabilities are for; None: that of the validation split.
+        threshold: ``youden`` (see ``Calibration``), or the calibrated probability to call positive above.
         others: see Model and ``conf/model/_xrays.yaml``.
     """
 
@@ -58,14 +62,22 @@ class Classifier(Model):
         padding: str = "same",
         l1: float = 0.0,
         weight_decay: float = 0.0,
-        standardize: bool = True,
+        standardize: bool | str = True,
         class_weights: str = "balanced",
         label_smoothing: float = 0.0,
+        prior: float | None = None,
+        threshold: str | float = "youden",
     ) -> None:
         if class_weights not in ("none", "balanced"):
             raise ValueError(f"model.class_weights={class_weights}: choose none or balanced")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"model.label_smoothing={label_smoothing}: expected a number from 0 to below 1")
+        if standardize not in (True, False, "local"):
+            raise ValueError(f"model.standardize={standardize}: choose true, false or local")
+        if prior is not None and not 0 < prior < 1:
+            raise ValueError(f"model.prior={prior}: expected null, or a number above 0 and below 1")
+        if threshold != "youden" and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
+            raise ValueError(f"model.threshold={threshold}: expected youden, or a number from 0 to 1")
         knobs = {"activation": activation, "norm": norm, "dropout": dropout, "padding": padding}
         super().__init__(network, optimizer, scheduler, knobs, monitor, l1, weight_decay)
         self.save_hyperparameters()
@@ -80,8 +92,8 @@ class Classifier(Model):
         # Class weights, as balanced sampling does, train for another share of positives than there is: all logits are
         # shifted by about the log of the weights' ratio. No temperature takes a shift back, a bias does.
         self.register_buffer("bias", torch.tensor(0.0))
-        self.register_buffer("threshold", torch.tensor(0.5))
-        self.calibration = Calibration()
+        self.register_buffer("threshold", torch.tensor(0.5 if threshold == "youden" else float(threshold)))
+        self.calibration = Calibration(prior, threshold)
 
     def metrics_of_split(self) -> MetricCollection:
         return MetricCollection(
@@ -100,8 +112,7 @@ class Classifier(Model):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, side, side) -> logits (N,)."""
         if self.standardize:
-            deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=1, keepdim=True)
-            images = (images - mean) / (deviation + 1e-3)
+            images = locally_standardized(images) if self.standardize == "local" else standardized(images)
         return self.network(images).squeeze(1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
