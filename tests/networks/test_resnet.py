@@ -53,6 +53,39 @@ def test_residual_block_adds_its_shortcut(stride: int, channels: int):
     assert isinstance(block.shortcut, nn.Identity) == (stride == 1 and channels == 4)
 
 
+@pytest.mark.parametrize("side", [8, 9])
+def test_means_halve_before_both_paths(side: int):
+    block = ResidualBlock(4, 8, 2, activation="relu", norm="none", halving="mean")
+    x = torch.randn(2, 4, side, side)
+    # At an odd side's end there are two pixels, or one, to take the mean of.
+    columns = [x[..., k : k + 2].mean(dim=-1) for k in range(0, side, 2)]
+    rows = torch.stack(columns, dim=-1)
+    halved = torch.stack([rows[..., k : k + 2, :].mean(dim=-2) for k in range(0, side, 2)], dim=-2)
+    one = ResidualBlock(4, 8, 1, activation="relu", norm="none")
+    one.load_state_dict(block.state_dict())
+    torch.testing.assert_close(block(x), one(halved))
+
+
+def test_means_change_less_when_the_image_moves_by_a_pixel():
+    image = torch.rand(1, 1, 34, 34)
+
+    def change(halving: str) -> float:
+        torch.manual_seed(0)
+        network = SmallResNet(halving=halving, norm="none").eval()
+        here, moved = (
+            network.stages[0](network.stem(image[..., 1:-1, 1:-1])),
+            network.stages[0](network.stem(image[..., 1:-1, 2:])),
+        )
+        return ((here - moved).std() / here.std()).item()
+
+    assert change("mean") < 0.9 * change("stride")
+
+
+def test_a_wrong_halving_is_named():
+    with pytest.raises(ValueError, match="stride, mean"):
+        SmallResNet(halving="max")
+
+
 @pytest.mark.parametrize(("network_class", "count"), [(ResNet18, 11_170_753), (SmallResNet, 700_305)])
 def test_parameter_count(network_class, count: int):
     assert sum(p.numel() for p in network_class().parameters()) == count

@@ -8,6 +8,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from triptych.networks.layers import PADDINGS, ConvBlock, activation_layer, check_choice, init_weights, norm_layer
 
+HALVINGS = ("stride", "mean")
+
 
 class ResNet18(ResNet):
     """torchvision's ResNet-18, from scratch: (N, in_channels, H, W) -> logits (N, num_outputs).
@@ -42,11 +44,20 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them (He et al. 2016), the activation after their sum.
 
     (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)). The shortcut is the identity where
-    the shapes agree, else a 1x1 convolution of the pixels that the stride leaves.
+    the shapes agree, else a 1x1 convolution. With ``halving="stride"`` the first convolution and the shortcut take each
+    stride-th pixel; with ``"mean"`` both see the means of squares of stride x stride pixels, which hardly change when
+    the image moves by one (Zhang 2019).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, activation: str, norm: str, halving: str = "stride"
+    ) -> None:
+        check_choice("halving", halving, HALVINGS)
         super().__init__()
+        self.before: nn.Module = nn.Identity()
+        if stride > 1 and halving == "mean":
+            self.before = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+            stride = 1
 
         def normalised(conv: nn.Conv2d) -> nn.Module:
             return nn.Sequential(conv, norm_layer(norm, out_channels, dims=2))
@@ -64,6 +75,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        x = self.before(x)
         # What a strided 1x1 convolution sees. Without AVX-512, torch 2.14 corrupts memory in the gradient of one
         # that has fewer than eight channels, lying last.
         left = x[..., :: self.stride, :: self.stride]
@@ -78,6 +90,7 @@ class SmallResNet(nn.Module):
 
     Args:
         max_width: the channels double at each stage, from `width`, up to this many.
+        halving: how maps are halved: 'stride' or 'mean', see `ResidualBlock`.
         dropout: probability of dropping a feature before the linear layer.
         padding: 'same'; any other raises ValueError.
     """
@@ -89,6 +102,7 @@ class SmallResNet(nn.Module):
         width: int = 16,
         stages: int = 4,
         max_width: int = 128,
+        halving: str = "stride",
         activation: str = "relu",
         norm: str = "batch",
         dropout: float = 0.0,
@@ -96,7 +110,7 @@ class SmallResNet(nn.Module):
     ) -> None:
         _require_same(padding)
         super().__init__()
-        block = partial(ResidualBlock, activation=activation, norm=norm)
+        block = partial(ResidualBlock, activation=activation, norm=norm, halving=halving)
         widths = [min(width * 2**stage, max_width) for stage in range(stages)]
         self.stem = ConvBlock(in_channels, width, activation=activation, norm=norm)
         self.stages = nn.Sequential(
