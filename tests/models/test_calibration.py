@@ -153,7 +153,7 @@ def test_a_prior_moves_no_sample_to_the_other_side_of_youdens_threshold():
 
 
 def test_a_prior_teaches_nothing_where_there_is_one_class():
-    calibration = Calibration(prior=0.1)
+    calibration = Calibration(prior=0.1, threshold=0.5)
     calibration.update(torch.tensor([-1.0, 2.0]), torch.tensor([1, 1]))
     assert calibration.compute()["bias"] == 0
 
