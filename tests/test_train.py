@@ -98,7 +98,7 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_starts(data_root: Path
 
 
 def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
-    """A run in the background, waited for until its second epoch is under way."""
+    """A run in the background, waited for until at least two epochs are over, and saved."""
     run = subprocess.Popen(
         [sys.executable, REPOSITORY / "train.py", *options],
         cwd=cwd,
@@ -109,9 +109,9 @@ def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
     )
     assert run.stdout is not None
     for line in run.stdout:
-        if line.startswith("epoch 1/"):
+        # An epoch is told of before it is saved.
+        if line.startswith("epoch 3/"):
             break
-    time.sleep(0.3)
     return run
 
 
