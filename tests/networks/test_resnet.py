@@ -67,18 +67,16 @@ def test_means_halve_before_both_paths(side: int):
 
 
 def test_means_change_less_when_the_image_moves_by_a_pixel():
+    torch.manual_seed(0)
     image = torch.rand(1, 1, 34, 34)
 
     def change(halving: str) -> float:
         torch.manual_seed(0)
         network = SmallResNet(halving=halving, norm="none").eval()
-        here, moved = (
-            network.stages[0](network.stem(image[..., 1:-1, 1:-1])),
-            network.stages[0](network.stem(image[..., 1:-1, 2:])),
-        )
+        here, moved = (network.stages(network.stem(image[..., 1:-1, left : left + 32])) for left in (1, 2))
         return ((here - moved).std() / here.std()).item()
 
-    assert change("mean") < 0.9 * change("stride")
+    assert change("mean") < 0.5 * change("stride")
 
 
 def test_a_wrong_halving_is_named():

@@ -138,12 +138,11 @@ class XrayDataModule(DataModule[Xrays]):
         assert self.hold_out is not None
         names = [samples.names[index] for index in known]
         patients = [patient(name) for name in names]
-        held_out = unlike(self.hold_out, names, samples.images[known], samples.labels[known], patients)
-        kept = np.zeros(len(samples), bool)
-        kept[known[~held_out]] = True
-        split = self.draw_split(samples, groups, np.flatnonzero(~kept))
-        what = f"data.hold_out={self.hold_out} tests on {held_out.sum()} X-rays outside the test folder"
-        return Split(split.train, split.val, known[held_out], what)
+        mask = unlike(self.hold_out, names, samples.images[known], samples.labels[known], patients)
+        held_out = known[mask]
+        split = self.draw_split(samples, groups, np.setdiff1d(np.arange(len(samples)), known[~mask]))
+        what = f"data.hold_out={self.hold_out} tests on {len(held_out)} X-rays outside the test folder"
+        return Split(split.train, split.val, held_out, what)
 
     def groups(self, samples: Xrays) -> list[str]:
         return [patient(name) for name in samples.names]

@@ -47,9 +47,8 @@ class KernelSmoother(nn.Module):
         rows, targets = near.rows[:, : self.neighbours], near.targets[:, : self.neighbours, None]
         differences = near.row[:, None, self.similar] - rows[..., self.similar]  # (N, K, S)
         far = near.distances[:, : self.neighbours, None] / self.place()
-        weights = (-far - differences.square() @ self.likeness().square().reciprocal().T / 2).softmax(
-            dim=1
-        )  # (N, K, heads)
+        precisions = self.likeness().square().reciprocal()
+        weights = (-far - differences.square() @ precisions.T / 2).softmax(dim=1)  # (N, K, heads)
         mean = (weights * targets).sum(dim=1)
         variance = (weights * targets.square()).sum(dim=1) - mean.square()
         concentration = 1 + weights.square().sum(dim=1).clamp(min=1e-6).log() / 2

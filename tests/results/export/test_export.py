@@ -182,7 +182,7 @@ def test_a_network_that_torch_cannot_follow_is_one_clear_error(trained: Any, mon
     from triptych.networks.mlp import Mlp
 
     run = trained("tabular")
-    capsys.readouterr()
+    capsys.readouterr()  # what the training said
     monkeypatch.setattr(Mlp, "forward", lambda self, x: x[:, :1] if x.sum() > 0 else x[:, 1:2])
     assert export(run, "--format", "torch") == 1
     error = capsys.readouterr().err
