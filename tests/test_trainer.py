@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
+from tests.tiny import Batches, regressor, rows, trainer
 
 from triptych.callbacks.gradient_flow import GradientFlow
 from triptych.callbacks.weights import Weights
-from triptych.trainer import build_trainer
+from triptych.terminal import quiet_lightning
+from triptych.trainer import STEP_HOOKS, build_trainer, spare_idle_hooks
 
 
 @pytest.mark.parametrize("every", [0, 5])
@@ -19,7 +23,30 @@ def test_what_comes_every_0_epochs_or_steps_is_left_out(every: int, tmp_path: Pa
     }
     arguments = {"accelerator": "cpu", "enable_progress_bar": False, "limit_val_batches": 1.0, "precision": "auto"}
     settings: dict[str, Any] = {"callbacks": callbacks, "trainer": arguments}
-    trainer = build_trainer(settings, tmp_path, [], validates=True)
-    assert trainer.precision in ("bf16-mixed", "32-true")
-    found = {type(callback) for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    built = build_trainer(settings, tmp_path, [], validates=True)
+    assert built.precision in ("bf16-mixed", "32-true")
+    found = {type(callback) for callback in built.callbacks}  # type: ignore[attr-defined]
     assert found & {Weights, GradientFlow} == ({Weights, GradientFlow} if every else set())
+
+
+def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path):
+    called: list[str] = []
+
+    class Parent(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            called.append("start")
+
+    class Child(Parent): ...
+
+    runs = trainer(
+        tmp_path,
+        limit_val_batches=0,
+        callbacks=[Child(), LambdaCallback(on_train_batch_end=lambda *_: called.append("end"))],
+    )
+    spare_idle_hooks(runs)
+    idle = [[hook for hook in STEP_HOOKS if not callable(getattr(each, hook))] for each in runs.callbacks]  # type: ignore
+    assert idle[0] == [hook for hook in STEP_HOOKS if hook != "on_train_batch_start"]
+    assert idle[1] == [hook for hook in STEP_HOOKS if hook != "on_train_batch_end"]
+    with quiet_lightning():
+        runs.fit(regressor(), Batches(rows(4)))
+    assert called == ["start", "end"]

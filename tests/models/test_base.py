@@ -7,10 +7,23 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
-from tests.tiny import ADAM, CNN, CONSTANT, Batches, autoencoder, classifier, fit, pages, regressor, rows, xrays
+from tests.tiny import (
+    ADAM,
+    CNN,
+    CONSTANT,
+    Batches,
+    autoencoder,
+    classifier,
+    fit,
+    measured,
+    pages,
+    regressor,
+    rows,
+    xrays,
+)
 from torch import Tensor, nn
 
-from triptych.models.base import Model, regression_loss
+from triptych.models.base import HEAP, Model, regression_loss
 
 CONF = Path(__file__).parents[2] / "conf"
 TABULAR = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "embedding_size": 4, "width": 8, "depth": 1}
@@ -51,6 +64,30 @@ def test_a_ragged_last_batch_weighs_by_its_samples(tmp_path: Path):
         expected = model.loss(model(inputs), targets).item()
     assert logged["train/loss"].item() == pytest.approx(expected, rel=1e-5)
     assert logged["val/loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_metrics_see_every_batch_however_many_wait(tmp_path: Path):
+    batches = rows(*[3] * (2 * HEAP), 2, 1)
+    model = regressor(optimizer=STILL)
+    logged = fit(model, Batches(batches, batches), tmp_path, max_epochs=2).callback_metrics
+    assert not model.waiting
+    for name in ("loss", "rmse", "mae", "r2"):
+        assert logged[f"train/{name}"].item() == pytest.approx(logged[f"val/{name}"].item(), rel=1e-5)
+
+
+def test_training_batches_of_different_sizes_wait_for_none_of_the_others(tmp_path: Path):
+    batches = pages((8, 8), (8, 8), (12, 8), (8, 8))
+    model = autoencoder(optimizer=STILL, norm="none")
+    logged = fit(model, Batches(batches, batches), tmp_path).callback_metrics
+    for name in ("loss", "rmse"):
+        assert logged[f"train/{name}"].item() == pytest.approx(logged[f"val/{name}"].item(), rel=1e-5)
+
+
+def test_training_metrics_of_an_epoch_that_ends_early_are_of_its_batches(tmp_path: Path):
+    batches = rows(4, 4, 4, 4)
+    model = regressor(optimizer=STILL)
+    logged = fit(model, Batches(batches), tmp_path, max_steps=2).callback_metrics
+    assert logged["train/rmse"].item() == pytest.approx(measured(model, batches[:2], tmp_path)["rmse"], rel=1e-5)
 
 
 def test_training_metrics_start_anew_each_epoch(tmp_path: Path):

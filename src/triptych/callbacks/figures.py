@@ -4,11 +4,11 @@ from abc import abstractmethod
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from triptych.callbacks.measurement import check_from_one, is_due, undisturbed
+from triptych.callbacks.pictures import keep
 from triptych.results import plots
 
 
@@ -40,11 +40,8 @@ class Figures(Callback):
         with undisturbed(pl_module):
             answers = pl_module.predict(inputs.to(pl_module.device))  # type: ignore[operator]
         figure = self.draw(inputs, targets, {name: values.float().cpu() for name, values in answers.items()})
-        self.directory.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.directory / f"epoch-{trainer.current_epoch + 1:03d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("val/examples", figure, global_step=trainer.global_step, close=False)
+        path = self.directory / f"epoch-{trainer.current_epoch + 1:03d}.png"
+        keep(trainer, figure, path, "val/examples")
 
 
 class PageFigures(Figures):

@@ -44,7 +44,7 @@ class TrainerState(Callback):
         if impatient or self.resumed["limits"] == _limits(trainer):
             trainer.should_stop = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         # What this property gives is Lightning's own, to be added to.
         trainer.callback_metrics.update(self.resumed.get("metrics", {}))
         epoch = self.resumed.get("epoch")
@@ -54,6 +54,7 @@ class TrainerState(Callback):
             metric = pl_module.get_submodule(name)
             for key, value in state.items():
                 setattr(metric, key, _own(value, metric.device))
+        pl_module.waiting = [tuple(_own(batch, pl_module.device)) for batch in epoch["waiting"]]
         for name, gradient in epoch["gradients"].items():
             pl_module.get_parameter(name).grad = _own(gradient, pl_module.device)
         loop = trainer.fit_loop.epoch_loop
@@ -64,7 +65,7 @@ class TrainerState(Callback):
             trainer.train_dataloader.load_state_dict(epoch["loader"])  # type: ignore[union-attr]
 
 
-def _epoch(trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
+def _epoch(trainer: Trainer, module: Any) -> dict[str, Any] | None:
     """What an epoch has gathered so far; None between two epochs."""
     progress: Any = trainer.fit_loop.epoch_progress.current
     if progress.processed == progress.started:
@@ -76,7 +77,8 @@ def _epoch(trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
         gradients = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
     loader: Any = trainer.train_dataloader
     place = loader.state_dict() if hasattr(loader, "state_dict") else None
-    return {"metrics": metrics, "gradients": gradients, "loader": place}
+    waiting = [list(batch) for batch in module.waiting]
+    return {"metrics": metrics, "waiting": waiting, "gradients": gradients, "loader": place}
 
 
 def _limits(trainer: Trainer) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from triptych.build import build
+
+HEAP = 16
+"""Most training batches that wait for the metrics; they wait as long as they stay below NUMBERS in all."""
+NUMBERS = 2**22
 
 LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
 
@@ -89,6 +94,14 @@ class Model(LightningModule):
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        # An update of a metric costs as much as a step of a small network, whatever the number of samples. So batches
+        # of training wait, and several are measured as one.
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Outputs, targets and mean loss of the training batches that the metrics have not seen."""
+        self.measured_epoch = -1
+        """The epoch whose training metrics Lightning was told of."""
+        for metric in (self.train_loss, *self.train_metrics.values()):
+            metric.compute = self._with_waiting(metric.compute)  # type: ignore[method-assign]
 
     @abstractmethod
     def metrics_of_split(self) -> MetricCollection:
@@ -106,27 +119,75 @@ class Model(LightningModule):
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Feed a batch to the metrics, in the user's units."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes forty times a step which hook is running; torch would ask each time whether that is a weight.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     # Steps
 
     def shared_step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
         inputs, targets = batch
         outputs = self(inputs)
         loss = self.loss(outputs, targets)
-        metrics: MetricCollection = getattr(self, f"{split}_metrics")
-        self.update_metrics(metrics, outputs.detach(), targets)
-        # A metric, whose state a checkpoint can keep. A ragged last batch weighs by its samples.
-        mean: MeanLoss = getattr(self, f"{split}_loss")
-        mean.update(loss.detach(), len(inputs))
-        logged = {f"{split}/loss": mean, **dict(metrics.items(copy_state=False))}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
+        if split == "train":
+            self._measure_later(outputs.detach(), targets, loss.detach())
+            # Lightning asks a metric for its value at the epoch's end: to be told of it once is enough.
+            told = self.measured_epoch == self.current_epoch
+            self.measured_epoch = self.current_epoch
+        else:
+            self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
+            told = False
+        if not told:
+            metrics: MetricCollection = getattr(self, f"{split}_metrics")
+            logged = {f"{split}/loss": getattr(self, f"{split}_loss"), **dict(metrics.items(copy_state=False))}
+            self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
         return loss
+
+    def _measure(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
+        self.update_metrics(getattr(self, f"{split}_metrics"), outputs, targets)
+        # A metric, whose state a checkpoint can keep. A ragged last batch weighs by its samples.
+        getattr(self, f"{split}_loss").update(loss, samples)
+
+    def _measure_later(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
+        first = self.waiting[0][0] if self.waiting else outputs
+        if first.shape[1:] != outputs.shape[1:] or first.dtype != outputs.dtype:
+            self.measure_waiting()  # they would not go into one tensor
+        self.waiting.append((outputs, targets, loss))
+        if len(self.waiting) == HEAP or len(self.waiting) * (outputs.numel() + targets.numel()) > NUMBERS:
+            self.measure_waiting()
+
+    def measure_waiting(self) -> None:
+        """Let the training metrics see the batches that wait for them."""
+        if not self.waiting:
+            return
+        outputs, targets, losses = zip(*self.waiting, strict=True)
+        self.waiting = []
+        sizes = torch.tensor([len(part) for part in targets], device=losses[0].device)
+        samples = int(sizes.sum())
+        mean = (torch.stack(losses).float() * sizes).sum() / samples
+        self._measure("train", torch.cat(outputs), torch.cat(targets), mean, samples)
+
+    def _with_waiting(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        def computed() -> Tensor:
+            self.measure_waiting()
+            return compute()
+
+        return computed
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self.shared_step(batch, "train")
-        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
+        self.step_loss = loss.detach()
         if self.l1:
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # Only where Lightning hands it on: `log` costs as much as a small network's forward pass.
+        if self.trainer._logger_connector.should_update_logs:
+            self.log("train/loss_step", self.step_loss, on_step=True, on_epoch=False, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
@@ -217,6 +278,7 @@ class Model(LightningModule):
         return int(length)
 
     def on_fit_start(self) -> None:
+        self.waiting, self.measured_epoch = [], -1
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
         if batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
             raise ValueError(

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from triptych.callbacks.measurement import undisturbed
+from triptych.callbacks.pictures import keep
 
 
 class Analysis(Callback):
@@ -53,18 +52,7 @@ class Analysis(Callback):
             pl_module.log_dict(self.measure(seen), on_step=False, on_epoch=True, sync_dist=True)
             if trainer.is_global_zero:
                 for name, figure in self.figures(trainer, pl_module, seen):
-                    self._keep(trainer, name, figure)
-
-    def _keep(self, trainer: Trainer, name: str, figure: Figure) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"test-{name}.png"
-        figure.savefig(path)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                # As an image, for `add_figure` would draw it once more.
-                with Image.open(path) as drawn:
-                    pixels = np.asarray(drawn.convert("RGB"))
-                logger.experiment.add_image(f"test/{name}", pixels, trainer.global_step, dataformats="HWC")
+                    keep(trainer, figure, self.directory / f"test-{name}.png", f"test/{name}")
 
 
 def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
