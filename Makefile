@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board report studies results reliability bench-housing lock clean
+.PHONY: help setup train test test-slow lint board report studies results reliability bench bench-housing lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ results: $(READY)  ## Run, or go on with, a task's models, and write its part of
 
 reliability: $(READY)  ## Count kills, corrupt inputs and attacks, measure large predictions, write docs/reliability.md
 	$(BIN)/python -m benchmarks.reliability --output docs/reliability.md $(ARGS)
+
+bench: $(READY)  ## Measure steps and starts beside a bare loop and the usual way, write docs/performance.md
+	$(BIN)/python -m benchmarks.performance --output docs/performance.md $(ARGS)
 
 bench-housing: $(READY) $(READY)-peers  ## Train our housing network beside LightGBM, XGBoost and CatBoost
 	$(BIN)/python -m benchmarks.housing_peers $(ARGS)

@@ -1,5 +1,6 @@
 """What the pages that benchmarks write have in common."""
 
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,3 +19,10 @@ def last_commit() -> str:
     command = ["git", "log", "-1", "--format=%h", "--", "src", "conf"]
     found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
     return f"`{found}`" if found else "not known"
+
+
+def page(head: str, old: str, title: str, text: str) -> str:
+    """The page ``old`` under the given head, with the part under ``title`` replaced, or added at its end."""
+    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n?)*)", old, flags=re.MULTILINE))
+    parts[title] = text
+    return "\n".join([head, *(f"## {name}\n\n{part.rstrip()}\n" for name, part in parts.items())])

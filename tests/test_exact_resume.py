@@ -4,6 +4,8 @@ import csv
 import json
 import signal
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ VARIANTS = {
     "plateau": ["scheduler=plateau", "scheduler.patience=0", "trainer.max_epochs=4"],
     "accumulated gradients": ["trainer.accumulate_grad_batches=3"],
     "dropout": ["model.dropout=0.3"],
-    "loader workers": ["data.num_workers=2", "trainer.max_epochs=4"],
+    "loader workers": ["data.num_workers=2", "trainer.max_epochs=3"],
     "cosine by epochs": ["scheduler=cosine", "scheduler.interval=epoch"],
     "validation within epochs": ["trainer.val_check_interval=4"],
     "a number of steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", "scheduler=constant"],
@@ -99,16 +101,37 @@ VARIANTS = {
 
 
 STOPS = [(0, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGTERM), (9, signal.SIGINT), (11, signal.SIGTERM)]
+"""Ten steps an epoch: the first, two in the middle, the last of an epoch, and one of the second."""
+PAIRS = [(variant, *stop) for variant in VARIANTS for stop in STOPS]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("step", "sent"), STOPS)
-def test_wherever_a_signal_comes(
-    variant: str, step: int, sent: signal.Signals, data_root: Path, tmp_path: Path
-) -> None:
-    """Ten steps an epoch: the first, two in the middle, the last of an epoch, and one of the second."""
+@pytest.fixture(scope="module")
+def uninterrupted(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """What a variant ends with that nobody stops, from one run of it."""
+
+    @cache
+    def ended(variant: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("whole")
+        train(folder / "run", *options_of(variant, data_root))
+        return outcome(folder / "run")
+
+    return ended
+
+
+def options_of(variant: str, data_root: Path) -> list[str]:
     short = ("callbacks.figures=null", "trainer.limit_train_batches=10", "logger=none")
-    options = small(FASTEST, data_root, *VARIANTS[variant], *short)
-    train(tmp_path / "whole", *options)
-    stopped(tmp_path / "part", options, step, sent)
-    assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
+    return small(FASTEST, data_root, *VARIANTS[variant], *short)
+
+
+# Each variant is stopped at two moments or three, and each moment comes with three variants.
+@pytest.mark.parametrize(("variant", "step", "sent"), PAIRS[::2])
+def test_wherever_a_signal_comes(
+    variant: str,
+    step: int,
+    sent: signal.Signals,
+    data_root: Path,
+    tmp_path: Path,
+    uninterrupted: Callable[[str], dict[str, Any]],
+) -> None:
+    stopped(tmp_path / "part", options_of(variant, data_root), step, sent)
+    assert outcome(tmp_path / "part") == uninterrupted(variant)

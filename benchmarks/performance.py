@@ -1,0 +1,115 @@
+"""The page of what a run costs: python -m benchmarks.performance --output docs/performance.md.
+
+Each part of the page is measured and written by itself; what the other parts say stays.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from benchmarks import start_up, step_rate
+from benchmarks.markdown import last_commit, page, table
+
+from triptych.models.base import HEAP
+from triptych.results.provenance import surroundings
+
+HEAD = """\
+# What a run costs
+
+Made by `make bench` and its like, not edited by hand. Speeds are ratios within one process wherever they can be, for
+other programs use the machine too; seconds tell a size.
+"""
+
+STEPS = """\
+The same network, data, loss, augmentation, optimizer, schedule, clipping and precision in three ways, which take turns
+in one process, {rounds} rounds, on synthetic data in memory:
+
+- *bare loop*: as one writes it by hand, slices of a permutation; nothing is measured, logged or kept.
+- *triptych*: `triptych.run`, as `python train.py` calls it, with all that is on by default: metrics, checkpoints,
+  loggers, a progress bar on a terminal, the watch for a loss that is no number.
+- *as usual*: Lightning's Trainer on a `DataLoader` with default collation, metrics updated and logged in each step,
+  checkpoints of the best and the last epoch, early stopping, TensorBoard and CSV loggers, Rich's progress bar.
+
+{table}
+
+The share is the bare loop's seconds a step over those of the way, the median of the rounds, with the least and most.
+An epoch's end is from its last step to the next epoch's first, without validation: two checkpoints written to the disk
+itself, metrics computed, curves written, and here a picture drawn, which the usual way does not do.
+
+What a step pays for, and what makes it cheap:
+
+- A batch is one gather from the arrays in memory (`__getitems__`), never 256 samples stacked one by one.
+- Training metrics wait: up to {heap} batches are measured as one, for an update costs the same whatever its size. The
+  epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
+- Lightning hears of a metric once an epoch, and of `train/loss_step` where it is written, not in each step.
+- What a callback does not do in a step is not called there (`triptych.trainer.spare_idle_hooks`).
+- Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.
+- On a CPU a look at the loss costs nothing. On a GPU, where the host would wait for the device, it comes every
+  `trainer.log_every_n_steps` steps.
+
+Measured on {cpu} with {threads}, torch {torch}, at {commit}. On a GPU: not measured.
+"""
+
+START = """\
+Seconds from the command, the median of {rounds}, with warm caches of the disk and of the synthetic data, on {cpu} with
+{cores} cores.
+
+{table}
+
+*Imports*: until the run says that it reads the data; mostly torch, Lightning, torchmetrics and torchvision, imported
+once the command line has been checked. *Data*: until they are read and split and the network is made. *First step*:
+until one step is done and the epoch of this one step has ended, with its checkpoint and its picture.
+"""
+
+
+def step_rates(rounds: int, threads: int) -> str:
+    """The part on steps."""
+    header = ["task", "way", "ms a step", "share of the bare loop's rate", "ms an epoch's end"]
+    rows = table(header, step_rate.rows(rounds, threads))
+    return STEPS.format(
+        rounds=rounds,
+        table=rows,
+        heap=HEAP,
+        cpu=_cpu(),
+        threads="one thread" if threads == 1 else f"{threads} threads",
+        torch=torch.__version__,
+        commit=last_commit(),
+    )
+
+
+def start(rounds: int, threads: int) -> str:
+    """The part on starting."""
+    header = ["command", "imports", "data", "first step", "all"]
+    return START.format(rounds=rounds, table=table(header, start_up.rows(rounds)), cpu=_cpu(), cores=os.cpu_count())
+
+
+def _cpu() -> str:
+    return str(surroundings(None, torch.device("cpu"))["hardware"]["cpu"])
+
+
+PARTS: dict[str, tuple[str, Callable[[int, int], str]]] = {
+    "steps": ("Step rate", step_rates),
+    "start": ("Start", start),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the parts asked for, write them into the page."""
+    parser = argparse.ArgumentParser(description="Measure what a run costs and write it into a page.")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="steps, start; both without")
+    parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(arguments)
+    for name in options.parts or PARTS:
+        title, measure = PARTS[name]
+        text = measure(options.rounds, options.threads)
+        old = options.output.read_text("utf-8") if options.output.exists() else ""
+        options.output.write_text(page(HEAD, old, title, text), "utf-8")
+        print(f"wrote {title} into {options.output}")
+
+
+if __name__ == "__main__":
+    main()

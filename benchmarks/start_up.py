@@ -1,0 +1,72 @@
+"""How long it takes until something happens, from the command to the first step or the message."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.markdown import REPOSITORY
+from benchmarks.step_rate import EXPERIMENTS
+
+ONE_STEP = ("data.source=synthetic", "trainer.max_steps=1", "trainer.limit_val_batches=0", "test=false")
+STAGES = ("reading the data", "weights, in", "epoch 1/")
+"""What a run says when it begins to read, when it has data and network, and behind the first step."""
+QUICK = {
+    "`python train.py --help`": ["train.py", "--help"],
+    "`python train.py experiment=... optimizer.lrr=1`, a mistake": [
+        "train.py",
+        f"experiment={EXPERIMENTS[0]}",
+        "optimizer.lrr=1",
+    ],
+    "tab completion of `python train.py experiment=`": ["train.py", "-sc", "query=bash"],
+    "`triptych --help`": ["-c", "from triptych.cli import main; main()", "--help"],
+}
+"""What must not wait for torch: the command, and the arguments of Python for it."""
+
+
+def seconds_of(arguments: list[str], folder: Path) -> float:
+    """Seconds until the command ends."""
+    environment = os.environ | {"COMP_LINE": "train.py experiment=", "COMP_POINT": "20"}
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *_absolute(arguments)], cwd=folder, capture_output=True, env=environment)
+    return time.perf_counter() - began
+
+
+def _absolute(arguments: list[str]) -> list[str]:
+    return [str(REPOSITORY / part) if part == "train.py" else part for part in arguments]
+
+
+def stages(experiment: str, folder: Path) -> list[float]:
+    """Seconds of a run until it reads the data, until it has them and the network, and until the first step is done."""
+    command = [sys.executable, "-u", str(REPOSITORY / "train.py"), f"experiment={experiment}", *ONE_STEP]
+    began = before = time.perf_counter()
+    found = []
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if any(stage in line for stage in STAGES):
+                now = time.perf_counter()
+                found.append(now - before)
+                before = now
+    if len(found) != len(STAGES):
+        raise RuntimeError(f"{' '.join(command)} came no further than {len(found)} of {len(STAGES)} stages")
+    return [*found, before - began]
+
+
+def rows(rounds: int) -> Iterator[list[str]]:
+    """A row for each command: seconds of its stages, and of all."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for experiment in EXPERIMENTS:
+            stages(experiment, folder)  # makes the synthetic data, and fills the disk's cache
+            runs = [stages(experiment, folder) for _ in range(rounds)]
+            medians = [statistics.median(column) for column in zip(*runs, strict=True)]
+            yield [f"`python train.py experiment={experiment}`", *(f"{seconds:.1f}" for seconds in medians)]
+        for name, arguments in QUICK.items():
+            seconds_of(arguments, folder)
+            median = statistics.median(seconds_of(arguments, folder) for _ in range(rounds))
+            yield [name, "", "", "", f"{median:.2f}"]

@@ -1,0 +1,27 @@
+"""What a run costs: the three ways train the same, and a run's stages are told apart."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks import start_up, step_rate
+from tests.harness import FASTEST
+
+pytestmark = pytest.mark.slow
+
+
+def test_each_way_is_timed():
+    found = step_rate.measure(FASTEST, 1, "trainer.max_epochs=3", "trainer.limit_train_batches=5", "threads=1")
+    assert list(found) == ["bare loop", "triptych", "as usual"]
+    for (pace,) in found.values():
+        assert 0 < pace.step < 1
+    assert all(found[way][0].epoch_end > 0 for way in ("triptych", "as usual"))
+
+
+def test_a_start_has_three_stages(tmp_path: Path):
+    imports, data, first_step, whole = start_up.stages(FASTEST, tmp_path)
+    assert min(imports, data, first_step) > 0
+    assert whole == pytest.approx(imports + data + first_step, abs=0.01)
+
+
+def test_a_quick_command_is_timed(tmp_path: Path):
+    assert 0 < start_up.seconds_of(["-c", "import time; time.sleep(0.2)"], tmp_path) < 5
