@@ -79,11 +79,13 @@ def run(cell: Cell) -> None:
 def section(spec: dict[str, Any], rows: Sequence[Sequence[Cell]]) -> str:
     """A task's part of the page, without its heading."""
     header = ["model", "command", "weights", "steps", "threads", "minutes"]
-    header += [f"{spec['unit']}, {protocol['title']}" for protocol in spec["protocols"]]
+    header += [
+        f"{metric['title']}, {protocol['title']}" for protocol in spec["protocols"] for metric in spec["metrics"]
+    ]
     lines = [_row(spec, model, cells_of_row) for model, cells_of_row in zip(spec["models"], rows, strict=True)]
     for anchor in spec["anchors"]:
-        values = [value or "" for value in anchor["values"]]
-        lines.append([anchor["system"], *[""] * 5, *values, *[""] * (len(spec["protocols"]) - len(values))])
+        values = [str(value or "") for value in anchor["values"]]
+        lines.append([anchor["system"], *[""] * 5, *values, *[""] * (len(header) - 6 - len(values))])
     return "\n\n".join([spec["text"], table(header, lines), _footnotes([cell for row in rows for cell in row])])
 
 
@@ -95,8 +97,7 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
     timed = [record.number("seconds") or 0 for record in records if record.number("threads") == threads]
     minutes = statistics.median(timed) / 60
     scale = spec.get("scale", 1)
-    tests = [[record.test(f"test/{spec['metric']}") for record in cell.records] for cell in row]
-    figures = [_figure([scale * value for value in values if value is not None]) for values in tests]
+    figures = [_figure(cell.records, metric, scale) for cell in row for metric in spec["metrics"]]
     command = f"`python train.py {' '.join(model['overrides'])}`"
     weights = f"{records[0].number('parameters') or 0:,.0f}"
     return [
@@ -110,11 +111,20 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
     ]
 
 
-def _figure(values: Sequence[float]) -> str:
+def _figure(records: Sequence[Record], metric: dict[str, Any], scale: float) -> str:
+    """Mean, deviation and number of a metric's values, and the mean of their intervals where it has them."""
+    values, lows, highs = (
+        [scale * value for record in records if (value := record.test(f"test/{metric['name']}{end}")) is not None]
+        for end in ("", "_low", "_high")
+    )
     if not values:
         return ""
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"**{statistics.fmean(values):.4f}**{spread} (n = {len(values)})"
+    digits = metric.get("digits", 4)
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    figure = f"**{statistics.fmean(values):.{digits}f}**{spread} (n = {len(values)})"
+    if lows and highs:
+        figure += f", 95 %: {statistics.fmean(lows):.{digits}f} to {statistics.fmean(highs):.{digits}f}"
+    return figure
 
 
 def _footnotes(measured: Sequence[Cell]) -> str:

@@ -28,12 +28,22 @@ SMALL = {
     "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4", NO_PICTURES],
     "housing": ["data.batch_size=32", "model.network.width=16", NO_PICTURES],
 }
+# What the experiment's own network has besides.
+FEW_NEIGHBOURS = [
+    "model.network.members=2",
+    "model.network.krigings=1",
+    "model.network.neighbours=8",
+    "model.network.heads=4",
+    "model.network.kriged=8",
+]
 
 
 def small(experiment: str, data_root: Path, *overrides: str) -> list[str]:
     """The command line of an experiment in small: two epochs on the files of ``data_root``."""
     common = [f"data.root={data_root}", "data.source=files", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
-    return [f"experiment={experiment}", *common, *SMALL.get(experiment.removesuffix("_best"), []), *overrides]
+    panel = experiment.removesuffix("_best")
+    own = panel == "housing" and not any(override.startswith("model=") for override in overrides)
+    return [f"experiment={experiment}", *common, *SMALL.get(panel, []), *(FEW_NEIGHBOURS if own else []), *overrides]
 
 
 def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tests.harness import BEST, CONF, EXPERIMENTS
 SPEC = {
     "title": "Pages",
     "metric": "rmse",
-    "unit": "RMSE",
+    "metrics": [{"name": "rmse", "title": "RMSE"}],
     "text": "What they are.",
     "protocols": [
         {"title": "MLE-bench's split", "overrides": ["data.split=mle_bench"]},
@@ -47,6 +47,21 @@ def test_a_run_has_a_place_of_its_own(tmp_path: Path):
     places = [directory for row in cells(SPEC, tmp_path) for cell in row for directory in cell.directories]
     assert len(set(places)) == len(places) == 6
     assert places[0] == tmp_path / "default-mle-bench-s-split-0"
+
+
+def test_each_protocol_can_have_several_metrics_with_intervals(tmp_path: Path):
+    metrics = [{"name": "auroc", "title": "AUROC"}, {"name": "accuracy", "title": "accuracy", "digits": 2}]
+    rows = cells(SPEC, tmp_path)
+    for seed, directory in enumerate(rows[0][0].directories):
+        test = {"test/auroc": 0.9, "test/auroc_low": 0.8 + 0.02 * seed, "test/auroc_high": 0.95, "test/accuracy": 0.85}
+        done(directory, 0, test=test)
+    done(rows[1][1].directories[0], 0, test={"test/auroc": 0.7})
+    lines = section(SPEC | {"metrics": metrics}, rows).splitlines()
+    columns = "AUROC, MLE-bench's split | accuracy, MLE-bench's split | AUROC, page-disjoint | accuracy, page-disjoint"
+    assert columns in lines[2]
+    assert "| **0.9000** ± 0.0000 (n = 2), 95 %: 0.8100 to 0.9500 | **0.85** ± 0.00 (n = 2) |  |  |" in lines[4]
+    assert lines[5].endswith("|  |  | **0.7000** (n = 1) |  |")
+    assert lines[6] == "| gold |  |  |  |  |  | 0.0179 |  |  |  |"
 
 
 def test_a_metric_can_be_given_in_another_unit(tmp_path: Path):

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from triptych.callbacks.analysis.curves import GRID, bands, resampled
+from triptych.callbacks.analysis.curves import GRID, accuracy_interval, bands, resampled
 
 RANDOM = np.random.default_rng(0)
 LABELS = np.array([0, 0, 1, 1] * 30)
@@ -64,3 +64,14 @@ def test_a_perfect_classifier_has_no_band():
 def test_the_only_positive_is_in_every_replicate():
     roc, _ = bands(np.array([1, 0, 0, 0, 0, 0]), np.array([0.5, 0.6, 0.1, 0.2, 0.3, 0.4]), replicates=50)
     assert roc.area == pytest.approx(0.8)
+
+
+def test_an_accuracy_of_patients_is_less_sure_than_one_of_images():
+    right = np.array([True] * 80 + [False] * 20)
+    low, high = accuracy_interval(right, replicates=2000)
+    # The binomial's deviation is 0.04.
+    assert (low, high) == pytest.approx((0.8 - 1.96 * 0.04, 0.8 + 1.96 * 0.04), abs=0.01)
+    wide_low, wide_high = accuracy_interval(right, [str(row // 10) for row in range(100)], replicates=2000)
+    assert wide_low < low - 0.1
+    assert wide_high > high + 0.1
+    assert accuracy_interval(np.ones(5, bool)) == (1, 1)

@@ -1,4 +1,4 @@
-"""How sure a ROC or precision-recall curve is: bootstrap over groups (Efron 1979, Field and Welsh 2007)."""
+"""How sure an accuracy or a curve is: bootstrap over groups (Efron 1979, Field and Welsh 2007)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -79,6 +79,22 @@ def bands(
         _band(x, y, auc(x, y), roc),
         _band(*_precision(labels, probabilities, None), average_precision_score(labels, probabilities), recall),
     )
+
+
+def accuracy_interval(
+    right: np.ndarray, groups: Sequence[str] | None = None, replicates: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """What 95 % of the bootstrap replicates' accuracies lie within.
+
+    Args:
+        right: whether each label is right (N,).
+        groups: as for ``bands``.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    drawn = islice(resampled(groups, len(right), seed), replicates)
+    low, high = np.quantile([np.average(right, weights=weights) for weights in drawn], (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _both(labels: np.ndarray, weights: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """Which X-rays a classifier gets wrong, how far its probabilities can be trusted, and where it looks."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,44 @@ from torch import Tensor
 
 from triptych.callbacks.analysis import xray_plots as plots
 from triptych.callbacks.analysis.base import Analysis, batches
-from triptych.callbacks.analysis.curves import bands
+from triptych.callbacks.analysis.curves import Band, accuracy_interval, bands
 from triptych.callbacks.analysis.gradcam import grad_cam
 from triptych.callbacks.measurement import check_from_one
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network answers to the test split.
+
+    Attributes:
+        labels: 0 or 1 (N,).
+        probabilities: of label 1 (N,).
+        predicted: 0 or 1, by the model's threshold (N,).
+        groups: whom each X-ray is of; None where nobody knows.
+        curves: ROC and precision-recall; None where a class is missing, or a probability is no number.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    groups: Sequence[str] | None
+    curves: tuple[Band, Band] | None
 
 
 class XrayAnalysis(Analysis):
     """X-rays of the test split: confusion matrix, curves, calibration, the most confident errors, Grad-CAM.
 
-    Labels are those of the model's own threshold, which it has from the validation split. Curves and their bands need
-    both classes; Grad-CAM needs a network with convolutions.
+    Beside the test's metrics stand ``test/auroc_low``, ``test/auroc_high``, ``test/accuracy_low`` and
+    ``test/accuracy_high``, which 95 % of the bootstrap replicates lie within. Labels are those of the model's own
+    threshold, which it has from the validation split. Curves, intervals and bands need both classes; Grad-CAM needs a
+    network with convolutions.
 
     Args:
         directory: the run directory.
         enabled: see Analysis.
         errors: how many of the most confident errors are shown.
         maps: how many X-rays of each outcome (right or wrong, of either class) are shown with Grad-CAM.
-        replicates: of the bootstrap, over patients, behind the curves' bands.
+        replicates: of the bootstrap, over patients, behind the curves' bands and the intervals.
     """
 
     def __init__(
@@ -40,22 +62,41 @@ class XrayAnalysis(Analysis):
         self.maps = maps
         self.replicates = replicates
 
-    def figures(self, trainer: Trainer, model: Any, seen: Any) -> Iterator[tuple[str, Figure]]:
-        found, labels = seen
-        probabilities, predicted = found["probability"], found["label"].astype(int)
+    def look(self, trainer: Trainer, model: Any) -> Seen:
+        found, labels = super().look(trainer, model)
+        probabilities = found["probability"]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        groups = data.groups(data.samples)
+        if groups is not None:
+            groups = [groups[row] for row in data.split.test[: len(labels)]]
+        curves = None
+        if len(np.unique(labels)) == 2 and np.isfinite(probabilities).all():
+            curves = bands(labels, probabilities, groups, self.replicates)
+        return Seen(labels, probabilities, found["label"].astype(int), groups, curves)
+
+    def measure(self, seen: Seen) -> dict[str, float]:
+        if seen.curves is None:
+            return {}
+        roc, _ = seen.curves
+        low, high = accuracy_interval(seen.predicted == seen.labels, seen.groups, self.replicates)
+        return {
+            "test/auroc_low": roc.area_low,
+            "test/auroc_high": roc.area_high,
+            "test/accuracy_low": low,
+            "test/accuracy_high": high,
+        }
+
+    def figures(self, trainer: Trainer, model: Any, seen: Seen) -> Iterator[tuple[str, Figure]]:
+        labels, probabilities, predicted = seen.labels, seen.probabilities, seen.predicted
         if not np.isfinite(probabilities).all():
             return  # a network that diverged: its metrics say so
         names: list[str] = model.hparams["class_names"]
         threshold = float(model.threshold)
 
         yield "confusion", plots.confusion(labels, predicted, names, threshold)
-        if len(np.unique(labels)) == 2:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            groups = data.groups(data.samples)
-            if groups is not None:
-                groups = [groups[row] for row in data.split.test[: len(labels)]]
-            roc, recall = bands(labels, probabilities, groups, self.replicates)
-            unit = "images" if groups is None else "patients"
+        if seen.curves is not None:
+            roc, recall = seen.curves
+            unit = "images" if seen.groups is None else "patients"
             point = operating_point(labels, predicted)
             yield "curves", plots.curves(roc, recall, point, float(labels.mean()), names[1], unit)
         yield "calibration", plots.calibration(labels, probabilities, names[1])
