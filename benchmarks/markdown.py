@@ -1,5 +1,6 @@
 """What the pages that benchmarks write have in common."""
 
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table. All columns but the first hold numbers, hence to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def page(head: str, old: str, title: str, text: str) -> str:
+    """The page ``old`` under a head, with the part under ``title`` replaced, or added at its end."""
+    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n?)*)", old, flags=re.MULTILINE))
+    parts[title] = text
+    return "\n".join([head.rstrip() + "\n", *(f"## {name}\n\n{part.rstrip()}\n" for name, part in parts.items())])
 
 
 def last_commit() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from benchmarks.markdown import REPOSITORY, table
+from benchmarks.markdown import REPOSITORY, page, table
 
 from triptych.results.record import Record, read_record
 
@@ -128,13 +128,6 @@ def _footnotes(measured: Sequence[Cell]) -> str:
     return " ".join(lines)
 
 
-def page(old: str, title: str, text: str) -> str:
-    """The page ``old`` with the part under ``title`` replaced, or added at its end."""
-    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n?)*)", old, flags=re.MULTILINE))
-    parts[title] = text
-    return "\n".join([HEAD, *(f"## {name}\n\n{part.rstrip()}\n" for name, part in parts.items())])
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, write the task's part of the page."""
     parser = argparse.ArgumentParser(description="Run a task's models and write its part of the results.")
@@ -151,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     except RuntimeError as error:
         sys.exit(f"error: {error}")
     old = options.output.read_text("utf-8") if options.output.exists() else ""
-    options.output.write_text(page(old, spec["title"], section(spec, rows)), "utf-8")
+    options.output.write_text(page(HEAD, old, spec["title"], section(spec, rows)), "utf-8")
     print(f"wrote {options.output}")
 
 
