@@ -6,6 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+PERFORMANCE = """\
+# What a run costs
+
+Made by `make bench` and its like, not edited by hand. Speeds are ratios within one session wherever they can be, for
+other programs use the machine too; seconds tell a size.
+"""
+"""The head of docs/performance.md, whose parts several commands write."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -14,15 +21,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
+def page(head: str, old: str, title: str, text: str) -> str:
+    """The page ``old`` under a head, with the part under ``title`` replaced, or added at its end."""
+    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n?)*)", old, flags=re.MULTILINE))
+    parts[title] = text
+    return "\n".join([head.rstrip() + "\n", *(f"## {name}\n\n{part.rstrip()}\n" for name, part in parts.items())])
+
+
 def last_commit() -> str:
     """The last commit that changed what runs."""
     command = ["git", "log", "-1", "--format=%h", "--", "src", "conf"]
     found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
     return f"`{found}`" if found else "not known"
-
-
-def page(head: str, old: str, title: str, text: str) -> str:
-    """The page ``old`` under the given head, with the part under ``title`` replaced, or added at its end."""
-    parts = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n?)*)", old, flags=re.MULTILINE))
-    parts[title] = text
-    return "\n".join([head, *(f"## {name}\n\n{part.rstrip()}\n" for name, part in parts.items())])

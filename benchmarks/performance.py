@@ -10,17 +10,10 @@ from pathlib import Path
 
 import torch
 from benchmarks import start_up, step_rate
-from benchmarks.markdown import last_commit, page, table
+from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 
 from triptych.models.base import HEAP
 from triptych.results.provenance import surroundings
-
-HEAD = """\
-# What a run costs
-
-Made by `make bench` and its like, not edited by hand. Speeds are ratios within one process wherever they can be, for
-other programs use the machine too; seconds tell a size.
-"""
 
 STEPS = """\
 The same network, data, loss, augmentation, optimizer, schedule, clipping and precision in three ways, which take turns
@@ -107,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
         title, measure = PARTS[name]
         text = measure(options.rounds, options.threads)
         old = options.output.read_text("utf-8") if options.output.exists() else ""
-        options.output.write_text(page(HEAD, old, title, text), "utf-8")
+        options.output.write_text(page(PERFORMANCE, old, title, text), "utf-8")
         print(f"wrote {title} into {options.output}")
 
 

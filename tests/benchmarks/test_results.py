@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 from benchmarks import results
-from benchmarks.markdown import page
-from benchmarks.results import HEAD, TABLES, Cell, cells, read_table, run, section
+from benchmarks.results import TABLES, Cell, cells, read_table, run, section
 from tests.harness import BEST, CONF, EXPERIMENTS
 
 SPEC = {
@@ -123,16 +122,6 @@ def test_a_run_that_failed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(results.subprocess, "run", lambda command, cwd: Failed)
     with pytest.raises(RuntimeError, match=r"run: the run failed with exit code 1"):
         run(Cell((tmp_path / "run",), ()))
-
-
-def test_a_part_of_the_page_is_replaced_and_the_others_stay():
-    first = page(HEAD, "", "Pages", "Old text.\n\n| a |\n|---|")
-    both = page(HEAD, first, "Houses", "Prices.")
-    again = page(HEAD, both, "Pages", "New text.")
-    assert again.index("## Pages\n\nNew text.\n") < again.index("## Houses\n\nPrices.\n")
-    assert "Old text" not in again
-    assert again.count("# Results") == 1
-    assert page(HEAD, again, "Pages", "New text.") == again
 
 
 @pytest.mark.parametrize("table", sorted(path.stem for path in TABLES.glob("*.yaml")))

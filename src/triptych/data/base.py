@@ -26,9 +26,6 @@ from triptych.data.splits import Split
 
 Samples = TypeVar("Samples")
 
-MAX_SEED = 2**32 - 1
-"""scikit-learn takes seeds below 2**32; a split draws with ``split_seed`` and the next."""
-
 
 class Predictor(Protocol):
     """What ``predict_files`` needs of a trained model."""
@@ -53,7 +50,7 @@ class Description:
 
 
 class DataModule(LightningDataModule, Generic[Samples]):
-    """A data set in Kaggle's layout, or its synthetic stand-in, in memory and split into train, val and test.
+    """A data set in Kaggle's layout, or its synthetic stand-in, split into train, val and test.
 
     A subclass says how to ``read`` a folder, which samples belong together (``groups``), how a split becomes a
     ``Dataset`` (``dataset``) and how files are predicted (``predict_files``). The arguments are those of
@@ -73,6 +70,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
     """Files and folders that a complete download has."""
     augmentations: ClassVar[tuple[str, ...]] = ()
     """What ``data.augment`` can name."""
+    streams: ClassVar[bool] = False
+    """Whether ``read`` heeds ``self.in_memory``: where that is false, samples stay on disk until a batch needs them."""
     published: ClassVar[tuple[str, ...]] = ()
     """The published splits this data set has, out of ``mle_bench`` and ``papers``."""
 
@@ -90,17 +89,10 @@ class DataModule(LightningDataModule, Generic[Samples]):
         num_workers: int = 0,
         augment: bool | str | Sequence[str] = "all",
         cache_dir: str | None = None,
+        in_memory: bool = True,
     ) -> None:
         super().__init__()
-        if split not in splits.RULES:
-            raise ValueError(f"data.split={split}: choose one of {', '.join(splits.RULES)}")
-        if split in ("mle_bench", "papers") and split not in self.published:
-            rules = [rule for rule in splits.RULES if rule not in ("mle_bench", "papers") or rule in self.published]
-            raise ValueError(f"data.split={split} is not published for {self.slug}: choose one of {', '.join(rules)}")
-        if folds is not None and split not in ("grouped", "random"):
-            raise ValueError(f"data.folds={folds}: data.split={split} is one fixed split; choose grouped or random")
-        if folds is None and fold != 0:
-            raise ValueError(f"data.fold={fold}: say with data.folds how many there are")
+        splits.check(split, self.published, self.slug, split_seed, folds, fold)
         if train_size is not None and not (train_size >= 1 if isinstance(train_size, int) else 0 < train_size <= 1):
             raise ValueError(
                 f"data.train_size={train_size}: expected a number of samples from 1, a share above 0 and up to 1.0, or "
@@ -112,8 +104,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
             raise ValueError(f"data.eval_batch_size={eval_batch_size}: expected a number from 1")
         if num_workers < 0:
             raise ValueError(f"data.num_workers={num_workers}: expected a number from 0")
-        if not 0 <= split_seed < MAX_SEED:
-            raise ValueError(f"data.split_seed={split_seed}: expected a number from 0 to {MAX_SEED - 1}")
+        if not in_memory and not self.streams:
+            raise ValueError(f"data.in_memory=false: {self.slug} is always read into memory; choose true")
         self.root = data_root(root)
         self.source = source
         self.split_rule = split
@@ -126,6 +118,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         self.num_workers = num_workers
         self.augment_names = chosen(augment, self.augmentations)
         self.cache = cache_folder(cache_dir)
+        self.in_memory = in_memory
         self.datasets: dict[str, Dataset[Batch]] = {}
 
     # What a data set says about itself

@@ -1,18 +1,14 @@
-"""Decoded arrays on disk, keyed by what was decoded, so that a second run starts at once."""
+"""Where decoded data are kept, and what they are known by, so that a second run starts at once."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 
 from triptych.data.errors import DataError, reason
-from triptych.files import plain, replaced
-
-Arrays = dict[str, np.ndarray]
+from triptych.files import plain
 
 
 def cache_folder(cache_dir: str | None) -> Path:
@@ -46,20 +42,3 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: not a readable file ({reason(error)}); replace or remove it") from error
-
-
-def cached(folder: Path, key: str, decode: Callable[[], Arrays]) -> Arrays:
-    """Read the arrays kept under ``key``, or ``decode`` them and keep them.
-
-    A cache that cannot be read is made again, one that cannot be written is done without: the cache is only speed.
-    """
-    path = folder / f"{key}.npz"
-    # Whatever is wrong with a damaged archive, and zipfile has many words for it, making it again mends it.
-    with suppress(Exception), np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
-    arrays = decode()
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with replaced(path) as aside:
-            np.savez(aside, allow_pickle=False, **arrays)
-    return arrays

@@ -1,12 +1,17 @@
-"""Datasets in memory. Each gives one sample by ``__getitem__`` and a whole batch by ``__getitems__``, in one piece."""
+"""Datasets in memory and on disk.
+
+Each gives one sample by ``__getitem__`` and a whole batch by ``__getitems__``, in one piece.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from triptych.data.stored import StoredImage, StoredImages
 
 Batch = tuple[Tensor, Tensor]
 
@@ -40,10 +45,48 @@ class ArrayDataset(Dataset[Batch]):
         return self.inputs[rows], self.targets[rows]
 
 
-class PageDataset(Dataset[Batch]):
-    """Whole pages and their clean twins: uint8 tensors (1, height, width), which may differ in size."""
+class StoredDataset(Dataset[Batch]):
+    """Images of one size, which stay on disk until a batch needs them, as uint8 (N, 1, height, width), and targets."""
 
-    def __init__(self, dirty: Sequence[Tensor], clean: Sequence[Tensor]) -> None:
+    def __init__(self, images: StoredImages, targets: Tensor) -> None:
+        self.images = images
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return torch.from_numpy(self.images[index][...])[None], self.targets[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        return torch.from_numpy(self.images.stacked(indices))[:, None], self.targets[torch.as_tensor(indices)]
+
+
+class Page(Protocol):
+    """A page (1, height, width), in memory or not: a tensor is one. What is indexed is read."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, window: Any) -> Tensor:
+        """The whole for ``...``, a window for ``(..., rows, columns)``."""
+
+
+class StoredPage:
+    """A Page on disk."""
+
+    def __init__(self, image: StoredImage) -> None:
+        self.image = image
+        self.shape = (1, *image.shape)
+
+    def __getitem__(self, window: Any) -> Tensor:
+        return torch.from_numpy(self.image[window if window is ... else window[1:]])[None]
+
+
+class PageDataset(Dataset[Batch]):
+    """Whole pages and their clean twins, uint8 (1, height, width), which may differ in size."""
+
+    def __init__(self, dirty: Sequence[Page], clean: Sequence[Page]) -> None:
         self.dirty = dirty
         self.clean = clean
 
@@ -51,7 +94,7 @@ class PageDataset(Dataset[Batch]):
         return len(self.dirty)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.dirty[index], self.clean[index]
+        return self.dirty[index][...], self.clean[index][...]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         dirty, clean = zip(*(self[index] for index in indices), strict=True)
@@ -62,13 +105,13 @@ class CropDataset(PageDataset):
     """Random square crops of the pages, at the same place in both twins. Sample ``i`` is cut from page ``i % pages``.
 
     Args:
-        dirty: uint8 tensors (1, height, width).
+        dirty: uint8 (1, height, width).
         clean: their twins, of the same sizes.
         crop_size: side in pixels; no larger than the smallest page allows.
         crops_per_page: crops of each page an epoch.
     """
 
-    def __init__(self, dirty: Sequence[Tensor], clean: Sequence[Tensor], crop_size: int, crops_per_page: int) -> None:
+    def __init__(self, dirty: Sequence[Page], clean: Sequence[Page], crop_size: int, crops_per_page: int) -> None:
         super().__init__(dirty, clean)
         self.crop_size = min(crop_size, *(min(page.shape[-2:]) for page in dirty))
         self.crops_per_page = crops_per_page
@@ -79,7 +122,7 @@ class CropDataset(PageDataset):
     def __getitem__(self, index: int) -> Batch:
         if index >= len(self):
             raise IndexError(f"crop {index} of {len(self)}")  # ends `for crop in dataset`
-        dirty, clean = super().__getitem__(index % len(self.dirty))
+        dirty, clean = self.dirty[index % len(self.dirty)], self.clean[index % len(self.dirty)]
         height, width = dirty.shape[-2:]
         top = int(torch.randint(height - self.crop_size + 1, ()))
         left = int(torch.randint(width - self.crop_size + 1, ()))

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from triptych.data import splits
 from triptych.data.augment import BatchTurns
 from triptych.data.base import DataModule, Predictor
-from triptych.data.cache import cached, fingerprint
+from triptych.data.cache import fingerprint
 from triptych.data.cleaning import clean, load, save, write_submission
-from triptych.data.datasets import Batch, CropDataset, PageDataset, spread
+from triptych.data.datasets import Batch, CropDataset, Page, PageDataset, StoredPage, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
-from triptych.data.papers import BatchPapers, BatchSpecks, paper_of
+from triptych.data.papers import BatchPapers, BatchSpecks, PaperOnDemand
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refuse_namesakes, unseen
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving
 from triptych.data.splits import Split
+from triptych.data.stored import StoredImage, decoded
 from triptych.data.synthetic.pages import write_pages
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ TILE = 1024
 SMALLEST_CROP = 16
 """Side in pixels below which one small page may not shrink all crops."""
 
-Pages = list[tuple[str, np.ndarray, np.ndarray]]
-"""Name, dirty page and clean page, the pages as uint8 (height, width)."""
+Pages = list[tuple[str, np.ndarray | StoredImage, np.ndarray | StoredImage]]
+"""Name, dirty page and clean page, the pages as uint8 (height, width); ``page[...]`` are the pixels."""
 
 
 class DocumentDataModule(DataModule[Pages]):
@@ -58,6 +59,7 @@ class DocumentDataModule(DataModule[Pages]):
     contents = ("train", "train_cleaned", "test")
     augmentations = ("flip", "dirt", "specks")
     published = ("mle_bench",)
+    streams = True
 
     def __init__(
         self, crop_size: int = 96, crops_per_page: int = 8, eval_batch_size: int = 1, **arguments: Any
@@ -80,13 +82,11 @@ class DocumentDataModule(DataModule[Pages]):
         for name in sorted(dirty.keys() ^ clean.keys()):
             there, lacking = ("train", "train_cleaned") if name in dirty else ("train_cleaned", "train")
             raise DataError(f"{folder / there / name} has no twin {folder / lacking / name}: add that, or remove both")
-        files = {f"train/{name}": path for name, path in dirty.items()}
-        files |= {f"train_cleaned/{name}": path for name, path in clean.items()}
-        mark = fingerprint(folder, files.values())
-        arrays = cached(
-            self.cache, f"documents-{mark}-{DECODER}", lambda: {name: decode(path) for name, path in files.items()}
-        )
-        pages = [(name, arrays[f"train/{name}"], arrays[f"train_cleaned/{name}"]) for name in dirty]
+        files = [*dirty.values(), *clean.values()]
+        mark = fingerprint(folder, files)
+        images = decoded(self.cache, f"documents-{mark}-{DECODER}", files, decode, self.in_memory)
+        # Both folders are sorted by the same names.
+        pages = [(name, images[index], images[len(dirty) + index]) for index, name in enumerate(dirty)]
         for name, page, twin in pages:
             if page.shape != twin.shape:
                 sizes = " and ".join(f"{width} x {height}" for height, width in (page.shape, twin.shape))
@@ -100,7 +100,8 @@ class DocumentDataModule(DataModule[Pages]):
         return self.draw_split(samples, self.groups(samples) if self.split_rule == "grouped" else None)
 
     def groups(self, samples: Pages) -> list[str]:
-        return [hashlib.sha256(repr(clean.shape).encode() + clean.tobytes()).hexdigest() for _, _, clean in samples]
+        twins = (clean[...] for _, _, clean in samples)
+        return [hashlib.sha256(repr(twin.shape).encode() + twin.tobytes()).hexdigest() for twin in twins]
 
     def _mle_bench(self, samples: Pages) -> Split:
         """MLE-bench's rule: a fifth of the sorted pages tests. A tenth of the others validates."""
@@ -114,18 +115,18 @@ class DocumentDataModule(DataModule[Pages]):
         return samples[index][0]
 
     def make_dataset(self, samples: Pages, indices: np.ndarray, training: bool) -> PageDataset:
-        dirty = [torch.from_numpy(samples[index][1])[None] for index in indices]
-        clean = [torch.from_numpy(samples[index][2])[None] for index in indices]
+        dirty = [_page(samples[index][1]) for index in indices]
+        clean = [_page(samples[index][2]) for index in indices]
         if training:
             self._judge_size(min((samples[index][:2] for index in indices), key=lambda page: min(page[1].shape)))
             return CropDataset(dirty, clean, self.crop_size, self.crops_per_page)
-        if self.eval_batch_size > 1 and len({page.shape for page in dirty}) > 1:
+        if self.eval_batch_size > 1 and len({tuple(page.shape) for page in dirty}) > 1:
             raise DataError(
                 f"data.eval_batch_size={self.eval_batch_size}: the pages differ in size and cannot be stacked; choose 1"
             )
         return PageDataset(dirty, clean)
 
-    def _judge_size(self, smallest: tuple[str, np.ndarray]) -> None:
+    def _judge_size(self, smallest: tuple[str, np.ndarray | StoredImage]) -> None:
         """Say that the smallest training page is smaller than a crop, to which all crops then shrink."""
         name, page = smallest
         side = min(page.shape)
@@ -144,7 +145,8 @@ class DocumentDataModule(DataModule[Pages]):
         if "dirt" in self.augment_names:
             pages = self.datasets["train"]
             assert isinstance(pages, CropDataset)
-            made.append(BatchPapers([paper_of(*pair) for pair in zip(pages.dirty, pages.clean, strict=True)]))
+            papers: list[Page] = [PaperOnDemand(*pair) for pair in zip(pages.dirty, pages.clean, strict=True)]
+            made.append(BatchPapers([paper[...] for paper in papers] if self.in_memory else papers))
         if "specks" in self.augment_names:
             made.append(BatchSpecks())
         if "flip" in self.augment_names:
@@ -217,7 +219,7 @@ class DocumentDataModule(DataModule[Pages]):
     def serving(self, model: Any) -> Serving:
         dataset = self.datasets.get("val", self.datasets["train"])
         assert isinstance(dataset, PageDataset)
-        whole = [dataset.dirty[row][None] for row in spread(4, len(dataset.dirty))]
+        whole = [dataset.dirty[row][...][None] for row in spread(4, len(dataset.dirty))]
         # Kaggle's pages have two sizes: others are cut out of them, two pages at once among them.
         height, width = whole[0].shape[-2:]
         part = whole[0][..., : 2 * height // 3 + 1, width // 2 :]
@@ -231,6 +233,10 @@ class DocumentDataModule(DataModule[Pages]):
         )
 
 
-def _middle(page: Tensor, height: int, width: int) -> Tensor:
+def _page(page: np.ndarray | StoredImage) -> Page:
+    return StoredPage(page) if isinstance(page, StoredImage) else torch.from_numpy(page)[None]
+
+
+def _middle(page: Page, height: int, width: int) -> Tensor:
     top, left = (page.shape[-2] - height) // 2, (page.shape[-1] - width) // 2
     return page[..., top : top + height, left : left + width]

@@ -1,12 +1,15 @@
 """Dirt for training pages that they never lay under: the paper of another page, and specks as dark as print."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import minimum_filter, uniform_filter
 from torch import Tensor, nn
+
+from triptych.data.datasets import Page
 
 INK = 0.98
 """Grey of a clean page below which there is ink; its neighbours are taken for ink too, for a scan blurs."""
@@ -43,6 +46,25 @@ def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
     return torch.from_numpy((filled / white).clip(0.05, 1.1))[None]
 
 
+class PaperOnDemand:
+    """The paper of two pages, made each time that a piece of it is asked for.
+
+    Of pages that are on disk because they do not fit in memory, the papers would fit still less.
+
+    Args:
+        dirty: uint8 (1, height, width), which ``dirty[...]`` reads.
+        clean: its clean twin.
+    """
+
+    def __init__(self, dirty: Page, clean: Page) -> None:
+        self.dirty = dirty
+        self.clean = clean
+        self.shape = dirty.shape
+
+    def __getitem__(self, window: Any) -> Tensor:
+        return paper_of(self.dirty[...], self.clean[...])[window]
+
+
 class BatchPapers(nn.Module):
     """Lay the papers of other pages over the dirty one of some pairs (N, 2, height, width), dirty and clean in [0, 1].
 
@@ -54,7 +76,7 @@ class BatchPapers(nn.Module):
         powers: smallest and largest.
     """
 
-    def __init__(self, papers: Sequence[Tensor], share: float = 0.1, powers: tuple[float, float] = (0.3, 3.0)) -> None:
+    def __init__(self, papers: Sequence[Page], share: float = 0.1, powers: tuple[float, float] = (0.3, 3.0)) -> None:
         super().__init__()
         self.papers = papers
         self.share = share
@@ -62,20 +84,24 @@ class BatchPapers(nn.Module):
 
     def forward(self, pairs: Tensor) -> Tensor:
         """The pairs, the clean pages as they were."""
-        count = len(pairs)
-        laid = torch.stack([self._piece(pairs.shape[-2], pairs.shape[-1]) for _ in range(count)]).to(pairs.device)
+        count, _, height, width = pairs.shape
+        places = [self._place(height, width) for _ in range(count)]
         chosen = torch.rand(count, 1, 1, 1) < self.share
         powers = torch.empty(count, 1, 1, 1).uniform_(*self.powers)
-        factors = laid ** torch.where(chosen, powers, 0.0).to(pairs.device)
+        laid = torch.ones(count, 1, height, width)
+        for index in chosen.flatten().nonzero().flatten().tolist():
+            paper, window = places[index]
+            laid[index] = paper[window]
+        factors = laid.to(pairs.device) ** torch.where(chosen, powers, 0.0).to(pairs.device)
         dirty, clean = pairs.chunk(2, dim=1)
         return torch.cat([(dirty * factors).clamp(0, 1), clean], dim=1)
 
-    def _piece(self, height: int, width: int) -> Tensor:
-        """A piece (1, height, width) of some paper, from anywhere on it."""
+    def _place(self, height: int, width: int) -> tuple[Page, tuple[Any, ...]]:
+        """Some paper and a window of it, (1, height, width), from anywhere on it."""
         paper = self.papers[int(torch.randint(len(self.papers), ()))]
         top = int(torch.randint(paper.shape[-2] - height + 1, ()))
         left = int(torch.randint(paper.shape[-1] - width + 1, ()))
-        return paper[..., top : top + height, left : left + width]
+        return paper, (..., slice(top, top + height), slice(left, left + width))
 
 
 class BatchSpecks(nn.Module):

@@ -1,5 +1,6 @@
 """Slices of the X-rays that are unlike the others: held out whole, they stand in for another hospital's."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -8,10 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from triptych.data.stored import StoredImages
+
 BLACK = 16
 """Grey level up to which a pixel shows nothing of the patient."""
 LETTER = 0.09
 """Share of the side that a letter or other marker is no wider than."""
+PART = 2**22
+"""Pixels that are measured at a time: as float64, of which a measure has a few copies, 32 MB."""
 
 
 def brightness(images: np.ndarray) -> np.ndarray:
@@ -41,9 +46,9 @@ def marker(images: np.ndarray) -> np.ndarray:
     return np.percentile(corners.reshape(len(images), -1), 99, axis=1)
 
 
-def contrariness(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def contrariness(images: np.ndarray | StoredImages, labels: np.ndarray) -> np.ndarray:
     """How little an X-ray looks like its class by the measures above: (N, side, side), (N,) -> (N,)."""
-    measures = np.stack([measure(images) for measure in (brightness, contrast, margin, marker)], axis=1)
+    measures = np.stack([_each(measure, images) for measure in (brightness, contrast, margin, marker)], axis=1)
     judge = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(measures, labels)
     return 1 - judge.predict_proba(measures)[np.arange(len(labels)), labels]
 
@@ -60,7 +65,12 @@ SLICES = ("names", *MEASURES, "contrary")
 
 
 def unlike(
-    kind: str, names: Sequence[str], images: np.ndarray, labels: np.ndarray, patients: Sequence[str], share: float = 0.2
+    kind: str,
+    names: Sequence[str],
+    images: np.ndarray | StoredImages,
+    labels: np.ndarray,
+    patients: Sequence[str],
+    share: float = 0.2,
 ) -> np.ndarray:
     """Which X-rays to hold out: those of the patients that differ most, as many as make up ``share`` of each class.
 
@@ -73,7 +83,7 @@ def unlike(
     Args:
         kind: one of SLICES.
         names: of the files, N.
-        images: uint8 (N, side, side).
+        images: uint8 (N, side, side), of which a few are read at a time where they are on disk.
         labels: 0 or 1, (N,).
         patients: of each X-ray; all of a patient go together, by their mean.
         share: of each class, unless the kind is ``names``, which takes all there are.
@@ -85,7 +95,7 @@ def unlike(
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
     if kind == "names":
         return ~np.isin(owner, owner[_usual_names(names, labels)])
-    scores = contrariness(images, labels) if kind == "contrary" else MEASURES[kind](images)
+    scores = contrariness(images, labels) if kind == "contrary" else _each(MEASURES[kind], images)
     mean = np.bincount(owner, scores) / np.bincount(owner)
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -95,6 +105,14 @@ def unlike(
         enough = order[: round(share * len(own))]
         held_out |= np.isin(owner, owner[enough])
     return held_out
+
+
+def _each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | StoredImages) -> np.ndarray:
+    """What is measured of each image, (N,)."""
+    part = max(1, PART // math.prod(images[0].shape))
+    starts = range(0, len(images), part)
+    parts = ([images[index][...] for index in range(start, min(start + part, len(images)))] for start in starts)
+    return np.concatenate([measure(np.stack(few)) for few in parts])
 
 
 def _usual_names(names: Sequence[str], labels: np.ndarray) -> np.ndarray:

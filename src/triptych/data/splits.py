@@ -9,6 +9,8 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 from triptych.data.errors import DataError
 
 RULES = ("grouped", "random", "mle_bench", "papers", "all")
+MAX_SEED = 2**32 - 1
+"""scikit-learn takes seeds below 2**32; a split draws with ``split_seed`` and the next."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,33 @@ class Split:
     val: np.ndarray
     test: np.ndarray
     stand_in: str | None = None
+
+
+def check(rule: str, published: Sequence[str], slug: str, seed: int, folds: int | None, fold: int) -> None:
+    """Refuse what no split of a data set can be drawn by, before any data are read.
+
+    Args:
+        rule: ``data.split``.
+        published: the published splits that the data set has, out of ``mle_bench`` and ``papers``.
+        slug: the data set's name.
+        seed: ``data.split_seed``.
+        folds: ``data.folds``.
+        fold: ``data.fold``.
+
+    Raises:
+        ValueError: an argument is wrong, or does not go with another.
+    """
+    if rule not in RULES:
+        raise ValueError(f"data.split={rule}: choose one of {', '.join(RULES)}")
+    if rule in ("mle_bench", "papers") and rule not in published:
+        there = [name for name in RULES if name not in ("mle_bench", "papers") or name in published]
+        raise ValueError(f"data.split={rule} is not published for {slug}: choose one of {', '.join(there)}")
+    if folds is not None and rule not in ("grouped", "random"):
+        raise ValueError(f"data.folds={folds}: data.split={rule} is one fixed split; choose grouped or random")
+    if folds is None and fold != 0:
+        raise ValueError(f"data.fold={fold}: say with data.folds how many there are")
+    if not 0 <= seed < MAX_SEED:
+        raise ValueError(f"data.split_seed={seed}: expected a number from 0 to {MAX_SEED - 1}")
 
 
 def draw(

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import Dataset, WeightedRandomSampler
 
 from triptych.data.augment import BatchAffine, BatchExposure
 from triptych.data.base import DataModule, Predictor
-from triptych.data.cache import cached, fingerprint
-from triptych.data.datasets import ArrayDataset, Batch, spread
+from triptych.data.cache import fingerprint
+from triptych.data.datasets import ArrayDataset, Batch, StoredDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, unseen
@@ -29,6 +29,7 @@ from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.slices import SLICES, unlike
 from triptych.data.splits import Split
+from triptych.data.stored import StoredImages, decoded
 from triptych.data.synthetic.chests import write_chests
 from triptych.data.unfinished import UnfinishedTable
 
@@ -45,10 +46,13 @@ SHIFT = nn.Sequential(
 
 @dataclass(frozen=True)
 class Xrays:
-    """All X-rays: names below ``chest_xray``, uint8 (count, side, side), and labels as indices of CLASSES."""
+    """All X-rays: names below ``chest_xray``, uint8 (count, side, side), and labels as indices of CLASSES.
+
+    Wherever the images are, ``images[index][...]`` are the pixels of one.
+    """
 
     names: list[str]
-    images: np.ndarray
+    images: np.ndarray | StoredImages
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -86,6 +90,7 @@ class XrayDataModule(DataModule[Xrays]):
     contents = tuple(f"chest_xray/{part}/{label}" for part in ("train", "test") for label in CLASSES)
     augmentations = ("rotation", "crop", "scaling", "flip", "brightness")
     published = ("papers",)
+    streams = True
 
     def __init__(
         self, image_size: int = 80, sampler: str = "shuffle", hold_out: str | None = None, **arguments: Any
@@ -113,14 +118,11 @@ class XrayDataModule(DataModule[Xrays]):
         labelled = {path: label for part in parts for label in CLASSES for path in find_images(top / part / label)}
         files = list(labelled)
         mark = fingerprint(folder, files)
-
-        def decode_all() -> dict[str, np.ndarray]:
-            with ThreadPoolExecutor() as pool:
-                return {"images": np.stack(list(pool.map(partial(decode, size=self.image_size), files)))}
-
-        images = cached(self.cache, f"xrays-{self.image_size}-{mark}-{DECODER}", decode_all)["images"]
+        key = f"xrays-{self.image_size}-{mark}-{DECODER}"
+        images = decoded(self.cache, key, files, partial(decode, size=self.image_size), self.in_memory)
         labels = np.array([CLASSES.index(label) for label in labelled.values()])
-        return Xrays([path.relative_to(top).as_posix() for path in files], images, labels), mark
+        names = [path.relative_to(top).as_posix() for path in files]
+        return Xrays(names, images if isinstance(images, StoredImages) else np.stack(images), labels), mark
 
     def make_split(self, samples: Xrays) -> Split:
         in_test = np.array([name.startswith("test/") for name in samples.names])
@@ -138,7 +140,9 @@ class XrayDataModule(DataModule[Xrays]):
         assert self.hold_out is not None
         names = [samples.names[index] for index in known]
         patients = [patient(name) for name in names]
-        mask = unlike(self.hold_out, names, samples.images[known], samples.labels[known], patients)
+        images = samples.images
+        images = images.take(known) if isinstance(images, StoredImages) else images[known]
+        mask = unlike(self.hold_out, names, images, samples.labels[known], patients)
         held_out = known[mask]
         split = self.draw_split(samples, groups, np.setdiff1d(np.arange(len(samples)), known[~mask]))
         what = f"data.hold_out={self.hold_out} tests on {len(held_out)} X-rays outside the test folder"
@@ -150,9 +154,11 @@ class XrayDataModule(DataModule[Xrays]):
     def sample_name(self, samples: Xrays, index: int) -> str:
         return samples.names[index]
 
-    def make_dataset(self, samples: Xrays, indices: np.ndarray, training: bool) -> ArrayDataset:
-        images = torch.from_numpy(samples.images[indices])[:, None]
-        return ArrayDataset(images, torch.from_numpy(samples.labels[indices]))
+    def make_dataset(self, samples: Xrays, indices: np.ndarray, training: bool) -> Dataset[Batch]:
+        images, labels = samples.images, torch.from_numpy(samples.labels[indices])
+        if isinstance(images, StoredImages):
+            return StoredDataset(images.take(indices), labels)
+        return ArrayDataset(torch.from_numpy(images[indices])[:, None], labels)
 
     def labels(self, samples: Xrays) -> np.ndarray:
         return samples.labels
@@ -222,12 +228,12 @@ class XrayDataModule(DataModule[Xrays]):
         ):
             yield from table.skipped
             left = list(names)[table.inputs :]
-            decoded = ahead(pool, partial(decode, size=self.image_size), left, 4 * THREADS)
+            loaded = ahead(pool, partial(decode, size=self.image_size), left, 4 * THREADS)
             while True:
                 progress(table.inputs, len(names))
                 lines = [] if table.bytes else [("file", "probability", "label")]
                 found, images, skipped = [], [], []
-                for path, image in islice(decoded, self.eval_batch_size):
+                for path, image in islice(loaded, self.eval_batch_size):
                     try:
                         images.append(torch.from_numpy(image.result()))
                         found.append(names[path])
@@ -246,12 +252,12 @@ class XrayDataModule(DataModule[Xrays]):
         indices = self.split.val if len(self.split.val) else self.split.train
         drawn = indices[spread(16, len(indices))]
         paths = [Path(self.description.root) / "chest_xray" / self.samples.names[index] for index in drawn]
-        decoded = [xrays.as_training_decodes(path, self.image_size) for path in paths]
+        halved = [xrays.as_training_decodes(path, self.image_size) for path in paths]
         whole = [decode(path) for path in paths]
         part = whole[0][: 2 * len(whole[0]) // 3 + 1, 1:]
         speck = part[len(part) // 2 :, part.shape[1] // 2 :][:9, :7]
         pairs = [
-            *zip(decoded, self.samples.images[drawn], strict=True),
+            *zip(halved, (self.samples.images[index][...] for index in drawn), strict=True),
             *((raw, xrays.resized(raw, self.image_size)) for raw in (*whole[:4], part, speck)),
         ]
         graph = xrays.RawXrays(model, self.image_size)
@@ -274,7 +280,7 @@ class XrayDataModule(DataModule[Xrays]):
                 "Training decodes a JPEG at a half, quarter or eighth of its size while both sides stay at least "
                 f"{self.image_size} pixels (Pillow's `image.draft('L', ({self.image_size}, {self.image_size}))`). "
                 "Fed with the fully decoded pixels, the probability moved by up to "
-                f"{xrays.moved(graph, decoded, whole):.2g} on {len(whole)} X-rays; decode as training does "
+                f"{xrays.moved(graph, halved, whole):.2g} on {len(whole)} X-rays; decode as training does "
                 "for the same probability.",
             ],
         )

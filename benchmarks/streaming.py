@@ -1,0 +1,241 @@
+"""The part on streaming of docs/performance.md: python -m benchmarks.streaming --output docs/performance.md.
+
+Trains the pneumonia experiment on made-up X-rays, in memory and from disk, and then on far more than fits in memory.
+Needs Linux, whose /proc tells what a run and its workers take together.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from benchmarks.markdown import PERFORMANCE, REPOSITORY, last_commit, page, table
+from PIL import Image
+
+from triptych.data.stored import StoredImages
+from triptych.data.xrays import XrayDataModule
+
+TITLE = "Streaming"
+DISTINCT = 500
+"""Pictures that are drawn; the other files are links to them, for only their decoded size matters here."""
+SOURCE = 256
+"""Side of those in pixels."""
+MEMORY = "data.in_memory=true"
+DISK = "data.in_memory=false"
+CONDITIONS = ((MEMORY, 0), (DISK, 0), (DISK, 1), (DISK, 2))
+EPOCHS, STEPS = 3, 15
+EPOCH = re.compile(r"epoch \d+\S* +([\d.]+) s")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast batches come: ``steps`` a second in training, X-rays a second without a network, both of one setting.
+
+    ``cold`` is the latter with nothing of the file in the page cache; None where nothing is on disk.
+    """
+
+    where: str
+    workers: int
+    steps: float
+    warm: float
+    cold: float | None
+
+
+@dataclass(frozen=True)
+class Large:
+    """A run on more than fits in memory: GB of 10**9 bytes decoded, and peaks in MB of 2**20 bytes."""
+
+    xrays: int
+    side: int
+    gigabytes: float
+    steps: int
+    minutes: float
+    own_peak: float
+    total_peak: float
+
+
+def write_xrays(root: Path, count: int) -> None:
+    """Write so many X-rays in Kaggle's layout below ``root``, one a patient, half of them ill."""
+    rng = np.random.default_rng(0)
+    first: list[Path] = []
+    for number in range(count):
+        part, label = ("test" if number < 20 else "train"), ("NORMAL", "PNEUMONIA")[number % 2]
+        path = root / XrayDataModule.slug / "chest_xray" / part / label / f"person{number}_bacteria_1.jpeg"
+        if number < 22:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if number < DISTINCT:
+            coarse = Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8))
+            coarse.resize((SOURCE, SOURCE)).save(path)
+            first.append(path)
+        else:
+            os.link(first[number % DISTINCT], path)
+
+
+def measure_rates(work: Path, xrays: int, rounds: int) -> list[Rate]:
+    """The rate of each of CONDITIONS at the experiment's own settings, in turns, for other programs run too."""
+    root = work / "small"
+    write_xrays(root, xrays)
+    limits = [f"trainer.max_epochs={EPOCHS}", f"trainer.limit_train_batches={STEPS}", "trainer.limit_val_batches=1"]
+    seconds: dict[tuple[str, int], list[float]] = {condition: [] for condition in CONDITIONS}
+    for number in range(rounds):
+        for memory, workers in CONDITIONS:
+            run = work / f"run-{memory}-{workers}-{number}".replace("=", "-")
+            _train(root, work, run, [memory, f"data.num_workers={workers}", "test=false", *limits])
+            # The first epoch starts things up.
+            seconds[memory, workers] += [float(text) for text in EPOCH.findall((run / "train.log").read_text())[1:]]
+    return [
+        Rate(
+            memory, workers, STEPS / statistics.median(seconds[memory, workers]), *_loading(root, work, memory, workers)
+        )
+        for memory, workers in CONDITIONS
+    ]
+
+
+def _loading(root: Path, work: Path, memory: str, workers: int) -> tuple[float, float | None]:
+    """X-rays a second that the training loader gives, from the page cache and without it."""
+    in_memory = memory == MEMORY
+    data = XrayDataModule(
+        root=str(root), source="files", cache_dir=str(work / "cache"), num_workers=workers, in_memory=in_memory
+    )
+    data.setup()
+    images = data.samples.images
+    warm = statistics.median(_epoch(data) for _ in range(3))
+    if not isinstance(images, StoredImages):
+        return warm, None
+    with images.path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return warm, _epoch(data)
+
+
+def _epoch(data: XrayDataModule) -> float:
+    started = time.perf_counter()
+    count = sum(len(labels) for _, labels in data.train_dataloader())
+    return count / (time.perf_counter() - started)
+
+
+def measure_large(work: Path, xrays: int, side: int) -> Large:
+    """Train on so many X-rays of ``side`` pixels from disk, as long as it takes to see each part of a run."""
+    root, run = work / "large", work / "run-large"
+    write_xrays(root, xrays)
+    options = [DISK, "data.num_workers=1", f"data.image_size={side}", "data.batch_size=4", "data.eval_batch_size=4"]
+    limits = ["max_epochs=1", "limit_train_batches=30", "limit_val_batches=5", "limit_test_batches=1.0"]
+    started = time.perf_counter()
+    total_peak = _train(root, work, run, [*options, *(f"trainer.{limit}" for limit in limits)], watched=True)
+    minutes = (time.perf_counter() - started) / 60
+    said = json.loads((run / "metrics.json").read_text())
+    gigabytes = xrays * side**2 / 1e9
+    return Large(xrays, side, gigabytes, said["steps"], minutes, said["peak_memory_mb"], total_peak)
+
+
+def _train(root: Path, work: Path, run: Path, overrides: Iterable[str], watched: bool = False) -> float:
+    """Run the experiment; returns the most that it and its workers had in memory together, in MB of 2**20 bytes.
+
+    Only where it is ``watched``, for the kernel goes through all pages of a process to say so, and holds it up.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    places = [f"data.root={root}", f"data.cache_dir={work / 'cache'}", f"hydra.run.dir={run}"]
+    fixed = ["experiment=pneumonia", "data.source=files", "trainer=cpu"]
+    command = [sys.executable, "train.py", *fixed, *places, *overrides]
+    print(" ".join(overrides), flush=True)
+    with (work / "said").open("w+") as said:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=subprocess.STDOUT)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _memory(process.pid) if watched else 0.0)
+            time.sleep(0.5)
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}:\n{said.read()[-3000:]}")
+    return peak
+
+
+def _memory(pid: int) -> float:
+    """What a process and those it started have resident, in MB of 2**20 bytes; pages they share count once."""
+    proc = Path("/proc") / str(pid)
+    try:
+        found = re.search(r"^Pss: +(\d+)", (proc / "smaps_rollup").read_text(), re.MULTILINE)
+        children = [child for path in proc.glob("task/*/children") for child in path.read_text().split()]
+    except OSError:  # it has ended
+        return 0.0
+    return (int(found[1]) / 1024 if found else 0.0) + sum(_memory(int(child)) for child in children)
+
+
+def section(rates: Sequence[Rate], large: Large, commit: str, cores: int) -> str:
+    """The part of the page, in Markdown."""
+    base = rates[0]
+    rows = [
+        [
+            f"`{rate.where}`",
+            str(rate.workers),
+            f"{rate.steps:.2f}",
+            f"{rate.steps / base.steps:.0%}",
+            f"{rate.warm:,.0f}",
+            "" if rate.cold is None else f"{rate.cold:,.0f}",
+        ]
+        for rate in rates
+    ]
+    header = ["images", "workers", "steps a second", "of in memory", "X-rays a second, no network", "cold"]
+    figures = [
+        ("X-rays", f"{large.xrays:,} of {large.side} x {large.side} pixels"),
+        ("decoded", f"{large.gigabytes:.1f} GB"),
+        ("minutes, decoding included", f"{large.minutes:.1f}"),
+        ("steps", f"{large.steps:,}"),
+        ("peak of the run", f"{large.own_peak:,.0f} MB"),
+        ("peak of the run and its worker", f"{large.total_peak:,.0f} MB"),
+    ]
+    return f"""\
+Made by `make bench-streaming` at {commit}, on {cores} CPU cores that other programs used too.
+
+`data.in_memory=false` leaves decoded images in one file of `data.cache_dir` and reads those of a batch as it comes.
+`experiment=pneumonia` at its own settings, batches of 64 X-rays of 80 x 80 pixels; the last two columns are what the
+loader alone gives, from the page cache and with nothing of the file in it.
+
+{table(header, rows)}
+
+More than fits in memory: the same experiment, its network and its pictures, batches of 4 and one worker, for a few
+steps of training, validation and the test. The peaks are of resident memory in MB of 2^20 bytes, PyTorch included.
+
+{table(("a run from disk", "figure"), figures)}
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, write the part of the page."""
+    parser = argparse.ArgumentParser(description="Write the part on streaming of the page on performance.")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--work", type=Path, metavar="FOLDER", help="where the X-rays go; default: a temporary folder")
+    parser.add_argument("--xrays", type=int, default=80_000, metavar="N", help="of the large set (%(default)s)")
+    parser.add_argument("--side", type=int, default=512, metavar="PIXELS", help="of its X-rays (%(default)s)")
+    parser.add_argument("--small", type=int, default=3000, metavar="N", help="X-rays of the small set (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, metavar="N", help="runs of each setting (%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory(dir=options.work) as folder:
+            work, needed = Path(folder), options.xrays * options.side**2
+            if (free := shutil.disk_usage(work).free) < 1.2 * needed:
+                raise RuntimeError(f"{work} has {free:,} bytes free for {needed:,}: choose --work, or fewer --xrays")
+            large = measure_large(work, options.xrays, options.side)
+            rates = measure_rates(work, options.small, options.rounds)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+    old = options.output.read_text("utf-8") if options.output.exists() else ""
+    text = section(rates, large, last_commit(), os.cpu_count() or 1)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(page(PERFORMANCE, old, TITLE, text), "utf-8")
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()

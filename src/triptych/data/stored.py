@@ -1,0 +1,206 @@
+"""Decoded images in the cache: read into memory all at once, or each when it is asked for."""
+
+import logging
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from types import EllipsisType
+
+import numpy as np
+from filelock import FileLock
+
+from triptych.data.errors import DataError, reason
+from triptych.data.predicting import ahead
+from triptych.files import replaced
+
+log = logging.getLogger(__name__)
+
+AHEAD = 8
+"""Images that are decoded at a time: enough for most processors, and few enough for images of 100 MB."""
+
+Window = EllipsisType | tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image on disk, uint8 ``shape`` (height, width), read as it is indexed.
+
+    ``image[...]`` is the whole, which must have its ``checksum``; of ``image[top:bottom, left:right]`` only those rows
+    are read.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    checksum: int
+
+    def __getitem__(self, window: Window) -> np.ndarray:
+        with _opened(self.path) as file:
+            if isinstance(window, EllipsisType):
+                return self.read(file, np.empty(self.shape, np.uint8))
+            rows, columns = window
+            height, width = self.shape
+            top, bottom, _ = rows.indices(height)
+            return _filled(file, self.offset + top * width, np.empty((bottom - top, width), np.uint8))[:, columns]
+
+    def read(self, file: FileIO, pixels: np.ndarray) -> np.ndarray:
+        """Fill ``pixels``, uint8 (height, width), from the file at ``path``."""
+        _filled(file, self.offset, pixels)
+        if zlib.crc32(pixels.data) != self.checksum:
+            raise _damaged(self.path, "a checksum differs")
+        return pixels
+
+
+class StoredImages:
+    """Images one behind the other in one file. Only where each lies is in memory, so that workers can have it too.
+
+    The file is opened for each reading and not mapped: pages of a mapping would count as the process's own memory.
+
+    Args:
+        path: the file.
+        shapes: (height, width) of each, int64 (N, 2).
+        checksums: CRC-32 of each, (N,).
+        offsets: of each in the file, (N,); None: as the shapes say.
+
+    Raises:
+        DataError: when an image is read and the file is gone or damaged.
+    """
+
+    def __init__(
+        self, path: Path, shapes: np.ndarray, checksums: np.ndarray, offsets: np.ndarray | None = None
+    ) -> None:
+        self.path = path
+        self.shapes = shapes
+        self.checksums = checksums
+        sizes = shapes.prod(axis=1)
+        self.offsets = np.cumsum(sizes) - sizes if offsets is None else offsets
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> StoredImage:
+        height, width = self.shapes[index].tolist()
+        return StoredImage(self.path, int(self.offsets[index]), (height, width), int(self.checksums[index]))
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "StoredImages":
+        """Those with these indices, in this order; nothing is read."""
+        return StoredImages(self.path, self.shapes[indices], self.checksums[indices], self.offsets[indices])
+
+    def stacked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Those with these indices, which are of one size: uint8 (len(indices), height, width)."""
+        rows = np.asarray(indices)
+        pixels = np.empty((len(rows), *self.shapes[rows[0]]), np.uint8)
+        with _opened(self.path) as file:
+            # In the order of the file, which a hard disk reads fastest.
+            for place in np.argsort(self.offsets[rows]):
+                self[rows[place]].read(file, pixels[place])
+        return pixels
+
+
+Images = list[np.ndarray] | StoredImages
+"""Images uint8 (height, width), of which ``images[index][...]`` gives the pixels wherever they are."""
+
+
+def decoded(
+    folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray], in_memory: bool
+) -> Images:
+    """The images of ``files``, kept in the cache under ``key``, or decoded and kept.
+
+    In memory, a cache that cannot be read is made again and one that cannot be written is done without: there it is
+    only speed. Images that stay on disk need it: they are decoded into it a few at a time, by one run where several
+    start at once.
+
+    Args:
+        folder: the cache.
+        key: changes with whatever changes a pixel.
+        files: the images, in order.
+        decode: from a file to uint8 (height, width).
+        in_memory: whether the pixels are to be in memory, or stay on disk.
+
+    Raises:
+        DataError: a file cannot be decoded, or the images are to stay on disk and cannot be written there.
+    """
+    if in_memory:
+        return _in_memory(folder, key, files, decode)
+    with suppress(Exception):
+        return _found(folder, key)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{key}.lock"):
+            with suppress(Exception):
+                return _found(folder, key)
+            for leftover in folder.glob(f".{key}-*"):  # of a run that was killed as it decoded
+                leftover.unlink()
+            log.info(
+                "Decoding %d images into %s, once: data.in_memory=false reads them from there.", len(files), folder
+            )
+            _write(folder, key, _each(files, decode))
+            return _found(folder, key)
+    except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
+        raise DataError(
+            f"{folder}: the decoded images cannot be kept here ({reason(error)}), and data.in_memory=false reads them "
+            "from there; make room, or name another folder with data.cache_dir=FOLDER"
+        ) from error
+
+
+def _in_memory(folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> list[np.ndarray]:
+    # Whatever is wrong with a damaged index, and zipfile has many words for it, making it again mends it.
+    with suppress(Exception):
+        found = _found(folder, key)
+        return [found[index][...] for index in range(len(found))]
+    images = list(_each(files, decode))
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, key, images)
+    return images
+
+
+def _each(files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> Iterator[np.ndarray]:
+    with ThreadPoolExecutor() as pool:
+        for _, image in ahead(pool, decode, files, AHEAD):
+            yield image.result()
+
+
+def _write(folder: Path, key: str, images: Iterable[np.ndarray]) -> None:
+    shapes, checksums = [], []
+    with replaced(folder / f"{key}.pixels") as aside, aside.open("wb") as file:
+        for image in images:
+            pixels = np.ascontiguousarray(image)
+            file.write(pixels.data)
+            shapes.append(pixels.shape)
+            checksums.append(zlib.crc32(pixels.data))
+    # The index comes last: where it is, the pixels are whole.
+    with replaced(folder / f"{key}.npz") as aside:
+        np.savez(aside, allow_pickle=False, shapes=np.array(shapes), checksums=np.array(checksums, np.uint32))
+
+
+def _found(folder: Path, key: str) -> StoredImages:
+    """What is kept under ``key``; raises one of many exceptions where that is not there or not whole."""
+    path = folder / f"{key}.pixels"
+    with np.load(folder / f"{key}.npz", allow_pickle=False) as index:
+        images = StoredImages(path, index["shapes"], index["checksums"])
+    if path.stat().st_size != images.shapes.prod(axis=1).sum():
+        raise _damaged(path, "its size is not that of its images")
+    return images
+
+
+def _opened(path: Path) -> FileIO:
+    try:
+        return FileIO(path)
+    except OSError as error:
+        raise _damaged(path, reason(error)) from error
+
+
+def _filled(file: FileIO, offset: int, pixels: np.ndarray) -> np.ndarray:
+    file.seek(offset)
+    if file.readinto(pixels.data) != pixels.nbytes:
+        raise _damaged(Path(str(file.name)), "it ends too early")
+    return pixels
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path}: the decoded images are damaged ({why}); remove this file, and a run makes it again")
