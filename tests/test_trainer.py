@@ -1,11 +1,14 @@
 """The Trainer of a run: which callbacks it has."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
+from tests.harness import FASTEST, small, train
 from tests.tiny import Batches, regressor, rows, trainer
 
 from triptych.callbacks.gradient_flow import GradientFlow
@@ -50,3 +53,26 @@ def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path
     with quiet_lightning():
         runs.fit(regressor(), Batches(rows(4)))
     assert called == ["start", "end"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(data_root: Path, tmp_path: Path):
+    course = {"housing": ["model=mlp"], "denoise": ["model=autoencoder"], "pneumonia": ["model=cnn"]}[FASTEST]
+    options = small(FASTEST, data_root, "trainer.precision=32-true", "logger=none", "callbacks.figures=null", *course)
+    plain = train(tmp_path / "plain", *options)
+    fast = train(tmp_path / "fast", *options, "trainer.compile=true")
+    assert fast["test"] == pytest.approx(plain["test"], rel=1e-3)
+    weights = [
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("plain", "fast")
+    ]
+    assert list(weights[0]) == list(weights[1])
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("triptych.trainer.shutil.which", lambda name: None)
+    arguments = {"accelerator": "cpu", "precision": "32-true", "limit_val_batches": 1.0, "enable_progress_bar": False}
+    build_trainer({"callbacks": {}, "trainer": {**arguments, "compile": False}}, tmp_path, [], validates=True)
+    with pytest.raises(ValueError, match=r"install g\+\+"):
+        build_trainer({"callbacks": {}, "trainer": {**arguments, "compile": True}}, tmp_path, [], validates=True)

@@ -43,7 +43,7 @@ from triptych.results.provenance import provenance, record_start, surroundings
 from triptych.results.record import read_record
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
-from triptych.trainer import build_loggers, build_trainer, exit_codes, spare_idle_hooks
+from triptych.trainer import build_loggers, build_trainer, compiled, exit_codes, spare_idle_hooks
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,8 @@ def run(
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
 
     with quiet_lightning(), saying_how_to_go_on(trainer, directory):
-        fit(trainer, model, datamodule, resume_from)
+        with compiled(model.network, settings["trainer"].get("compile", False)):
+            fit(trainer, model, datamodule, resume_from)
         # Where nothing was left to train, Lightning has not counted the epoch that the checkpoint ends with.
         epochs: Any = trainer.fit_loop.epoch_progress.current
         epochs.completed = epochs.processed

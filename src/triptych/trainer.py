@@ -1,5 +1,7 @@
 """The Trainer of a run, with its callbacks and loggers."""
 
+import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,6 +19,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
 
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
@@ -114,8 +117,12 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     """The Trainer with its callbacks, those left out that are to come every 0 epochs or steps.
 
     Without validation nothing stops early and the last state is the best.
+
+    Raises:
+        ValueError: Lightning refuses the arguments, or a compiler is missing.
     """
     arguments = dict(settings["trainer"])
+    compiles = arguments.pop("compile", False)  # not Lightning's: see ``compiled``
     arguments["precision"] = choose_precision(arguments["precision"], arguments["accelerator"])
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
@@ -152,9 +159,30 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
+    if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise ValueError("trainer.compile needs a C++ compiler on a CPU: install g++, or leave it false")
     # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the first.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
+
+
+@contextmanager
+def compiled(network: nn.Module, mode: bool | str) -> Iterator[None]:
+    """Let torch.compile make the network's kernels, for as long as this lasts; its weights keep their names.
+
+    Args:
+        network: what is compiled at its first batch, in place.
+        mode: False for not at all, True for torch's default, or one of torch.compile's modes.
+    """
+    if not mode:
+        yield
+        return
+    network.compile(mode="default" if mode is True else str(mode))
+    try:
+        yield
+    finally:
+        network._compiled_call_impl = None
 
 
 def spare_idle_hooks(trainer: Trainer) -> None:
