@@ -74,7 +74,7 @@ def writers(job: Path) -> set[int]:
     return {int(path.name.split(".")[-2]) for path in job.rglob("events*")}
 
 
-LONG = ["callbacks.early_stopping=null", "callbacks.figures=null", "trainer.max_epochs=80"]
+LONG = ["callbacks.early_stopping=null", "callbacks.figures=null", "trainer.max_epochs=60"]
 LONG += ["model=mlp"] if FASTEST == "housing" else []
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -154,13 +155,18 @@ class Preemptible:
     def __call__(self) -> int:
         logging.getLogger("submitit").propagate = False  # its lines are in files of its own, not in train.log
         queue_again = signal.getsignal(signal.SIGUSR2)
-        times_up: list[FrameType | None] = []
+        times_up: list[int] = []
 
-        def save(_: int, frame: FrameType | None) -> None:
-            times_up.append(frame)
-            signal.raise_signal(signal.SIGTERM)  # upon which a run ends its step, and saves
+        def save(number: int, _: FrameType | None) -> None:
+            times_up.append(number)
+            os.kill(os.getpid(), signal.SIGTERM)  # upon which a run ends its step, and saves
 
+        # SLURM tells every process of the job. Blocked, the signal does not end those that this one will start, which
+        # inherit that; here a thread waits for it, or else the handler has it, if a thread from before took it.
         signal.signal(signal.SIGUSR2, save)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        waiting = threading.Thread(target=lambda: save(signal.sigwait({signal.SIGUSR2}), None), daemon=True)
+        waiting.start()
         code = self.errand.run()
         if times_up and code and callable(queue_again):
             queue_again(signal.SIGUSR2, None)  # does not return
