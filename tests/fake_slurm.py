@@ -23,6 +23,8 @@ def install(folder: Path) -> Path:
 
 def sbatch(state: Path, script: str) -> None:
     text = Path(script).read_text()
+    if "--partition=nowhere" in text:
+        sys.exit("sbatch: error: invalid partition specified: nowhere")
     number = 100 + len([*state.glob("*.sh")])
     (state / f"{number}.sh").write_text(text)
     array = re.search(r"--array=0-(\d+)", text)

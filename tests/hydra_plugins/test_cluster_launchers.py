@@ -78,14 +78,36 @@ LONG = ["callbacks.early_stopping=null", "callbacks.figures=null", "trainer.max_
 LONG += ["model=mlp"] if FASTEST == "housing" else []
 
 
+@pytest.fixture
+def slurm(with_extra: Extra, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """The folder of a SLURM that runs jobs on this machine, and the environment of processes that find its commands."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    environment = with_extra("submitit")
+    path = f"{fake_slurm.install(folder)}{os.pathsep}{environment['PATH']}"
+    return folder, environment | {"PATH": path, "FAKE_SLURM": str(folder)}
+
+
+@pytest.mark.slow
+def test_what_slurm_refuses_is_said(slurm: tuple[Path, dict[str, str]], data_root: Path, tmp_path: Path) -> None:
+    given = [
+        *small(FASTEST, data_root),
+        "seed=0,1",
+        "hydra/launcher=submitit_slurm",
+        "hydra.launcher.partition=nowhere",
+    ]
+    driver = start(slurm[1], tmp_path, *given)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 2
+    assert "error: the jobs were not taken: sbatch: error: invalid partition specified: nowhere" in errors
+    assert "Traceback" not in errors
+
+
 @pytest.mark.slow
 def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
-    with_extra: Extra, data_root: Path, tmp_path: Path
+    slurm: tuple[Path, dict[str, str]], data_root: Path, tmp_path: Path
 ) -> None:
-    cluster, sweep = tmp_path / "slurm", tmp_path / "sweep"
-    cluster.mkdir()
-    environment = with_extra("submitit")
-    environment |= {"PATH": f"{fake_slurm.install(cluster)}:{environment['PATH']}", "FAKE_SLURM": str(cluster)}
+    (cluster, environment), sweep = slurm, tmp_path / "sweep"
     asked = ["partition=debug", "gpus_per_node=2", "cpus_per_task=3", "mem_gb=5", "timeout_min=60"]
     asked += ["additional_parameters={account: lab}", "setup=['export SET_UP=1']"]
     driver = start(

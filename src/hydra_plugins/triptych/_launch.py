@@ -91,10 +91,10 @@ class SweepLauncher(Launcher):
             self.at_once()
             threads = self.threads()
             jobs = [self._plan(initial_job_idx + place, job, threads) for place, job in enumerate(job_overrides)]
+            self._run([job for job in jobs if job.standing != "ended"], len(jobs))
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        self._run([job for job in jobs if job.standing != "ended"], len(jobs))
         return [self._result(job) for job in jobs]
 
     def _hold(self) -> None:

@@ -101,10 +101,13 @@ class SubmititLauncher(SweepLauncher):
         jobs = [waiting.popleft() for _ in range(min(room, len(waiting)))]
         if not jobs:
             return
-        with self.executor.batch():
-            sent = [
-                self.executor.submit(Preemptible(Errand(job, self.context, self.config, self.task))) for job in jobs
-            ]
+        try:
+            with self.executor.batch():
+                sent = [
+                    self.executor.submit(Preemptible(Errand(job, self.context, self.config, self.task))) for job in jobs
+                ]
+        except RuntimeError as error:  # submitit's, with what sbatch says
+            raise ConfigError(f"the jobs were not taken: {error}") from error
         # Links by absolute paths, which would lead out of the sweep's directory once that is moved.
         for link in self.executor.folder.glob(".submission_file_*"):
             link.unlink()
