@@ -21,7 +21,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow export peers")
+setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=python3.12, EXTRAS="kaggle wandb mlflow export peers submitit ray")
 
 train: $(READY)  ## Train and test one experiment (EXPERIMENT=denoise, ARGS="key=value ...")
 	$(BIN)/python train.py experiment=$(EXPERIMENT) $(ARGS)
@@ -79,7 +79,7 @@ bench-streaming: $(READY)  ## Train from disk on more than fits in memory, and w
 # The extras are held to the first lock, so that each adds packages and never moves one.
 lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARGS=--upgrade takes newer releases)
 	$(UV_COMPILE) $(ARGS) --extra dev --constraints locks/constraints.txt --output-file requirements.lock pyproject.toml
-	for extra in kaggle wandb mlflow export peers; do \
+	for extra in kaggle wandb mlflow export peers submitit ray; do \
 		$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$extra'], sep='\n')" \
 		| $(UV_COMPILE) $(ARGS) --constraints requirements.lock --output-file locks/$$extra.txt - || exit; \
 	done

@@ -76,7 +76,7 @@ def test_latest_is_the_newest_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("resume=sweep resume=sweep", "more than once"),
         ("resume=sweep seed=1", "as it began"),
         ("resume=sweep hydra.sweep.dir=x", "as it began"),
-        ("resume=sweep hydra/launcher=basic", "choose one of joblib, local"),
+        ("resume=sweep hydra/launcher=basic", "choose one of joblib, local, ray"),
     ],
 )
 def test_what_it_cannot_go_on_with_is_said(
@@ -116,6 +116,9 @@ def test_what_it_cannot_go_on_with_is_said(
         "hydra/job_logging=default",
         "hydra/launcher=../stranger",
         "hydra.launcher._target_=os.system",
+        "hydra.launcher.setup=[reboot]",
+        "hydra.launcher.address=strangers.example:6379",
+        "hydra.launcher.additional_parameters={wrap: reboot}",
         "hydra.sweeper.params={packages: stranger}",
         "hydra.sweeper.params.packages='[stranger]'",
         "hydra.sweeper.params.experiment=../stranger",

@@ -56,6 +56,7 @@ class Composition:
         choices: the option of each group, None where it has none.
         declared: all keys that the run has.
         settings: (file, key, value) of all that is set by files of package `_global_`: experiments, studies, debug, ...
+        launcher: all keys of the launcher of sweeps, below ``hydra.launcher``.
         sweep: the overrides that the files add to the jobs of a sweep (`hydra.sweeper.params`), each with its file.
         sweeping: the choice (`study=activation`) that makes the run a sweep, "" if none does.
     """
@@ -63,6 +64,7 @@ class Composition:
     choices: dict[str, str | None]
     declared: Declared = field(default_factory=Declared)
     settings: list[tuple[str, str, object]] = field(default_factory=list)
+    launcher: Declared = field(default_factory=Declared)
     sweep: dict[str, str] = field(default_factory=dict)
     sweeping: str = ""
 
@@ -201,6 +203,8 @@ class Composer:
         for key, value in _mapping(_mapping(hydra, "sweeper"), "params").items():
             composition.sweep[f"{key}={value}"] = file.path
         if root == "hydra":
+            if inner == ["launcher"]:
+                composition.launcher.add(file.content, file.path, file.comments, package)
             return
         own = {key: value for key, value in tree.items() if package or key != "hydra"}
         if sets_only:

@@ -232,6 +232,16 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
     declared = composition.declared
     yield from declared.mistakes
 
+    of_launcher = [override for override in jobs.others if _is_below(override.key_or_group, ["hydra.launcher"])]
+    for override in of_launcher:
+        key = override.key_or_group
+        if override.is_delete() or override.is_add():
+            continue
+        if (of_key := composition.launcher.find(key)) is None:
+            yield composition.launcher.unknown(key)
+        elif not of_key.accepts(override.value()):
+            yield f"{key}={show(override.value())}: {of_key.complaint(override.value())}"
+
     of_files = [setting for setting in composition.settings if not _is_below(setting[1], jobs.deleted)]
     for file, key, value in (*of_files, *jobs.settings()):
         if _is_below(key, [group.replace("/", ".") for group in jobs.broken]):

@@ -162,6 +162,8 @@ def _distrust(line: str, override: Override, conf: Path) -> str:
         return "moves a group to another place"
     if is_hydras and not re.match(r"hydra/(launcher|sweeper)$|hydra\.(launcher|sweeper)\.\w+$", key):
         return "is a setting of Hydra's own"
+    if key.startswith("hydra.launcher.") and not re.fullmatch(r"-?[\d.]+|null", value):
+        return "may run commands or send jobs away, which is not for its directory to say: give it again behind resume="
     is_choice = key.startswith("hydra/") or (conf / key).is_dir()
     if (is_hydras or key.startswith("hydra")) and re.search(r"[{}]", value):
         return "is more than a value"

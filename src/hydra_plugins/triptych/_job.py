@@ -56,22 +56,34 @@ def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task
         task: Hydra's task function.
     """
     _die_with_the_sweep()
-    _interrupt_once()
+    interrupt_once()
     set_start_method(None, force=True)  # for the workers of DataLoaders as in any other process, not as for this one
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.shared:
         sys.stdout = _SharedTerminal(sys.stdout.buffer, line_buffering=True)
+    code = perform(job, context, config, task)
+    if code:
+        sys.exit(code)
+
+
+def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> int:
+    """Run one job, or go on with it, in this process; returns 130 after Ctrl-C, else 0.
+
+    Raises:
+        SystemExit: the job was interrupted.
+    """
     try:
         if job.standing == "begun":
             _go_on(job)
         else:
             _begin(job, context, config, task)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except Exception as error:  # before the task began: it leaves its own
         runs.leave_error(job.directory, error)
         runs.say_failed(job.directory, job.number)
+    return 0
 
 
 def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
@@ -127,7 +139,7 @@ def _die_with_the_sweep() -> None:
     threading.Thread(target=watch, name="watch the sweep", daemon=True).start()
 
 
-def _interrupt_once() -> None:
+def interrupt_once() -> None:
     """Take the first Ctrl-C, which the terminal and the sweep may both send; the fork server takes none."""
 
     def interrupt(*_: Any) -> None:

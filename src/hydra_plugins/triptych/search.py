@@ -158,8 +158,8 @@ class SearchSweeper(Sweeper):
 
     def _jobs_at_once(self) -> int:
         """How many jobs the launcher runs side by side; one for a launcher that says nothing of it."""
-        slots = getattr(self.launcher, "slots", None)
-        return len(slots()) if slots else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
+        at_once = getattr(self.launcher, "at_once", None)
+        return at_once() if at_once else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
 
     def _next_batch(self, size: int) -> "list[Trial]":
         """The trials to launch next, their numbers without a gap: those that a dead process left, or else new ones."""

@@ -1,0 +1,199 @@
+"""What all launchers of sweeps share: which jobs there are to run, how the sweep ends, and how it is gone on with."""
+
+import signal
+import sys
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.triptych._job import Job
+from triptych.config import ConfigError
+from triptych.results.directory import DONE, ERROR
+from triptych.results.record import read_record
+from triptych.sweeps import standing
+
+SHARED = ("search",)
+"""The sweepers with which several processes may work on one sweep: they agree on who runs which job."""
+
+
+class SweepLauncher(Launcher):
+    """Runs the jobs of a sweep, each in its directory.
+
+    A job that is done is left as it is, one under way goes on from its last checkpoint: that is how a sweep is resumed.
+    """
+
+    lock: Any = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self.told: list[signal.Signals] = []
+
+    @abstractmethod
+    def at_once(self) -> int:
+        """How many jobs run at a time: what a search draws together, before it sees how they end.
+
+        Raises:
+            ConfigError: the launcher cannot run jobs as it is set.
+        """
+
+    @abstractmethod
+    def threads(self) -> int | None:
+        """The CPU threads of a job; None leaves torch's own choice."""
+
+    @abstractmethod
+    def start(self, waiting: deque[Job]) -> None:
+        """Take from the left of ``waiting`` the jobs that can be started, and start them."""
+
+    @abstractmethod
+    def ended(self) -> Iterator[Job]:
+        """Wait a while for jobs to end, and yield those that did; of one that died, say why in its directory."""
+
+    @abstractmethod
+    def under_way(self) -> bool:
+        """Whether there are jobs that were started and have not ended."""
+
+    @abstractmethod
+    def tell(self, sent: signal.Signals) -> None:
+        """Tell all jobs to save and end. Told again and again: one that has only just been started does not listen."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """End all jobs at once, whatever they have to save."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs that are not done yet.
+
+        Args:
+            job_overrides: what each is run with.
+            initial_job_idx: the number of the first; the others follow.
+
+        Returns:
+            For each job the best value of its monitored metric; None for one that failed.
+
+        Raises:
+            SystemExit: 1 for a failure with ``sweep.fail_fast``, 2 for a mistake, 130 for Ctrl-C, 143 for SIGTERM.
+        """
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        self.folder = Path(str(self.config.hydra.sweep.dir))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._hold()
+            self._check_subdir()
+            self.at_once()
+            threads = self.threads()
+            jobs = [self._plan(initial_job_idx + place, job, threads) for place, job in enumerate(job_overrides)]
+            self._run([job for job in jobs if job.standing != "ended"], len(jobs))
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        return [self._result(job) for job in jobs]
+
+    def _hold(self) -> None:
+        """Keep other processes from driving this sweep until this one ends; the kernel frees it, however that is."""
+        from filelock import FileLock, Timeout
+
+        if self.lock or self.config.hydra.runtime.choices.get("hydra/sweeper") in SHARED:
+            return
+        self.lock = FileLock(self.folder / ".lock")
+        try:
+            self.lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(f"another process is running the sweep {self.folder}: wait for it, or stop it") from error
+
+    def _check_subdir(self) -> None:
+        subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload,index]
+        if subdir != "${hydra:job.num}":
+            raise ConfigError(f"hydra.sweep.subdir={subdir}: the jobs of a sweep lie in folders named by their numbers")
+
+    def _plan(self, number: int, overrides: Sequence[str], threads: int | None) -> Job:
+        directory = self.folder.absolute() / str(number)
+        todo = standing(directory, overrides)
+        asked = OmegaConf.select(self.config, "threads") is not None
+        if threads and not asked and not any(override.startswith("threads=") for override in overrides):
+            overrides = [*overrides, f"threads={threads}"]
+        return Job(number, tuple(overrides), directory, todo)
+
+    def _run(self, jobs: Iterable[Job], planned: int) -> None:
+        waiting = deque(jobs)
+        if len(waiting) < planned:
+            print(f"{planned - len(waiting)} of {planned} jobs have ended already.")
+        failed: Job | None = None
+        with self._listening():
+            try:
+                while self.under_way() or waiting:
+                    if not self.told:
+                        self.start(waiting)
+                    for job in self.ended():
+                        failed = failed or (job if (job.directory / ERROR).exists() else None)
+                    if self.told:
+                        self._stop(self.told[0])
+                        print(f"Interrupted. Go on with: python train.py -m resume={self.folder}")
+                        sys.exit(128 + self.told[0])
+                    if failed and OmegaConf.select(self.config, "sweep.fail_fast"):
+                        self._stop(signal.SIGTERM)
+                        self._end_after(failed, [job.number for job in waiting])
+            finally:
+                self.abandon()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Note Ctrl-C and SIGTERM: raised where they happen to come they could be lost, or leave a job half begun."""
+
+        def note(number: int, _: Any) -> None:
+            self.told.append(signal.Signals(number))
+
+        self.told.clear()
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, sent: signal.Signals) -> None:
+        """Tell all jobs to save and end, and wait for them; a Ctrl-C meanwhile ends them at once."""
+        before = self.told.count(signal.SIGINT)
+        while self.under_way():
+            self.tell(sent)
+            for _ in self.ended():
+                pass
+            if self.told.count(signal.SIGINT) > before:
+                print("Stopped without saving.", file=sys.stderr)
+                return
+
+    def _end_after(self, failed: Job, left: list[int]) -> NoReturn:
+        """End the sweep with its report after the first failure."""
+        rest = f"; not run: {', '.join(map(str, left))}" if left else ""
+        print(f"sweep.fail_fast: job {failed.number} failed, and ends the sweep{rest}", file=sys.stderr)
+        self.context.callbacks.on_multirun_end(config=self.config, config_name=self.config.hydra.job.config_name)
+        sys.exit(1)
+
+    @staticmethod
+    def _result(job: Job) -> JobReturn:
+        result = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+        if (job.directory / DONE).exists():
+            record = read_record(job.directory)
+            result.return_value = record.best(record.monitor)
+        return result
+
+
+def say_started(job: Job) -> None:
+    """Say on the terminal that a job starts or goes on, and with which settings."""
+    verb = "goes on" if job.standing == "begun" else "starts"
+    print(f"\njob {job.number} {verb}: {' '.join(filter_overrides(job.overrides))}", flush=True)
+
+
+def leave_word(job: Job, what: str) -> None:
+    """Say in the directory of a job that died, and on the terminal, what is known of it."""
+    job.directory.mkdir(exist_ok=True)
+    (job.directory / ERROR).write_text(f"{what}\n")
+    print(f"job {job.number} failed: {what}", file=sys.stderr)

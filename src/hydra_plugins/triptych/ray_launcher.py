@@ -1,0 +1,114 @@
+"""The launcher of sweeps on a Ray cluster."""
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from hydra_plugins.triptych._job import Job
+from hydra_plugins.triptych._launch import SweepLauncher, leave_word, say_started
+from hydra_plugins.triptych._remote import Errand
+from triptych.config import ConfigError
+from triptych.job import say_failed
+from triptych.results.directory import DONE, ERROR
+
+
+class RayLauncher(SweepLauncher):
+    """Runs each job as a task of Ray, in a process of its own, wherever there is room.
+
+    A task whose process or node dies is run again by Ray on another, where the job goes on from its last checkpoint.
+
+    Args:
+        address: of the cluster, ``HOST:PORT`` or ``auto``; null starts a Ray on this machine for the sweep.
+        num_cpus: CPU cores of a job.
+        num_gpus: GPUs of a job; less than one shares a GPU.
+        max_retries: how often a job that died is run again; -1 without end.
+    """
+
+    def __init__(self, address: str | None, num_cpus: int, num_gpus: float, max_retries: int) -> None:
+        self.address, self.cpus, self.gpus, self.retries = address, num_cpus, num_gpus, max_retries
+        self.running: dict[Any, Job] = {}
+
+    def at_once(self) -> int:
+        self._connect()
+        import ray
+
+        there = ray.cluster_resources()
+        room = [there.get(name, 0) / asked for name, asked in (("CPU", self.cpus), ("GPU", self.gpus)) if asked]
+        return max(1, int(min(room)))
+
+    def _connect(self) -> None:
+        # Ray's counting of its users, which a sweep of one's own need not take part in.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"hydra/launcher=ray needs a package that is not installed ({error}): `make setup EXTRAS=ray` adds it"
+            ) from error
+        if self.cpus < 1:
+            raise ConfigError(f"hydra.launcher.num_cpus={self.cpus}: expected a number from 1")
+        if ray.is_initialized():
+            return
+        own: dict[str, Any] = {} if self.address else {"include_dashboard": False}
+        try:
+            ray.init(address=self.address or "local", log_to_driver=False, logging_level="warning", **own)
+        except (ConnectionError, ValueError) as error:
+            raise ConfigError(f"hydra.launcher.address={self.address}: no Ray cluster there ({error})") from error
+
+    def threads(self) -> int | None:
+        return self.cpus
+
+    def start(self, waiting: deque[Job]) -> None:
+        import ray
+
+        # A process each: what a job leaves in memory ends with it.
+        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1)(_task)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CUDA_"))}
+        while waiting:
+            job = waiting.popleft()
+            say_started(job)
+            errand = Errand(job, self.context, self.config, self.task, environment=environment)
+            self.running[task.options(name=f"job {job.number}").remote(errand)] = job
+
+    def ended(self) -> Iterator[Job]:
+        import ray
+
+        done, _ = ray.wait(list(self.running), timeout=0.5)
+        for reference in done:
+            job = self.running.pop(reference)
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayError as error:
+                if not self.told and not (job.directory / DONE).exists():
+                    leave_word(job, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            else:
+                if (job.directory / ERROR).exists():
+                    say_failed(job.directory, job.number)
+            yield job
+
+    def under_way(self) -> bool:
+        return bool(self.running)
+
+    def tell(self, sent: signal.Signals) -> None:
+        import ray
+
+        for reference in self.running:
+            ray.cancel(reference)
+
+    def abandon(self) -> None:
+        import ray
+
+        for reference in self.running:
+            ray.cancel(reference, force=True)
+
+
+def _task(errand: Errand) -> int:
+    """Ray's task. A node that is shut down ends it by SIGTERM: it saves, and dies as Ray expects, to be run again."""
+    code = errand.run()
+    if code == 128 + signal.SIGTERM:
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return code
