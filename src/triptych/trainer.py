@@ -1,5 +1,6 @@
 """The Trainer of a run, with its callbacks and loggers."""
 
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
@@ -20,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.precision import choose_precision
+from triptych.processes import started_apart
 
 
 @contextmanager
@@ -90,12 +93,32 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
     return loggers
 
 
+def check_devices(arguments: dict[str, Any]) -> None:
+    """Refuse what would otherwise wait for ever, or end within Lightning.
+
+    Raises:
+        ValueError: several machines of which none was started but this one, or sharding without a GPU.
+    """
+    nodes, strategy = arguments.get("num_nodes", 1), str(arguments.get("strategy", "auto"))
+    if nodes > 1 and not (started_apart() or "NODE_RANK" in os.environ):
+        raise ValueError(
+            f"trainer.num_nodes={nodes}: the run must be started on each machine, by torchrun or srun; see "
+            "docs/clusters.md"
+        )
+    if strategy.startswith("fsdp") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.strategy={strategy}: sharding needs GPUs, and there is no CUDA device here; trainer=ddp "
+            "trainer.accelerator=cpu trains with several processes on the CPU"
+        )
+
+
 def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logger], validates: bool) -> Trainer:
     """The Trainer with its callbacks, those left out that are to come every 0 epochs or steps.
 
     Without validation nothing stops early and the last state is the best.
     """
     arguments = dict(settings["trainer"])
+    check_devices(arguments)
     arguments["precision"] = choose_precision(arguments["precision"], arguments["accelerator"])
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
@@ -127,9 +150,16 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             logger=loggers,
             plugins=[WholeCheckpointIO()],
             default_root_dir=str(directory),
+            use_distributed_sampler=False,  # which has samples come twice to even out; see SharedBatches
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
+    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) if started_apart() else None
+    if started not in (None, trainer.world_size):
+        raise ValueError(
+            f"{started} processes were started, and trainer.devices and trainer.num_nodes make {trainer.world_size}: "
+            "set trainer=ddp, trainer.num_nodes to the number of machines and trainer.devices to the processes on each"
+        )
     # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the first.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
