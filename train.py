@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from triptych import job
 from triptych.config import ConfigError, check, flags_first
+from triptych.processes import process_number, started_apart
 from triptych.resume import refuse_used_folder, resumption
 from triptych.sweeps import sweep_resumption
 from triptych.terminal import harmless
@@ -27,6 +28,8 @@ def train(config: DictConfig) -> float | None:
 def main() -> None:
     """Check, then run; exit codes: 0 trained and tested, 1 crashed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
     try:
+        if started_apart() and {"-m", "--multirun"} & set(sys.argv[1:]):
+            raise ConfigError("a sweep starts the processes of its jobs itself: leave out torchrun or srun, or the -m")
         arguments = sweep_resumption(sys.argv[1:], CONF)
         if arguments is None:
             arguments = sys.argv[1:]
@@ -35,10 +38,15 @@ def main() -> None:
                 sys.exit(job.go_on(resumed))
             refuse_used_folder(arguments)
         check(arguments, CONF)
-        sys.argv[1:] = flags_first(arguments)
+        # The first process of a distributed run keeps the config and the log.
+        of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if process_number() else []
+        given = {argument.partition("=")[0] for argument in arguments}
+        of_others = [override for override in of_others if override.partition("=")[0] not in given]
+        sys.argv[1:] = flags_first([*arguments, *of_others])
         train()
     except ConfigError as error:
-        print(f"error: {harmless(error)}", file=sys.stderr)
+        if process_number() == 0:
+            print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

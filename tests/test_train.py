@@ -151,20 +151,6 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network_into_one_directory(data_root: Path, tmp_path: Path) -> None:
-    options = [option for option in small(EXPERIMENT, data_root) if option != "trainer=cpu"]
-    ended = command(*options, "trainer=ddp", "trainer.accelerator=cpu", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    directory = only_run(tmp_path)
-    metrics = json.loads((directory / "metrics.json").read_text())
-    alone = command(*options, "trainer=cpu", f"hydra.run.dir={tmp_path / 'alone'}", cwd=tmp_path)
-    assert alone.returncode == 0, alone.stderr
-    steps = json.loads((tmp_path / "alone/metrics.json").read_text())["steps"]
-    assert metrics["steps"] == -(-steps // 2)  # each process takes half of the batches
-    assert ended.stdout.count("epoch 1/2") == 1
-
-
-@pytest.mark.slow
 def test_a_full_disk_ends_with_a_message_and_a_whole_checkpoint(data_root: Path, tmp_path: Path) -> None:
     """No file may grow beyond a limit, which stands in for a disk without room: the checkpoint is the largest."""
     options = small(EXPERIMENT, data_root, "trainer.max_epochs=3", "callbacks.figures=null")

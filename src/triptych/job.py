@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from triptych.processes import agreed, process_number, speaks_for_machine
 from triptych.reproduce import Reproduction
 from triptych.results.directory import ERROR, new_run_id
 from triptych.results.record import read_record
@@ -17,7 +18,7 @@ from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler, harmless
 
 # One name for a run or sweep, however often it is asked for; `${now:...}` alone would collide within a second.
-OmegaConf.register_new_resolver("run_id", new_run_id, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("run_id", lambda: agreed("run_id", new_run_id), use_cache=True, replace=True)
 
 MOST_NUMBERS = 1000
 """More metrics are no run's, and nobody would read their table."""
@@ -126,8 +127,10 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
 
 
 def _log_to(directory: Path) -> None:
-    to_terminal, to_file = TerminalHandler(), logging.FileHandler(directory / "train.log")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_terminal, to_file])
+    handlers: list[logging.Handler] = [TerminalHandler()]
+    if process_number() == 0:
+        handlers.append(logging.FileHandler(directory / "train.log"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
 
 
 def leave_error(directory: Path, error: Exception) -> None:
@@ -137,6 +140,8 @@ def leave_error(directory: Path, error: Exception) -> None:
     text = f"{error}\n"
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+    if process_number() and (directory / ERROR).exists():
+        return  # the first to fail of several processes has the cause
     with suppress(OSError):  # the disk may be full, which is then the error
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -153,12 +158,13 @@ def complain(error: Exception) -> int | None:
     from triptych.run import OutOfSpace, UserError
 
     if isinstance(error, UserError):
-        print(f"error: {harmless(error)}", file=sys.stderr)
-        return 2
-    if isinstance(error, Diverged):
-        print(f"Diverged: {harmless(error)}", file=sys.stderr)
-        return 1
-    if isinstance(error, OutOfSpace):
-        print(f"error: nothing more could be written: {error}; make room, then go on", file=sys.stderr)
-        return 1
-    return None
+        message, code = f"error: {harmless(error)}", 2
+    elif isinstance(error, Diverged):
+        message, code = f"Diverged: {harmless(error)}", 1
+    elif isinstance(error, OutOfSpace):
+        message, code = f"error: nothing more could be written: {error}; make room, then go on", 1
+    else:
+        return None
+    if speaks_for_machine():
+        print(message, file=sys.stderr)
+    return code

@@ -1,6 +1,5 @@
 """Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
 from triptych.declared import Declaration
+from triptych.processes import process_number
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
 from triptych.results.saved_config import read_choices, read_config
@@ -95,7 +95,7 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: there is a run in that folder.
     """
-    if "LOCAL_RANK" in os.environ:
+    if process_number():
         return  # a further process of a distributed run, which shares the folder of the first
     for argument in arguments:
         key, _, value = argument.partition("=")

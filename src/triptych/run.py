@@ -24,6 +24,7 @@ from triptych.build import build, trust
 from triptych.callbacks.bookkeeping import Bookkeeping, Start
 from triptych.callbacks.divergence import Diverged
 from triptych.callbacks.own_paths import OwnPaths
+from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
 from triptych.models.base import Model
@@ -93,7 +94,7 @@ def run(
     memory_at_start = memory_in_use(torch.device("cpu"))
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         # One process speaks for all of a distributed run.
-        logging.getLogger(__package__).setLevel(logging.WARNING)
+        logging.getLogger(__package__).setLevel(logging.ERROR)
     # The code that is about to be run, not what it has been changed to by the end.
     code = None if rank_zero_only.rank else read_code()  # type: ignore[attr-defined]
     directory.mkdir(parents=True, exist_ok=True)
@@ -130,15 +131,20 @@ def run(
         history = History(directory / "metrics.csv", start.step)
         loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
+    if trainer.world_size > 1:
+        StopTogether().attach(trainer)
+        os.environ.pop("PL_GLOBAL_SEED", None)  # from which Lightning would begin anew where the processes meet
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would give each process its share of the cores
     device = trainer.strategy.root_device
     if device.type == "cuda":
         reset_peak_memory(device)
         memory_at_start = memory_in_use(device)
-    link_latest(directory, experiment)
+    if trainer.is_global_zero:
+        link_latest(directory, experiment)
+        for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
+            stale.unlink()  # of a run that was killed
     about = surroundings(code, device)
-
-    for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
-        stale.unlink()  # of a run that was killed
 
     def record() -> None:
         record_start(directory, about, code.patch if code else b"", resumed=resume_from is not None)

@@ -45,6 +45,8 @@ def quiet_lightning() -> Iterator[None]:
         logging.getLogger(name).handlers.clear()
         # What comes from here repeats the config and advertises packages. Profilers speak elsewhere; warnings stay.
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+    # Each process of a distributed run says that it is there.
+    logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").addFilter(_tells_no_signal)
     with warnings.catch_warnings():
         for message in (

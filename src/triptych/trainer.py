@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
@@ -24,6 +25,7 @@ from torch import nn
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.precision import choose_precision
+from triptych.processes import started_apart
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -113,6 +115,25 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
     return loggers
 
 
+def check_devices(arguments: dict[str, Any]) -> None:
+    """Refuse what would otherwise wait for ever, or end within Lightning.
+
+    Raises:
+        ValueError: several machines of which none was started but this one, or sharding without a GPU.
+    """
+    nodes, strategy = arguments.get("num_nodes", 1), str(arguments.get("strategy", "auto"))
+    if nodes > 1 and not (started_apart() or "NODE_RANK" in os.environ):
+        raise ValueError(
+            f"trainer.num_nodes={nodes}: the run must be started on each machine, by torchrun or srun; see "
+            "docs/clusters.md"
+        )
+    if strategy.startswith("fsdp") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.strategy={strategy}: sharding needs GPUs, and there is no CUDA device here; trainer=ddp "
+            "trainer.accelerator=cpu trains with several processes on the CPU"
+        )
+
+
 def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logger], validates: bool) -> Trainer:
     """The Trainer with its callbacks, those left out that are to come every 0 epochs or steps.
 
@@ -123,6 +144,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     """
     arguments = dict(settings["trainer"])
     compiles = arguments.pop("compile", False)  # not Lightning's: see ``compiled``
+    check_devices(arguments)
     arguments["precision"] = choose_precision(arguments["precision"], arguments["accelerator"])
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
@@ -156,9 +178,16 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             logger=loggers,
             plugins=[WholeCheckpointIO()],
             default_root_dir=str(directory),
+            use_distributed_sampler=False,  # which has samples come twice to even out; see SharedBatches
         )
     except (MisconfigurationException, TypeError) as error:
         raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
+    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) if started_apart() else None
+    if started not in (None, trainer.world_size):
+        raise ValueError(
+            f"{started} processes were started, and trainer.devices and trainer.num_nodes make {trainer.world_size}: "
+            "set trainer=ddp, trainer.num_nodes to the number of machines and trainer.devices to the processes on each"
+        )
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("trainer.compile needs a C++ compiler on a CPU: install g++, or leave it false")

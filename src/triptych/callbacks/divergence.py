@@ -53,7 +53,8 @@ class StopOnDivergence(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         largest = [parameter.detach().abs().max() for parameter in pl_module.parameters() if parameter.numel()]
-        self._check(trainer, "largest weight", torch.stack(largest).max())
+        # Where weights are sharded, a process may hold none.
+        self._check(trainer, "largest weight", torch.stack(largest).max() if largest else torch.zeros(()))
 
     @staticmethod
     def _check(trainer: Trainer, what: str, value: Tensor, batch: Any = None) -> None:

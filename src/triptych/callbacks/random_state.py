@@ -5,19 +5,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 
 class RandomState(Callback):
     """Keep the random states of torch, NumPy and Python in the checkpoints, and go on from them.
 
-    What is shuffled, dropped out and augmented after a resume is then what it would have been.
+    What is shuffled, dropped out and augmented after a resume is then what it would have been. Of several processes
+    each has random numbers of its own, or all would drop out and augment alike.
     """
 
     def __init__(self) -> None:
         self.resumed: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
+        own = self._state()
+        if not (dist.is_available() and dist.is_initialized()):
+            return own
+        states: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(states, own)
+        return {**states[0], "others": states[1:]}
+
+    @staticmethod
+    def _state() -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
         state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, what others draw from
         # Plain numbers, for a checkpoint is read with weights_only=True.
@@ -30,6 +41,13 @@ class RandomState(Callback):
     # Not when it is loaded: what is set up in between draws numbers too. In the middle of an epoch none begins.
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_rank:
+            draws = np.random.SeedSequence([torch.initial_seed() % 2**32, trainer.global_rank])
+            seed_everything(int(draws.generate_state(1)[0]), workers=True, verbose=False)
+            if self.resumed is not None:
+                others = self.resumed.get("others", [])
+                # A process that there was not before has no numbers to go on with.
+                self.resumed = others[trainer.global_rank - 1] if trainer.global_rank <= len(others) else None
         self._restore(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
@@ -28,7 +29,7 @@ class TrainerState(Callback):
             "metrics": dict(trainer.callback_metrics),
             "should_stop": trainer.should_stop and not _out_of_time(trainer),
             "limits": _limits(trainer),
-            "epoch": _epoch(trainer, pl_module),
+            "epoch": _of_all(_epoch(trainer, pl_module)),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -50,6 +51,13 @@ class TrainerState(Callback):
         epoch = self.resumed.get("epoch")
         if epoch is None:
             return
+        parts = [epoch, *epoch.get("others", [])]
+        if len(parts) != trainer.world_size:
+            raise ValueError(
+                f"the run was stopped in the middle of an epoch that {len(parts)} processes shared, and there are "
+                f"{trainer.world_size}: go on with as many (trainer.devices, trainer.num_nodes)"
+            )
+        epoch = parts[trainer.global_rank]
         for name, state in epoch["metrics"].items():
             metric = pl_module.get_submodule(name)
             for key, value in state.items():
@@ -79,6 +87,15 @@ def _epoch(trainer: Trainer, module: Any) -> dict[str, Any] | None:
     place = loader.state_dict() if hasattr(loader, "state_dict") else None
     waiting = [list(batch) for batch in module.waiting]
     return {"metrics": metrics, "waiting": waiting, "gradients": gradients, "loader": place}
+
+
+def _of_all(epoch: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the first process has gathered, and beside it what the others have."""
+    if epoch is None or not (dist.is_available() and dist.is_initialized()):
+        return epoch
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, epoch)
+    return {**parts[0], "others": parts[1:]}
 
 
 def _limits(trainer: Trainer) -> list[Any]:

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from triptych.data import splits
+from triptych.data import sharing, splits
 from triptych.data.augment import chosen
 from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
@@ -275,16 +275,9 @@ class DataModule(LightningDataModule, Generic[Samples]):
         batch_size = size if self.batch_size == "full" else int(self.batch_size)
         # Its seed is set anew for each epoch.
         generator = torch.Generator()
-        sampler = self.train_sampler(generator)
-        # A last batch of one sample has no variance for batch norm; it is left out (another one each epoch).
-        drop_last = size % batch_size == 1 < batch_size
-        options: dict[str, Any] = {
-            "shuffle": sampler is None,
-            "sampler": sampler,
-            "drop_last": drop_last,
-            "generator": generator,
-        }
-        return ResumableLoader(self.datasets["train"], batch_size, **options, **self._loading())
+        dataset, sampler = self.datasets["train"], self.train_sampler(generator)
+        batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer)
+        return ResumableLoader(dataset, generator=generator, **batches, **self._loading())
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
         """What draws the training samples of an epoch from ``generator``; None for each once, in random order."""
@@ -302,7 +295,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         # A generator, or each iteration would draw a number of the run's own for its workers.
         return DataLoader(
             self.datasets[name],
-            self.eval_batch_size,
+            **sharing.evaluation_batches(self.datasets[name], name, self.eval_batch_size, self.trainer),
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator(),
             **self._loading(),

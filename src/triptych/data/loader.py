@@ -6,11 +6,13 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from triptych.data.datasets import Batch
+from triptych.data.sharing import SharedBatches
 
 
 def begin_worker(number: int) -> None:
@@ -42,13 +44,13 @@ class ResumableLoader(DataLoader[Batch]):
     """Whether the next iteration goes on where ``load_state_dict`` says."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self.seed, "taken": self.taken, "batch_size": self.batch_size}
+        return {"seed": self.seed, "taken": self.taken, "batch_size": self._size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises a ValueError where batches are of another size by now: then an epoch has no place to go on at."""
-        if state_dict["batch_size"] != self.batch_size:
+        if state_dict["batch_size"] != self._size:
             raise ValueError(
-                f"data.batch_size={self.batch_size}: the run was stopped in the middle of an epoch, with batches of "
+                f"data.batch_size={self._size}: the run was stopped in the middle of an epoch, with batches of "
                 f"{state_dict['batch_size']}; go on without it, or start a new run"
             )
         self.seed, self.taken, self.resumed = state_dict["seed"], state_dict["taken"], True
@@ -56,7 +58,7 @@ class ResumableLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator: all of this happens when the first batch is asked for, and random states have been put back.
         if not self.resumed:
-            self.seed, self.taken = int(torch.empty((), dtype=torch.int64).random_()), 0
+            self.seed, self.taken = _agreed(int(torch.empty((), dtype=torch.int64).random_())), 0
         self.resumed = False
         with isolate_rng():
             # Workers draw from numbers of their own, and those only by going through all they have done before.
@@ -75,9 +77,27 @@ class ResumableLoader(DataLoader[Batch]):
         )  # an iterator's first draw, for its workers
         return next(islice(iter(self.batch_sampler), self.taken - 1, None))  # type: ignore[arg-type]
 
+    def weight(self) -> float:
+        """What the mean over the batch that was handed out last weighs among those of all processes."""
+        shared = self.batch_sampler
+        return shared.weight(self.taken - 1) if isinstance(shared, SharedBatches) else 1.0
+
+    @property
+    def _size(self) -> int:
+        """Samples of a batch, those of other processes included."""
+        return self.batch_sampler.batch_size  # type: ignore[union-attr]
+
     def _batches(self) -> Iterator[Batch]:
         self._begin()
         return super().__iter__()
 
     def _begin(self) -> None:
         self.generator.manual_seed(self.seed)
+
+
+def _agreed(number: int) -> int:
+    """The number of the first of several processes; each has random numbers of its own."""
+    numbers = [number]
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast_object_list(numbers, src=0)
+    return numbers[0]

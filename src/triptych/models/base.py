@@ -69,6 +69,9 @@ class Model(LightningModule):
         weight_decay: the optimizer's, on weights only.
     """
 
+    several: bool = False
+    """Whether other processes train along; known once training starts."""
+
     def __init__(
         self,
         network: dict[str, Any],
@@ -88,6 +91,8 @@ class Model(LightningModule):
         self.l1 = l1
         self.weight_decay = weight_decay
         self.network = build(network, kinds=(nn.Module,), **knobs)
+        # By name, for FSDP makes vectors of them.
+        self.matrices = {name for name, parameter in self.network.named_parameters() if parameter.ndim > 1}
         metrics = self.metrics_of_split()
         # Attributes, for Lightning finds metrics to reset among a module's own attributes.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
@@ -179,6 +184,8 @@ class Model(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self.shared_step(batch, "train")
+        if self.several:
+            loss = loss * self._weight()
         self.step_loss = loss.detach()
         if self.l1:
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
@@ -187,7 +194,13 @@ class Model(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Only where Lightning hands it on: `log` costs as much as a small network's forward pass.
         if self.trainer._logger_connector.should_update_logs:
-            self.log("train/loss_step", self.step_loss, on_step=True, on_epoch=False, prog_bar=True)
+            loss = self.step_loss
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, sync_dist=self.several)
+
+    def _weight(self) -> float:
+        """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""
+        loader: Any = self.trainer.train_dataloader
+        return loader.weight() if hasattr(loader, "weight") else 1.0
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
@@ -219,7 +232,7 @@ class Model(LightningModule):
         Biases and norms are vectors, but where each feature has a layer of its own the biases are a matrix.
         """
         named = self.network.named_parameters()
-        return [parameter for name, parameter in named if parameter.ndim > 1 and not name.endswith("bias")]
+        return [parameter for name, parameter in named if name in self.matrices and not name.endswith("bias")]
 
     def make_optimizer(self) -> Optimizer:
         """The configured optimizer over the network's parameters, weight decay on weights only."""
@@ -280,7 +293,10 @@ class Model(LightningModule):
     def on_fit_start(self) -> None:
         self.waiting, self.measured_epoch = [], -1
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
-        if batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
+        self.several = self.trainer.world_size > 1
+        # Of a batch each process takes a part.
+        alone = isinstance(batch_size, int) and batch_size < 2 * self.trainer.world_size
+        if alone and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
             raise ValueError(
                 "batch norm has no variance to divide by in a batch of one: set model.norm=layer, or a larger "
                 "data.batch_size"

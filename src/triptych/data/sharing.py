@@ -1,0 +1,120 @@
+"""Which samples are for which of the processes that train together: each comes once, whatever their number."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import BatchSampler, Dataset, RandomSampler, Sampler, SequentialSampler
+
+
+class SharedBatches(BatchSampler):
+    """The part of each batch that is for one of several processes, which all draw the same batches.
+
+    Together the processes' parts are the batches of a single process, so that each sample comes once.
+
+    Args:
+        sampler: draws the samples, on every process alike.
+        batch_size: samples of all processes together, at least one for each.
+        drop_last: whether a last batch that is smaller is left out.
+        process: number of this process, from 0.
+        processes: how many there are.
+    """
+
+    def __init__(
+        self, sampler: Sampler[int], batch_size: int, drop_last: bool, process: int = 0, processes: int = 1
+    ) -> None:
+        super().__init__(sampler, batch_size, drop_last)
+        self.process, self.processes = process, processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield batch[self.process :: self.processes]
+
+    def weight(self, number: int) -> float:
+        """What the mean over this process's part of a batch weighs where the means of all processes are averaged.
+
+        1 for a batch that is shared evenly; otherwise more for those that have a sample more.
+        """
+        whole = min(self.batch_size, len(self.sampler) - number * self.batch_size)  # type: ignore[arg-type]
+        return len(range(self.process, whole, self.processes)) * self.processes / whole
+
+
+def shared_rows(size: int, batch_size: int, process: int, processes: int) -> list[list[int]]:
+    """The rows of a split that one of several processes evaluates, in batches; every row comes once.
+
+    The processes have equally many batches, for some wait for each other at each. Batches of one cannot be evened out,
+    for a sample may have no size in common with the next: there a process may have one more.
+
+    Args:
+        size: rows of the split, at least one for each process.
+        batch_size: most rows a batch.
+        process: number of this process, from 0.
+        processes: how many there are.
+    """
+    rows = np.arange(process, size, processes)
+    if batch_size == 1:
+        return rows[:, None].tolist()
+    most = -(-size // processes)
+    return [part.tolist() for part in np.array_split(rows, -(-most // batch_size))]
+
+
+def place(trainer: Trainer | None) -> tuple[int, int]:
+    """The number of this process, from 0, and how many train together."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def training_batches(
+    dataset: Dataset[Any],
+    batch_size: int,
+    sampler: Sampler[int] | None,
+    generator: torch.Generator,
+    trainer: Trainer | None,
+) -> dict[str, Any]:
+    """The arguments by which a DataLoader has this process's part of the training batches.
+
+    Args:
+        dataset: the training split.
+        batch_size: samples of all processes together.
+        sampler: draws from the generator; None: each sample once, in random order.
+        generator: the same on all processes.
+        trainer: the run's; None: there is one process.
+
+    Raises:
+        ValueError: a batch is smaller than the number of processes.
+    """
+    process, processes = place(trainer)
+    if batch_size < processes:
+        raise ValueError(
+            f"data.batch_size={batch_size}: these are the samples of all {processes} processes together; choose at "
+            f"least {processes}, or fewer of trainer.devices"
+        )
+    # A process's last batch of one sample has no variance for batch norm, and one of none has no mean: they are left
+    # out (other samples each epoch).
+    fewest = 2 * processes if batch_size >= 2 * processes else processes
+    drop_last = 0 < len(dataset) % batch_size < fewest  # type: ignore[arg-type]
+    if processes == 1:
+        return {"batch_size": batch_size, "shuffle": sampler is None, "sampler": sampler, "drop_last": drop_last}
+    if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
+        sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # as Lightning has it for one process
+    sampler = sampler or RandomSampler(dataset, generator=generator)  # type: ignore[arg-type]
+    return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes)}
+
+
+def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, trainer: Trainer | None) -> dict[str, Any]:
+    """The arguments by which a DataLoader has this process's part of a split, its samples in order.
+
+    Raises:
+        ValueError: the split has fewer samples than there are processes.
+    """
+    process, processes = place(trainer)
+    if processes == 1:
+        return {"batch_size": batch_size}
+    size = len(dataset)  # type: ignore[arg-type]
+    if size < processes:
+        raise ValueError(
+            f"trainer.devices: {processes} processes cannot share the {size} samples of the {name} split; choose at "
+            f"most {size}"
+        )
+    return {"batch_sampler": shared_rows(size, batch_size, process, processes)}

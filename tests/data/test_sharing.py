@@ -1,0 +1,49 @@
+"""The processes' parts of each batch are the batch of one process; each row is evaluated once."""
+
+from itertools import chain
+
+import pytest
+import torch
+from torch.utils.data import BatchSampler, RandomSampler, TensorDataset, WeightedRandomSampler
+
+from triptych.data.sharing import SharedBatches, shared_rows, training_batches
+
+ROWS = TensorDataset(torch.arange(23))
+
+
+def sampler(weighted: bool) -> RandomSampler | WeightedRandomSampler:
+    generator = torch.Generator().manual_seed(3)
+    if weighted:
+        return WeightedRandomSampler([1.0] * 23, 23, generator=generator)
+    return RandomSampler(ROWS, generator=generator)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_together_the_parts_are_the_batches_of_one_process(processes: int, weighted: bool):
+    whole = list(BatchSampler(sampler(weighted), 9, drop_last=False))
+    shared = [SharedBatches(sampler(weighted), 9, False, process, processes) for process in range(processes)]
+    parts = list(zip(*shared, strict=True))
+    assert [sorted(chain(*part)) for part in parts] == [sorted(batch) for batch in whole]
+    # The mean of the weighted means is the mean of the batch.
+    for number, (batch, part) in enumerate(zip(whole, parts, strict=True)):
+        means = [sum(rows) / len(rows) * one.weight(number) for rows, one in zip(part, shared, strict=True)]
+        assert sum(means) / processes == pytest.approx(sum(batch) / len(batch))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 50])
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_each_row_is_evaluated_once_in_as_many_batches(processes: int, batch_size: int):
+    for size in range(processes, 14):
+        parts = [shared_rows(size, batch_size, process, processes) for process in range(processes)]
+        assert sorted(chain(*chain(*parts))) == list(range(size))
+        sizes = [len(batch) for part in parts for batch in part]
+        assert 1 <= min(sizes) <= max(sizes) <= batch_size
+        counts = {len(part) for part in parts}
+        assert max(counts) - min(counts) <= (batch_size == 1)
+
+
+@pytest.mark.parametrize(("size", "batch_size", "drops"), [(8, 7, True), (9, 7, False), (8, 4, False), (8, 1, False)])
+def test_a_last_batch_of_one_is_left_out(size: int, batch_size: int, drops: bool):
+    rows = TensorDataset(torch.arange(size))
+    assert training_batches(rows, batch_size, None, torch.Generator(), None)["drop_last"] is drops

@@ -1,0 +1,194 @@
+"""Several processes train as one does with the same batches: on one machine, on two under torchrun, under SLURM."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.harness import REPOSITORY, command, small
+
+DDP = ("trainer=ddp", "trainer.accelerator=cpu")
+TORCHRUN = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--master-addr=127.0.0.1")
+# 321 training rows in batches of 34, the last one of 15: neither is shared evenly by four.
+SHORT = ("data.batch_size=34", "trainer.log_every_n_steps=1", "logger=none", "callbacks.figures=null")
+
+
+def options(data_root: Path, *more: str) -> list[str]:
+    """An MLP whose steps depend on the batch alone: no batch norm and no dropout; without `trainer=cpu`."""
+    given = small("housing", data_root, "model=mlp", "model.norm=layer", *SHORT, *more)
+    return [option for option in given if option != "trainer=cpu"]
+
+
+def start(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """A process of Python with these arguments, in the folder ``cwd``."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")} | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(*processes: subprocess.Popen[str]) -> list[str]:
+    """What each says on both streams, once all have ended well."""
+    said = ["".join(process.communicate(timeout=240)) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return said
+
+
+def free_port() -> int:
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        return there.getsockname()[1]
+
+
+def only_run(folder: Path) -> Path:
+    """The one run directory below the folder, and no other trace of a run."""
+    (directory,) = [path for path in (folder / "logs/housing").iterdir() if path.name != "latest"]
+    assert (folder / "logs/housing/latest").resolve() == directory.resolve()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def alone(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    assert command(*options(data_root, "trainer=cpu"), cwd=folder).returncode == 0
+    return only_run(folder)
+
+
+@pytest.fixture(scope="module")
+def two(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two processes that Lightning starts; the run directory, and what they say."""
+    folder = tmp_path_factory.mktemp("two")
+    (said,) = ended(start(str(REPOSITORY / "train.py"), *options(data_root, *DDP), cwd=folder))
+    return only_run(folder), said
+
+
+@pytest.fixture(scope="module")
+def torchrun(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two machines with two processes each, both of them this one."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    train = (str(REPOSITORY / "train.py"), *options(data_root, *DDP, "trainer.num_nodes=2"))
+    port = f"--master-port={free_port()}"
+    nodes = [start(*TORCHRUN, f"--node-rank={node}", port, *train, cwd=folder) for node in range(2)]
+    said = "".join(ended(*nodes))
+    return only_run(folder), said
+
+
+@pytest.fixture(scope="module")
+def slurm(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two tasks with the environment that srun gives them."""
+    folder = tmp_path_factory.mktemp("slurm")
+    train = (str(REPOSITORY / "train.py"), *options(data_root, *DDP))
+    shared = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    shared |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    tasks = [{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)} for task in range(2)]
+    said = "".join(ended(*(start(*train, cwd=folder, env=shared | task) for task in tasks)))
+    return only_run(folder), said
+
+
+STARTED = ["two", "torchrun", "slurm"]
+
+
+def history(directory: Path) -> list[dict[str, float]]:
+    with (directory / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", STARTED)
+def test_any_number_of_processes_trains_as_one(started: str, alone: Path, request: pytest.FixtureRequest) -> None:
+    directory, _ = request.getfixturevalue(started)
+    one, several = history(alone), history(directory)
+    assert len(one) == len(several) > 20  # the loss of each step, and the epochs
+    for before, after in zip(one, several, strict=True):
+        assert after == pytest.approx(before, rel=1e-5, abs=1e-5)
+    first, last = (
+        torch.load(path / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for path in (alone, directory)
+    )
+    assert first.keys() == last.keys()
+    for name, weights in first.items():
+        torch.testing.assert_close(last[name], weights, rtol=0, atol=1e-5)
+    tested, expected = (json.loads((path / "metrics.json").read_text())["test"] for path in (directory, alone))
+    assert tested == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", STARTED)
+def test_a_run_has_one_directory_and_one_log(started: str, request: pytest.FixtureRequest) -> None:
+    directory, said = request.getfixturevalue(started)
+    assert said.count("epoch 1/2") == said.count("reading the data") == 1
+    assert (directory / "train.log").read_text().count("epoch 1/2") == 1
+    assert "Initializing distributed" not in said
+    expected = {".hydra", "train.log", "metrics.csv", "metrics.json", "checkpoints", "DONE"}
+    assert {path.name for path in directory.iterdir()} == expected
+    overrides = (directory / ".hydra/overrides.yaml").read_text()
+    assert "trainer=ddp" in overrides
+    assert "hydra" not in overrides
+
+
+@pytest.mark.slow
+def test_one_signal_ends_all_and_the_run_goes_on(data_root: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches the first process alone, in the middle of an epoch; within Lightning it goes on as SIGTERM."""
+    given = options(data_root, *DDP, "data.batch_size=2", "trainer.max_epochs=1000")
+    running = start(str(REPOSITORY / "train.py"), *given, cwd=tmp_path)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("logs/housing/2*/checkpoints/last.ckpt")):
+        assert running.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    said, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, said + errors
+    assert said.count("Go on from") == 1
+    assert "Traceback" not in errors
+    directory = only_run(tmp_path)
+    saved = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)
+    length = saved["epoch"] + 1
+    again = command(f"resume={directory}", f"trainer.max_epochs={length}", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["resumed"] == [saved["global_step"]]
+    # Whole epochs of the 321 rows, of which the last batch of one is left out.
+    assert metrics["steps"] == 160 * length
+
+
+def test_sharding_needs_gpus(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.harness import train
+
+    from triptych.run import UserError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"strategy=fsdp: sharding needs GPUs.*trainer=ddp"):
+        train(tmp_path / "run", *options(data_root, "trainer=fsdp"))
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+
+
+def test_several_machines_must_be_started(data_root: Path, tmp_path: Path) -> None:
+    from tests.harness import train
+
+    from triptych.run import UserError
+
+    with pytest.raises(UserError, match=r"num_nodes=2: .* torchrun or srun"):
+        train(tmp_path / "run", *options(data_root, *DDP, "trainer.num_nodes=2"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_sharded_network_trains_and_its_checkpoint_is_whole(data_root: Path, tmp_path: Path) -> None:
+    done = command(*options(data_root, "trainer=fsdp", "trainer.devices=1"), f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    saved: dict[str, Any] = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2 * 10
+    assert all(type(weights) is torch.Tensor for weights in saved["state_dict"].values())
+    assert any(name.startswith("network.") for name in saved["state_dict"])
