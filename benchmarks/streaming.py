@@ -167,14 +167,31 @@ def _train(root: Path, work: Path, run: Path, overrides: Iterable[str], watched:
 
 
 def _memory(pid: int) -> float:
-    """What a process and those it started have resident, in MB of 2**20 bytes; pages they share count once."""
-    proc = Path("/proc") / str(pid)
+    """What a process and those it started have resident, in MB of 2**20 bytes; what they share counts once.
+
+    Of files, libraries above all, what the process itself has: its workers have the same ones.
+    """
+    return (_kib(Path("/proc", str(pid), "status"), "RssFile") + _anonymous(pid)) / 1024
+
+
+def _anonymous(pid: int) -> int:
+    """KiB of a process and those it started that are of no file, a page by the shares of those that have it."""
+    own = _kib(Path("/proc", str(pid), "smaps_rollup"), "Pss_Anon|Pss_Shmem")
     try:
-        found = re.search(r"^Pss: +(\d+)", (proc / "smaps_rollup").read_text(), re.MULTILINE)
-        children = [child for path in proc.glob("task/*/children") for child in path.read_text().split()]
+        children = [
+            child for path in Path("/proc", str(pid)).glob("task/*/children") for child in path.read_text().split()
+        ]
     except OSError:  # it has ended
-        return 0.0
-    return (int(found[1]) / 1024 if found else 0.0) + sum(_memory(int(child)) for child in children)
+        children = []
+    return own + sum(_anonymous(int(child)) for child in children)
+
+
+def _kib(path: Path, fields: str) -> int:
+    """The sum of these fields, or 0 of a process that has ended."""
+    try:
+        return sum(map(int, re.findall(rf"^(?:{fields}): *(\d+) kB", path.read_text(), re.MULTILINE)))
+    except OSError:
+        return 0
 
 
 def section(rates: Sequence[Rate], large: Large, commit: str, cores: int) -> str:
@@ -198,7 +215,7 @@ def section(rates: Sequence[Rate], large: Large, commit: str, cores: int) -> str
         ("minutes, decoding included", f"{large.minutes:.1f}"),
         ("steps", f"{large.steps:,}"),
         ("peak of the run", f"{large.own_peak:,.0f} MB"),
-        ("peak of the run and its worker", f"{large.total_peak:,.0f} MB"),
+        ("peak of the run and its worker, seen twice a second", f"{large.total_peak:,.0f} MB"),
     ]
     return f"""\
 Made by `make bench-streaming` at {commit}, on {cores} CPU cores that other programs used too.

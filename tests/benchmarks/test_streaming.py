@@ -27,7 +27,7 @@ def test_rates_stand_beside_that_in_memory():
     assert "| `data.in_memory=false` | 2 | 3.00 | 75% | 50,000 | 1,234 |" in text
     assert "| X-rays | 80,000 of 512 x 512 pixels |" in text
     assert "| decoded | 21.0 GB |" in text
-    assert "| peak of the run and its worker | 1,501 MB |" in text
+    assert "| peak of the run and its worker, seen twice a second | 1,501 MB |" in text
     assert CONDITIONS[0] == (MEMORY, 0), "the first is what the others are compared with"
 
 
