@@ -232,7 +232,8 @@ Made by `make bench-streaming` at {commit}, on {cores} CPU cores that other prog
 
 `data.in_memory=false` leaves decoded images in one file of `data.cache_dir` and reads those of a batch as it comes.
 `experiment=pneumonia` at its own settings, batches of 64 X-rays of 80 x 80 pixels; the last two columns are what the
-loader alone gives, from the page cache and with nothing of the file in it.
+loader alone gives, from the page cache and with nothing of the file in it. Other programs move steps a second by more
+than half: take them as a size.
 
 {table(header, rows)}
 
