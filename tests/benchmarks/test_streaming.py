@@ -22,12 +22,12 @@ def test_linked_x_rays_are_a_data_set(tmp_path: Path):
 
 def test_rates_stand_beside_that_in_memory():
     rates = [Rate(MEMORY, 0, 4.0, 100_000, None), Rate(DISK, 2, 3.0, 50_000, 1234)]
-    text = section(rates, Large(80_000, 512, 20.97, 60, 3.21, 1400.4, 1500.6), "`abc`", 2)
+    text = section(rates, Large(80_000, 512, 20.97, 60, True, 1400.4, 1500.6), "`abc`", 2)
     assert "| `data.in_memory=true` | 0 | 4.00 | 100% | 100,000 |  |" in text
     assert "| `data.in_memory=false` | 2 | 3.00 | 75% | 50,000 | 1,234 |" in text
     assert "| X-rays | 80,000 of 512 x 512 pixels |" in text
     assert "| decoded | 21.0 GB |" in text
-    assert "| peak of the run and its worker | 1,501 MB |" in text
+    assert "| peak of the run and its worker, seen twice a second | 1,501 MB |" in text
     assert CONDITIONS[0] == (MEMORY, 0), "the first is what the others are compared with"
 
 
