@@ -28,9 +28,11 @@ class SharedBatches(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.process, self.processes = process, processes
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in super().__iter__():
-            yield batch[self.process :: self.processes]
+    def __iter__(self) -> Iterator[np.ndarray]:  # type: ignore[override]
+        # Slices of the epoch's order, where torch gathers each batch number by number.
+        order = np.fromiter(self.sampler, np.int64, len(self.sampler))  # type: ignore[arg-type]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size][self.process :: self.processes]
 
     def weight(self, number: int) -> float:
         """What the mean over this process's part of a batch weighs where the means of all processes are averaged.
@@ -94,10 +96,8 @@ def training_batches(
     # out (other samples each epoch).
     fewest = 2 * processes if batch_size >= 2 * processes else processes
     drop_last = 0 < len(dataset) % batch_size < fewest  # type: ignore[arg-type]
-    if processes == 1:
-        return {"batch_size": batch_size, "shuffle": sampler is None, "sampler": sampler, "drop_last": drop_last}
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
-        sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # as Lightning has it for one process
+        sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # the same few batches in each epoch
     sampler = sampler or RandomSampler(dataset, generator=generator)  # type: ignore[arg-type]
     return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes)}
 
