@@ -240,7 +240,16 @@ class Model(LightningModule):
         ids = {id(weight) for weight in weights}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return build(self.optimizer_config, groups, kinds=(Optimizer,))
+        trainer, config = self._trainer, self.optimizer_config
+        scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
+        if config.get("fused") and scales and trainer is not None and trainer.gradient_clip_val:
+            # A fused kernel takes the loss's scale back itself, too late for gradients to be clipped.
+            config = config | {"fused": False}
+        optimizer: Optimizer = build(config, groups, kinds=(Optimizer,))
+        if not scales:
+            # Lightning asks this, under bfloat16 too, where nothing is scaled and clipping is all right.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer()
