@@ -17,12 +17,12 @@ STAGES = ("reading the data", "weights, in", "epoch 1/")
 """What a run says when it begins to read, when it has data and network, and behind the first step."""
 QUICK = {
     "`python train.py --help`": ["train.py", "--help"],
-    "`python train.py experiment=... optimizer.lrr=1`, a mistake": [
+    "an experiment with a misspelt key": [
         "train.py",
         f"experiment={EXPERIMENTS[0]}",
         "optimizer.lrr=1",
     ],
-    "tab completion of `python train.py experiment=`": ["train.py", "-sc", "query=bash"],
+    "tab completion of an experiment's name": ["train.py", "-sc", "query=bash"],
     "`triptych --help`": ["-c", "from triptych.cli import main; main()", "--help"],
 }
 """What must not wait for torch: the command, and the arguments of Python for it."""
