@@ -73,7 +73,7 @@ def lightgbm(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
     )
     stop = early_stopping(PATIENCE, verbose=False)
     model.fit(train.features, train.prices, eval_set=[(val.features, val.prices)], callbacks=[stop])
-    return model.predict
+    return lambda features: np.asarray(model.predict(features))
 
 
 def xgboost(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:

@@ -20,7 +20,7 @@ The same network, data, loss, augmentation, optimizer, schedule, clipping and pr
 in one process, {rounds} rounds, on synthetic data in memory:
 
 - *bare loop*: as one writes it by hand, slices of a permutation; nothing is measured, logged or kept.
-- *triptych*: `triptych.run`, as `python train.py` calls it, with all that is on by default: metrics, checkpoints,
+- *triptych*: `triptych.run`, as `train.py` calls it, with all that is on by default: metrics, checkpoints,
   loggers, a progress bar on a terminal, the watch for a loss that is no number.
 - *as usual*: Lightning's Trainer on a `DataLoader` with default collation, metrics updated and logged in each step,
   checkpoints of the best and the last epoch, early stopping, TensorBoard and CSV loggers, Rich's progress bar.
