@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.harness import REPOSITORY, command, small
+from tests.harness import EXPERIMENTS, REPOSITORY, command, small
+
+pytestmark = pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the housing panel is not here")
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
 TORCHRUN = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--master-addr=127.0.0.1")
