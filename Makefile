@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-ind
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-slow lint board report studies results reliability bench bench-housing bench-streaming lock clean
+.PHONY: help setup train test test-slow lint board report studies results reliability bench bench-housing bench-scaling bench-streaming lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: $(READY)  ## Measure steps and starts beside a bare loop and the usual wa
 
 bench-housing: $(READY) $(READY)-peers  ## Train our housing network beside LightGBM, XGBoost and CatBoost
 	$(BIN)/python -m benchmarks.housing_peers $(ARGS)
+
+bench-scaling: $(READY)  ## Draw how time and memory of an epoch grow, and write that part of docs/performance.md
+	$(BIN)/python -m benchmarks.scaling --output docs/performance.md $(ARGS)
 
 bench-streaming: $(READY)  ## Train from disk on more than fits in memory, and write that part of docs/performance.md
 	$(BIN)/python -m benchmarks.streaming --output docs/performance.md $(ARGS)

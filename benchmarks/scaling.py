@@ -1,0 +1,192 @@
+"""How the cost of an epoch grows: python -m benchmarks.scaling --output docs/performance.md.
+
+Trains for a few epochs with one thing made larger step by step, each run a ``train.py`` of its own on synthetic data,
+and draws seconds and memory of an epoch over it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from benchmarks.markdown import PERFORMANCE, REPOSITORY, last_commit, page, table
+from benchmarks.step_rate import EXPERIMENTS
+from matplotlib.figure import Figure
+
+TITLE = "How cost grows"
+EPOCHS = 3
+COMMON = (
+    "data.source=synthetic",
+    "test=false",
+    "logger=none",
+    "~callbacks.figures",
+    "trainer.limit_val_batches=1",
+    f"trainer.max_epochs={EPOCHS}",
+    "trainer.accelerator=cpu",
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that is made larger.
+
+    Attributes:
+        name: what it is.
+        key: the key of the config that says how large.
+        values: its values, rising.
+        overrides: the run that it is changed in.
+        why: why the curve is no straight line through zero.
+    """
+
+    name: str
+    key: str
+    values: tuple[int, ...]
+    overrides: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of an epoch behind the first, and the most memory that the run had resident in MB of 2^20 bytes."""
+
+    seconds: float
+    memory: float
+
+
+XRAYS = ("experiment=pneumonia", "trainer.limit_train_batches=12")
+AXES = [
+    Axis(
+        "training samples",
+        "data.train_size",
+        (1000, 2000, 4000, 8000, 16000),
+        ("experiment=housing", "model=mlp", "data.batch_size=256", "threads=1"),
+        "the end of an epoch (a validation batch, two checkpoints) costs the same whatever its length",
+    ),
+    Axis(
+        "image side, pixels",
+        "data.image_size",
+        (32, 64, 96, 128),
+        (*XRAYS, "threads=1"),
+        "work grows with the square of the side, but the optimizer's with neither side nor batch",
+    ),
+    Axis(
+        "network width, channels",
+        "model.network.width",
+        (4, 8, 16, 32),
+        (*XRAYS, "model.network.max_width=256", "threads=1"),
+        "products of channels grow with the square of the width; reading and writing maps, and what is done to each "
+        "image before the network, with the width or not at all",
+    ),
+    Axis(
+        "loader workers",
+        "data.num_workers",
+        (0, 1, 2),
+        (*XRAYS, "threads=1"),
+        "data in memory are gathered faster than a worker hands them over; workers are for what must be read",
+    ),
+    Axis(
+        "processes",
+        "trainer.devices",
+        (1, 2, 4),
+        (*XRAYS, "trainer=ddp", "threads=1"),
+        "the same batches are shared by more processes: time falls until they outnumber the cores, and each step waits "
+        "for the slowest to hand over its gradients",
+    ),
+]
+
+
+def measure(overrides: tuple[str, ...], folder: Path) -> Cost:
+    """Train for a few epochs.
+
+    Raises:
+        RuntimeError: the run did not come through all epochs.
+    """
+    command = [sys.executable, "-u", str(REPOSITORY / "train.py"), *overrides, f"hydra.run.dir={folder}"]
+    ends = []
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ends = [time.perf_counter() for line in process.stdout if line.startswith("epoch ")]
+    if len(ends) != EPOCHS:
+        raise RuntimeError(f"{' '.join(command)} came through {len(ends)} of {EPOCHS} epochs")
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    return Cost(float(np.diff(ends).min()), float(metrics["peak_memory_mb"]))
+
+
+def draw(found: dict[Axis, list[Cost]]) -> Figure:
+    """Seconds and memory over each axis, with the straight line through zero and the last point."""
+    figure = Figure(figsize=(3.2 * len(found), 5.4), layout="constrained")
+    grid = figure.subplots(2, len(found), squeeze=False)
+    for (above, below), (axis, costs) in zip(grid.T, found.items(), strict=True):
+        seconds = [cost.seconds for cost in costs]
+        above.plot(axis.values, seconds, marker="o")
+        if axis.values[0]:
+            above.plot([0, axis.values[-1]], [0, seconds[-1]], linestyle=":", color="grey")
+        below.plot(axis.values, [cost.memory for cost in costs], marker="o", color="tab:orange")
+        above.set_title(axis.name)
+        for plot in (above, below):
+            plot.set_ylim(bottom=0)
+            plot.set_xticks(axis.values, [f"{value:,}" for value in axis.values], fontsize="small")
+        below.set_xlabel(axis.key)
+    grid[0][0].set_ylabel("seconds an epoch")
+    grid[1][0].set_ylabel("peak memory, MB")
+    return figure
+
+
+def section(found: dict[Axis, list[Cost]], picture: str, commit: str) -> str:
+    """The part of the page."""
+    rows = []
+    for axis, costs in found.items():
+        run = " ".join(part for part in axis.overrides if not part.startswith(("trainer.limit", "threads")))
+        rows.append(
+            [
+                f"{axis.name} (`{axis.key}`, {run})",
+                ", ".join(f"{value:,}" for value in axis.values),
+                ", ".join(f"{cost.seconds:.2f}" for cost in costs),
+                ", ".join(f"{cost.memory:,.0f}" for cost in costs),
+            ]
+        )
+    header = ["what grows", "its values", "seconds an epoch", "peak memory, MB"]
+    reasons = "\n".join(f"- *{axis.name}*: {axis.why}." for axis in found)
+    return f"""\
+Made by `make bench-scaling` at {commit}, a run a point, synthetic data, one thread a process. Where the curve of the
+seconds is no straight line through zero (dotted, through the last point):
+
+{reasons}
+
+{table(header, rows)}
+
+![Seconds and memory of an epoch over samples, image side, width, workers and processes]({picture})"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, draw, write."""
+    parser = argparse.ArgumentParser(description="Measure how the cost of an epoch grows and write it into a page.")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(arguments)
+    found: dict[Axis, list[Cost]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for axis in AXES:
+            if axis.overrides[0].partition("=")[2] not in EXPERIMENTS:
+                continue
+            costs = []
+            for value in axis.values:
+                folder = Path(scratch) / f"{axis.key}-{value}"
+                costs.append(measure((*axis.overrides, *COMMON, f"{axis.key}={value}"), folder))
+                print(f"{axis.key}={value}: {costs[-1].seconds:.2f} s, {costs[-1].memory:,.0f} MB", flush=True)
+            found[axis] = costs
+    picture = options.output.parent / "images" / "scaling.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    draw(found).savefig(picture)
+    old = options.output.read_text("utf-8") if options.output.exists() else ""
+    text = section(found, "images/scaling.png", last_commit())
+    options.output.write_text(page(PERFORMANCE, old, TITLE, text), "utf-8")
+    print(f"wrote {options.output} and {picture}")
+
+
+if __name__ == "__main__":
+    main()

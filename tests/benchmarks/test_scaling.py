@@ -1,0 +1,35 @@
+"""How cost grows: a run is timed, and the part of the page says what was found."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks import scaling
+from benchmarks.scaling import Axis, Cost, draw, measure, section
+from tests.harness import FASTEST
+
+AXIS = Axis("samples", "data.train_size", (10, 20), ("experiment=x", "threads=1"), "an epoch has an end")
+FOUND = {AXIS: [Cost(0.5, 600.0), Cost(0.75, 1234.5)]}
+
+
+def test_the_part_has_each_figure_and_each_reason():
+    text = section(FOUND, "images/x.png", "`abc`")
+    assert "| samples (`data.train_size`, experiment=x) | 10, 20 | 0.50, 0.75 | 600, 1,234 |" in text
+    assert "- *samples*: an epoch has an end." in text
+    assert "![Seconds" in text
+    assert text.endswith("(images/x.png)")
+
+
+def test_each_axis_has_two_curves_and_the_line_it_is_compared_with():
+    above, below = draw(FOUND).axes
+    assert [line.get_ydata()[-1] for line in above.lines] == [0.75, 0.75]
+    assert list(below.lines[0].get_ydata()) == [600.0, 1234.5]
+
+
+@pytest.mark.slow
+def test_a_run_is_timed_and_one_that_fails_is_named(tmp_path: Path):
+    few = ("trainer.limit_train_batches=2", "threads=1")
+    cost = measure((f"experiment={FASTEST}", *scaling.COMMON, *few), tmp_path / "run")
+    assert 0 < cost.seconds < 60
+    assert cost.memory > 100
+    with pytest.raises(RuntimeError, match="came through 0 of 3 epochs"):
+        measure((f"experiment={FASTEST}", *scaling.COMMON, "optimizer.lr=-1"), tmp_path / "failed")
