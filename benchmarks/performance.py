@@ -12,7 +12,7 @@ import torch
 from benchmarks import start_up, step_rate
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 
-from triptych.models.base import HEAP
+from triptych.models.waiting import MOST
 from triptych.results.provenance import surroundings
 
 STEPS = """\
@@ -34,7 +34,7 @@ itself, metrics computed, curves written, and here a picture drawn, which the us
 What a step pays for, and what makes it cheap:
 
 - A batch is one gather from the arrays in memory (`__getitems__`), never 256 samples stacked one by one.
-- Training metrics wait: up to {heap} batches are measured as one, for an update costs the same whatever its size. The
+- Training metrics wait: up to {most} batches are measured as one, for an update costs the same whatever its size. The
   epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
 - Lightning hears of a metric once an epoch, and of `train/loss_step` where it is written, not in each step.
 - What a callback does not do in a step is not called there (`triptych.trainer.spare_idle_hooks`).
@@ -64,7 +64,7 @@ def step_rates(rounds: int, threads: int) -> str:
     return STEPS.format(
         rounds=rounds,
         table=rows,
-        heap=HEAP,
+        most=MOST,
         cpu=_cpu(),
         threads="one thread" if threads == 1 else f"{threads} threads",
         torch=torch.__version__,

@@ -24,7 +24,8 @@ from tests.tiny import (
 )
 from torch import Tensor, nn
 
-from triptych.models.base import HEAP, Model, regression_loss
+from triptych.models.base import Model, regression_loss
+from triptych.models.waiting import MOST
 
 CONF = Path(__file__).parents[2] / "conf"
 TABULAR = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "embedding_size": 4, "width": 8, "depth": 1}
@@ -68,10 +69,10 @@ def test_a_ragged_last_batch_weighs_by_its_samples(tmp_path: Path):
 
 
 def test_training_metrics_see_every_batch_however_many_wait(tmp_path: Path):
-    batches = rows(*[3] * (2 * HEAP), 2, 1)
+    batches = rows(*[3] * (2 * MOST), 2, 1)
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches, batches), tmp_path, max_epochs=2).callback_metrics
-    assert not model.waiting
+    assert not model.waiting.batches
     for name in ("loss", "rmse", "mae", "r2"):
         assert logged[f"train/{name}"].item() == pytest.approx(logged[f"val/{name}"].item(), rel=1e-5, abs=1e-4)
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from triptych.build import build
-
-HEAP = 16
-"""Most training batches that wait for the metrics; they wait as long as they stay below NUMBERS in all."""
-NUMBERS = 2**22
+from triptych.models.waiting import Waiting
 
 LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
 
@@ -99,14 +96,11 @@ class Model(LightningModule):
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        # An update of a metric costs as much as a step of a small network, whatever the number of samples. So batches
-        # of training wait, and several are measured as one.
-        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-        """Outputs, targets and mean loss of the training batches that the metrics have not seen."""
+        self.waiting = Waiting(partial(self._measure, "train"))
         self.measured_epoch = -1
         """The epoch whose training metrics Lightning was told of."""
         for metric in (self.train_loss, *self.train_metrics.values()):
-            metric.compute = self._with_waiting(metric.compute)  # type: ignore[method-assign]
+            metric.compute = self.waiting.first(metric.compute)  # type: ignore[method-assign]
 
     @abstractmethod
     def metrics_of_split(self) -> MetricCollection:
@@ -138,7 +132,7 @@ class Model(LightningModule):
         outputs = self(inputs)
         loss = self.loss(outputs, targets)
         if split == "train":
-            self._measure_later(outputs.detach(), targets, loss.detach())
+            self.waiting.add(outputs.detach(), targets, loss.detach())
             # Lightning asks a metric for its value at the epoch's end: to be told of it once is enough.
             told = self.measured_epoch == self.current_epoch
             self.measured_epoch = self.current_epoch
@@ -155,32 +149,6 @@ class Model(LightningModule):
         self.update_metrics(getattr(self, f"{split}_metrics"), outputs, targets)
         # A metric, whose state a checkpoint can keep. A ragged last batch weighs by its samples.
         getattr(self, f"{split}_loss").update(loss, samples)
-
-    def _measure_later(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
-        first = self.waiting[0][0] if self.waiting else outputs
-        if first.shape[1:] != outputs.shape[1:] or first.dtype != outputs.dtype:
-            self.measure_waiting()  # they would not go into one tensor
-        self.waiting.append((outputs, targets, loss))
-        if len(self.waiting) == HEAP or len(self.waiting) * (outputs.numel() + targets.numel()) > NUMBERS:
-            self.measure_waiting()
-
-    def measure_waiting(self) -> None:
-        """Let the training metrics see the batches that wait for them."""
-        if not self.waiting:
-            return
-        outputs, targets, losses = zip(*self.waiting, strict=True)
-        self.waiting = []
-        sizes = torch.tensor([len(part) for part in targets], device=losses[0].device)
-        samples = int(sizes.sum())
-        mean = (torch.stack(losses).float() * sizes).sum() / samples
-        self._measure("train", torch.cat(outputs), torch.cat(targets), mean, samples)
-
-    def _with_waiting(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        def computed() -> Tensor:
-            self.measure_waiting()
-            return compute()
-
-        return computed
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self.shared_step(batch, "train")
@@ -300,7 +268,7 @@ class Model(LightningModule):
         return int(length)
 
     def on_fit_start(self) -> None:
-        self.waiting, self.measured_epoch = [], -1
+        self.waiting.batches, self.measured_epoch = [], -1
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
         self.several = self.trainer.world_size > 1
         # Of a batch each process takes a part.

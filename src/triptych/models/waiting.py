@@ -1,0 +1,55 @@
+"""Training batches that wait to be measured together."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+MOST = 16
+"""Most batches that wait."""
+MOST_NUMBERS = 2**22
+"""Most outputs and targets that wait, all batches together."""
+
+
+class Waiting:
+    """Batches that metrics have not seen yet, to be shown to them as one.
+
+    An update of a metric costs as much as a step of a small network, whatever the number of samples.
+
+    Args:
+        measure: shows outputs, targets and their mean loss to the metrics, given with the number of samples.
+    """
+
+    def __init__(self, measure: Callable[[Tensor, Tensor, Tensor, int], None]) -> None:
+        self.measure = measure
+        self.batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Outputs, targets and mean loss of each."""
+
+    def add(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Let one more batch wait, or all be measured where that are enough."""
+        first = self.batches[0][0] if self.batches else outputs
+        if first.shape[1:] != outputs.shape[1:] or first.dtype != outputs.dtype:
+            self.end()  # they would not go into one tensor
+        self.batches.append((outputs, targets, loss))
+        if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
+            self.end()
+
+    def end(self) -> None:
+        """Measure what waits."""
+        if not self.batches:
+            return
+        outputs, targets, losses = zip(*self.batches, strict=True)
+        self.batches = []
+        sizes = torch.tensor([len(part) for part in targets], device=losses[0].device)
+        samples = int(sizes.sum())
+        mean = (torch.stack(losses).float() * sizes).sum() / samples
+        self.measure(torch.cat(outputs), torch.cat(targets), mean, samples)
+
+    def first(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """A metric's ``compute`` that comes behind what waits."""
+
+        def computed() -> Tensor:
+            self.end()
+            return compute()
+
+        return computed
