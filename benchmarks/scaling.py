@@ -63,7 +63,7 @@ AXES = [
     Axis(
         "training samples",
         "data.train_size",
-        (1000, 2000, 4000, 8000, 16000),
+        (600, 1200, 2400, 4800),  # all there are
         ("experiment=housing", "model=mlp", "data.batch_size=256", "threads=1"),
         "the end of an epoch (a validation batch, two checkpoints) costs the same whatever its length",
     ),
@@ -118,18 +118,19 @@ def measure(overrides: tuple[str, ...], folder: Path) -> Cost:
 
 
 def draw(found: dict[Axis, list[Cost]]) -> Figure:
-    """Seconds and memory over each axis, with the straight line through zero and the last point."""
+    """Seconds and memory over each axis; what work is more of, with the line through zero and the last point."""
     figure = Figure(figsize=(3.2 * len(found), 5.4), layout="constrained")
     grid = figure.subplots(2, len(found), squeeze=False)
     for (above, below), (axis, costs) in zip(grid.T, found.items(), strict=True):
         seconds = [cost.seconds for cost in costs]
         above.plot(axis.values, seconds, marker="o")
-        if axis.values[0]:
+        if axis.key not in ("data.num_workers", "trainer.devices"):
             above.plot([0, axis.values[-1]], [0, seconds[-1]], linestyle=":", color="grey")
         below.plot(axis.values, [cost.memory for cost in costs], marker="o", color="tab:orange")
         above.set_title(axis.name)
         for plot in (above, below):
-            plot.set_ylim(bottom=0)
+            plot.set_ylim(0, 1.1 * plot.get_ylim()[1])
+            plot.set_xlim(left=0 if axis.values[0] else None)
             plot.set_xticks(axis.values, [f"{value:,}" for value in axis.values], fontsize="small")
         below.set_xlabel(axis.key)
     grid[0][0].set_ylabel("seconds an epoch")
