@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.markdown import REPOSITORY
@@ -40,21 +40,26 @@ def _absolute(arguments: list[str]) -> list[str]:
     return [str(REPOSITORY / part) if part == "train.py" else part for part in arguments]
 
 
-def stages(experiment: str, folder: Path) -> list[float]:
-    """Seconds of a run until it reads the data, until it has them and the network, and until the first step is done."""
-    command = [sys.executable, "-u", str(REPOSITORY / "train.py"), f"experiment={experiment}", *ONE_STEP]
-    began = before = time.perf_counter()
-    found = []
+def moments(overrides: Sequence[str], folder: Path, signs: Sequence[str]) -> list[float]:
+    """When ``train.py OVERRIDES``, run in the folder, says a line with one of the signs: seconds from the command.
+
+    Raises:
+        RuntimeError: it did not say as many as there are signs.
+    """
+    command = [sys.executable, "-u", str(REPOSITORY / "train.py"), *overrides]
+    began = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if any(stage in line for stage in STAGES):
-                now = time.perf_counter()
-                found.append(now - before)
-                before = now
-    if len(found) != len(STAGES):
-        raise RuntimeError(f"{' '.join(command)} came no further than {len(found)} of {len(STAGES)} stages")
-    return [*found, before - began]
+        found = [time.perf_counter() - began for line in process.stdout if any(sign in line for sign in signs)]
+    if len(found) != len(signs):
+        raise RuntimeError(f"{' '.join(command)} said {len(found)} of {len(signs)}: {', '.join(signs)}")
+    return found
+
+
+def stages(experiment: str, folder: Path) -> list[float]:
+    """Seconds of a run's three stages (see STAGES), and of all."""
+    reading, made, stepped = moments([f"experiment={experiment}", *ONE_STEP], folder, STAGES)
+    return [reading, made - reading, stepped - made, stepped]
 
 
 def rows(rounds: int) -> Iterator[list[str]]:

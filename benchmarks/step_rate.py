@@ -10,7 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -185,7 +185,8 @@ def bare(parts: Parts, folder: Path) -> Pace:
 
 def ours(config: DictConfig, folder: Path) -> Pace:
     """A run as ``train.py`` makes it, with all that it has by default."""
-    run(config, folder / "run", "benchmark")
+    with chdir(folder):  # where it leaves a link to itself
+        run(config, folder / "run", "benchmark")
     return Clock.last.pace()
 
 

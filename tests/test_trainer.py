@@ -57,7 +57,10 @@ def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(data_root: Path, tmp_path: Path):
+def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     course = {"housing": ["model=mlp"], "denoise": ["model=autoencoder"], "pneumonia": ["model=cnn"]}[FASTEST]
     options = small(FASTEST, data_root, "trainer.precision=32-true", "logger=none", "callbacks.figures=null", *course)
     plain = train(tmp_path / "plain", *options)
