@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from triptych.callbacks.gathering import of_all
 
 
 class RandomState(Callback):
@@ -20,20 +21,11 @@ class RandomState(Callback):
         self.resumed: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        own = self._state()
-        if not (dist.is_available() and dist.is_initialized()):
-            return own
-        states: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(states, own)
-        return {**states[0], "others": states[1:]}
-
-    @staticmethod
-    def _state() -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
         state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, what others draw from
         # Plain numbers, for a checkpoint is read with weights_only=True.
         numpy = {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}
-        return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()}
+        return of_all({"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict

@@ -3,11 +3,12 @@
 import logging
 from typing import Any
 
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torchmetrics import Metric
+
+from triptych.callbacks.gathering import of_all
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +26,12 @@ class TrainerState(Callback):
         self.resumed: dict[str, Any] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        epoch = _epoch(trainer, pl_module)
         checkpoint["trainer_state"] = {
             "metrics": dict(trainer.callback_metrics),
             "should_stop": trainer.should_stop and not _out_of_time(trainer),
             "limits": _limits(trainer),
-            "epoch": _of_all(_epoch(trainer, pl_module)),
+            "epoch": None if epoch is None else of_all(epoch),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -87,15 +89,6 @@ def _epoch(trainer: Trainer, module: Any) -> dict[str, Any] | None:
     place = loader.state_dict() if hasattr(loader, "state_dict") else None
     waiting = [list(batch) for batch in module.waiting.batches]
     return {"metrics": metrics, "waiting": waiting, "gradients": gradients, "loader": place}
-
-
-def _of_all(epoch: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What the first process has gathered, and beside it what the others have."""
-    if epoch is None or not (dist.is_available() and dist.is_initialized()):
-        return epoch
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, epoch)
-    return {**parts[0], "others": parts[1:]}
 
 
 def _limits(trainer: Trainer) -> list[Any]:

@@ -133,16 +133,14 @@ class Model(LightningModule):
         loss = self.loss(outputs, targets)
         if split == "train":
             self.waiting.add(outputs.detach(), targets, loss.detach())
-            # Lightning asks a metric for its value at the epoch's end: to be told of it once is enough.
-            told = self.measured_epoch == self.current_epoch
+            if self.measured_epoch == self.current_epoch:
+                return loss  # Lightning asks a metric for its value at the epoch's end: to be told of it once is enough
             self.measured_epoch = self.current_epoch
         else:
             self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
-            told = False
-        if not told:
-            metrics: MetricCollection = getattr(self, f"{split}_metrics")
-            logged = {f"{split}/loss": getattr(self, f"{split}_loss"), **dict(metrics.items(copy_state=False))}
-            self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
+        metrics: MetricCollection = getattr(self, f"{split}_metrics")
+        logged = {f"{split}/loss": getattr(self, f"{split}_loss"), **dict(metrics.items(copy_state=False))}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
         return loss
 
     def _measure(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
