@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tests.tiny import Batch, FirstNumber, classifier, measured
-from torch import Tensor
+from torch import Tensor, nn
 
 from triptych.models.classifier import Classifier
 from triptych.networks.contrast import locally_standardized
@@ -51,6 +51,46 @@ def test_smoothing_moves_targets_towards_a_half():
     model = teller(label_smoothing=0.1)
     by_hand = -(0.95 * math.log(0.8) + 0.05 * math.log(0.2))
     assert model.loss(model(images), labels).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+# Members
+
+
+def test_each_member_has_a_loss_and_a_gradient_as_if_it_were_alone():
+    torch.manual_seed(0)
+    model = classifier(counts=[1, 3], members=3)
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 1])
+    alone = []
+    for member in model.network:
+        single = classifier(counts=[1, 3])
+        single.network.load_state_dict(member.state_dict())
+        loss = single.loss(single(images), labels)
+        loss.backward()
+        alone.append((loss.item(), [parameter.grad for parameter in single.network.parameters()]))
+    together = model.loss(model(images), labels)
+    together.backward()
+    assert together.item() == pytest.approx(sum(loss for loss, _ in alone) / 3, rel=1e-5)
+    for member, (_, gradients) in zip(model.network, alone, strict=True):
+        for parameter, gradient in zip(member.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad * 3, gradient)
+
+
+def test_the_mean_of_the_members_logits_decides(tmp_path: Path):
+    images = torch.tensor([[-3.0, 1.0], [2.0, 1.0], [-1.0, 3.0]]).reshape(3, 1, 1, 2)
+    labels = torch.tensor([0, 1, 1])
+    model = classifier(standardize=False, members=2)
+    model.network = nn.Flatten()  # the members' answers, one in each pixel
+    metrics = measured(model, [(images, labels)], tmp_path, "val")
+    assert (metrics["accuracy"], metrics["auroc"]) == (1, 1)
+    assert metrics["brier"] == pytest.approx(sum((1 + math.exp(z)) ** -2 for z in (1, 1.5, 1)) / 3)
+    assert model.predict(images)["probability"].tolist() == pytest.approx(
+        model.probabilities(torch.tensor([-1.0, 1.5, 1.0])).tolist()
+    )
+
+
+def test_a_classifier_needs_a_member():
+    with pytest.raises(ValueError, match=r"model\.members=0: expected a number from 1"):
+        classifier(members=0)
 
 
 # Metrics
@@ -182,7 +222,7 @@ def test_the_network_sees_locally_standardized_images():
     torch.manual_seed(0)
     model = classifier(standardize="local").eval()
     image = torch.rand(2, 1, 8, 8)
-    assert torch.equal(model(image), model.network(locally_standardized(image)).squeeze(1))
+    assert torch.equal(model(image), model.network(locally_standardized(image)))
 
 
 @pytest.mark.parametrize("standardize", [True, "local"])

@@ -15,6 +15,7 @@ from torchmetrics import Metric, MetricCollection
 
 from triptych.build import build
 from triptych.models.waiting import Waiting
+from triptych.networks.ensemble import Ensemble
 
 LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
 
@@ -64,6 +65,7 @@ class Model(LightningModule):
         monitor: the metric that a plateau scheduler follows.
         l1: weight of the sum of absolute weights in the training loss.
         weight_decay: the optimizer's, on weights only.
+        members: networks side by side, as an Ensemble where there are several.
     """
 
     several: bool = False
@@ -78,16 +80,20 @@ class Model(LightningModule):
         monitor: str | None,
         l1: float,
         weight_decay: float,
+        members: int = 1,
     ) -> None:
         super().__init__()
         if l1 < 0 or weight_decay < 0:
             raise ValueError(f"model.l1={l1} model.weight_decay={weight_decay}: expected numbers from 0")
+        if members < 1:
+            raise ValueError(f"model.members={members}: expected a number from 1")
         self.optimizer_config = optimizer
         self.scheduler_config = scheduler
         self.monitor = monitor
         self.l1 = l1
         self.weight_decay = weight_decay
-        self.network = build(network, kinds=(nn.Module,), **knobs)
+        networks = [build(network, kinds=(nn.Module,), **knobs) for _ in range(members)]
+        self.network: nn.Module = Ensemble(networks) if members > 1 else networks[0]
         # By name, for FSDP makes vectors of them.
         self.matrices = {name for name, parameter in self.network.named_parameters() if parameter.ndim > 1}
         metrics = self.metrics_of_split()

@@ -29,6 +29,7 @@ class Classifier(Model):
 
     Args:
         network: an image network that gives (N, 1) logits.
+        members: how many of it train side by side, each by a loss of its own; the mean of their logits decides.
         class_names: names of the two classes.
         class_counts: samples of each in the training split.
         standardize: give each image mean 0 and deviation 1 first; ``local``: the surroundings of each pixel.
@@ -67,6 +68,7 @@ class Classifier(Model):
         label_smoothing: float = 0.0,
         prior: float | None = None,
         threshold: str | float = "youden",
+        members: int = 1,
     ) -> None:
         if class_weights not in ("none", "balanced"):
             raise ValueError(f"model.class_weights={class_weights}: choose none or balanced")
@@ -79,7 +81,7 @@ class Classifier(Model):
         if threshold != "youden" and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
             raise ValueError(f"model.threshold={threshold}: expected youden, or a number from 0 to 1")
         knobs = {"activation": activation, "norm": norm, "dropout": dropout, "padding": padding}
-        super().__init__(network, optimizer, scheduler, knobs, monitor, l1, weight_decay)
+        super().__init__(network, optimizer, scheduler, knobs, monitor, l1, weight_decay, members)
         self.save_hyperparameters()
         # Channels last: a third faster in convolutions on CPUs, more on GPUs with tensor cores.
         self.network.to(memory_format=torch.channels_last)
@@ -110,19 +112,25 @@ class Classifier(Model):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 1, side, side) -> logits (N,)."""
+        """(N, 1, side, side) -> logits (N, members)."""
         if self.standardize:
             images = locally_standardized(images) if self.standardize == "local" else standardized(images)
-        return self.network(images).squeeze(1)
+        return self.network(images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, 1, side, side) -> logits (N,), the mean over the members."""
+        return self(images).mean(dim=1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return F.binary_cross_entropy_with_logits(outputs, smooth, weight=self.weights[targets])
+        weights = self.weights[targets][:, None]
+        return F.binary_cross_entropy_with_logits(outputs, smooth[:, None].expand_as(outputs), weight=weights)
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        metrics.update(self.probabilities(outputs) if self.trainer.testing else outputs.float().sigmoid(), targets)
+        logits = outputs.float().mean(dim=1)
+        metrics.update(self.probabilities(logits) if self.trainer.testing else logits.sigmoid(), targets)
         if self.trainer.validating or self.trainer.sanity_checking:
-            self.calibration.update(outputs, targets)
+            self.calibration.update(logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (N,) -> calibrated probabilities (N,) of the positive class."""
@@ -147,5 +155,5 @@ class Classifier(Model):
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
         """Calibrated ``probability`` of the positive class (N,), and ``label`` (N,), 0 or 1, by the threshold."""
-        probabilities = self.probabilities(self(inputs))
+        probabilities = self.probabilities(self.logits(inputs))
         return {"probability": probabilities, "label": (probabilities > self.threshold).long()}

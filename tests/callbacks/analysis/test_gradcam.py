@@ -31,17 +31,27 @@ def test_the_map_of_a_mean_over_maps_adds_up_to_the_logit(network: str):
     model = classifier({"_target_": f"triptych.networks.{network}"}).eval()
     images = torch.rand(3, 1, 64, 64)
     with torch.inference_mode():  # as in a test
-        maps = grad_cam(model, model.network, images.clone())
+        maps = grad_cam(model.logits, model.network, images.clone())
     assert maps is not None
     assert maps.shape == (3, 64, 64)
     pool = next(part for part in model.network.modules() if isinstance(part, nn.AdaptiveAvgPool2d))
     places: list[int] = []
     pool.register_forward_hook(lambda _, inputs, output: places.append(inputs[0][0, 0].numel()))
     linear = next(part for part in reversed(list(model.network.modules())) if isinstance(part, nn.Linear))
-    expected = (model(images) - linear.bias).tolist()
+    expected = (model.logits(images) - linear.bias).tolist()
     # Enlarged by a whole number, the maps keep their mean.
     assert (maps.mean(dim=(1, 2)) * places[0]).tolist() == pytest.approx(expected, rel=1e-3)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_map_of_an_ensemble_is_what_all_members_add():
+    model = classifier(members=3, standardize=False).eval()
+    images = torch.rand(2, 1, 16, 16)
+    maps = grad_cam(model.logits, model.network, images)
+    assert maps is not None
+    parts = [grad_cam(nn.Sequential(member, nn.Flatten(0)), member, images) for member in model.network]
+    torch.testing.assert_close(maps, torch.stack([part for part in parts if part is not None]).mean(0))
+    assert len(parts) == 3
 
 
 class LeftAgainstRight(nn.Module):

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from triptych.networks.ensemble import Ensemble
+
 
 def last_convolutional_block(network: nn.Module, run: Callable[[], Any]) -> nn.Module | None:
     """The part of a network that holds convolutions and is the last to give maps (N, channels, height, width).
@@ -45,7 +47,7 @@ def grad_cam(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
 
     Args:
         model: from images to logits (N,), in evaluation mode; gradients may be off around this call.
-        network: the part of it with the convolutions.
+        network: the part of it with the convolutions. Of an ensemble, what all members' maps add.
         images: float32 (N, channels, height, width), on the model's device.
 
     Returns:
@@ -56,9 +58,10 @@ def grad_cam(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
 
     with torch.inference_mode(False), torch.enable_grad():
         images = images.clone()  # one made in inference mode takes part in no gradient
-        block = last_convolutional_block(network, lambda: model(images[:1]))
-        if block is None:
+        members = network if isinstance(network, Ensemble) else [network]
+        blocks = [last_convolutional_block(member, lambda: model(images[:1])) for member in members]
+        found = [LayerGradCam(model, block).attribute(images) for block in blocks if block is not None]
+        if not found:
             return None
-        maps = LayerGradCam(model, block).attribute(images)
-        enlarged = LayerAttribution.interpolate(maps, tuple(images.shape[-2:]), "bilinear")
+        enlarged = LayerAttribution.interpolate(sum(found), tuple(images.shape[-2:]), "bilinear")
         return enlarged[:, 0].detach().float().cpu()
