@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from triptych.imports import without_collector
 from triptych.processes import agreed, process_number, speaks_for_machine
 from triptych.reproduce import Reproduction
 from triptych.results.directory import ERROR, new_run_id
@@ -35,7 +36,8 @@ def train(config: DictConfig) -> float | None:
     Raises:
         SystemExit: 1 for a run that diverged, 2 for the user's mistake, 130 and 143 for a run or a job interrupted.
     """
-    from triptych.run import run
+    with without_collector():
+        from triptych.run import run
 
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
@@ -55,7 +57,8 @@ def train(config: DictConfig) -> float | None:
 
 def go_on(resumed: Resumption) -> int:
     """Go on with a run that was interrupted; returns the exit code."""
-    from triptych.run import UserError
+    with without_collector():
+        from triptych.run import UserError
 
     if resumed.finished:
         print(f"{resumed.directory} is done already; to train on, ask for more: trainer.max_epochs=N")
@@ -91,11 +94,12 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         ValueError: the finished run has no metrics.
         SystemExit: 130 and 143 for a run that was interrupted; it goes on as any other does.
     """
-    from lightning.pytorch.utilities import rank_zero_only
+    with without_collector():
+        from lightning.pytorch.utilities import rank_zero_only
 
-    from triptych.results.agreement import comparable, compare, print_agreement
-    from triptych.results.report.text import printable
-    from triptych.run import run
+        from triptych.results.agreement import comparable, compare, print_agreement
+        from triptych.results.report.text import printable
+        from triptych.run import run
 
     numbers = comparable(asked.original)
     if not any(value is not None for value in numbers.values()):

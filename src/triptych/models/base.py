@@ -93,7 +93,7 @@ class Model(LightningModule):
         self.l1 = l1
         self.weight_decay = weight_decay
         networks = [build(network, kinds=(nn.Module,), **knobs) for _ in range(members)]
-        self.network: nn.Module = Ensemble(networks) if members > 1 else networks[0]
+        self.network: Any = Ensemble(networks) if members > 1 else networks[0]
         # By name, for FSDP makes vectors of them.
         self.matrices = {name for name, parameter in self.network.named_parameters() if parameter.ndim > 1}
         metrics = self.metrics_of_split()
@@ -282,6 +282,11 @@ class Model(LightningModule):
                 "batch norm has no variance to divide by in a batch of one: set model.norm=layer, or a larger "
                 "data.batch_size"
             )
+
+    @property
+    def members(self) -> list[nn.Module]:
+        """The networks side by side; one where there is no ensemble."""
+        return list(self.network) if isinstance(self.network, Ensemble) else [self.network]
 
     def parameter_count(self) -> int:
         """Trainable numbers in the network."""

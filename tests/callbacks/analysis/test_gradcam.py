@@ -31,7 +31,7 @@ def test_the_map_of_a_mean_over_maps_adds_up_to_the_logit(network: str):
     model = classifier({"_target_": f"triptych.networks.{network}"}).eval()
     images = torch.rand(3, 1, 64, 64)
     with torch.inference_mode():  # as in a test
-        maps = grad_cam(model.logits, model.network, images.clone())
+        maps = grad_cam(model.logits, model.members, images.clone())
     assert maps is not None
     assert maps.shape == (3, 64, 64)
     pool = next(part for part in model.network.modules() if isinstance(part, nn.AdaptiveAvgPool2d))
@@ -47,9 +47,9 @@ def test_the_map_of_a_mean_over_maps_adds_up_to_the_logit(network: str):
 def test_the_map_of_an_ensemble_is_what_all_members_add():
     model = classifier(members=3, standardize=False).eval()
     images = torch.rand(2, 1, 16, 16)
-    maps = grad_cam(model.logits, model.network, images)
+    maps = grad_cam(model.logits, model.members, images)
     assert maps is not None
-    parts = [grad_cam(nn.Sequential(member, nn.Flatten(0)), member, images) for member in model.network]
+    parts = [grad_cam(nn.Sequential(member, nn.Flatten(0)), [member], images) for member in model.members]
     torch.testing.assert_close(maps, torch.stack([part for part in parts if part is not None]).mean(0))
     assert len(parts) == 3
 
@@ -71,7 +71,7 @@ def test_what_speaks_for_the_positive_class_is_above_zero():
     images = torch.full((1, 1, 8, 8), 0.5)
     images[..., :4], images[..., 4:] = 0.9, 0.1
     network = LeftAgainstRight()
-    maps = grad_cam(network, network, images)
+    maps = grad_cam(network, [network], images)
     assert maps is not None
     assert (maps[0, :, :3] > 0).all()
     assert (maps[0, :, 5:] < 0).all()
@@ -79,4 +79,4 @@ def test_what_speaks_for_the_positive_class_is_above_zero():
 
 def test_a_network_without_convolutions_has_no_map():
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
-    assert grad_cam(network, network, torch.rand(2, 1, 8, 8)) is None
+    assert grad_cam(network, [network], torch.rand(2, 1, 8, 8)) is None

@@ -1,12 +1,10 @@
 """Where in an image a network finds what it says: Grad-CAM (Selvaraju et al. 2017), by captum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from triptych.networks.ensemble import Ensemble
 
 
 def last_convolutional_block(network: nn.Module, run: Callable[[], Any]) -> nn.Module | None:
@@ -38,8 +36,8 @@ def last_convolutional_block(network: nn.Module, run: Callable[[], Any]) -> nn.M
     return finished[-1] if finished else None
 
 
-def grad_cam(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor) -> Tensor | None:
-    """What each place of the images adds to the logit, in the last maps of the network, enlarged to the images' size.
+def grad_cam(model: Callable[[Tensor], Tensor], networks: Iterable[nn.Module], images: Tensor) -> Tensor | None:
+    """What each place of the images adds to the logit, in the last maps of the networks, enlarged to the images' size.
 
     The maps of the last convolutional block are summed, each weighed by the mean of its gradient. Where the paper
     keeps what is positive, here the sign stays: below 0 lies what speaks for the other class. What biases add, those of
@@ -47,19 +45,18 @@ def grad_cam(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tens
 
     Args:
         model: from images to logits (N,), in evaluation mode; gradients may be off around this call.
-        network: the part of it with the convolutions. Of an ensemble, what all members' maps add.
+        networks: the parts of it with the convolutions, side by side; what the maps of all of them add is summed.
         images: float32 (N, channels, height, width), on the model's device.
 
     Returns:
-        float32 (N, height, width), on the CPU; None where the network has no convolutional block.
+        float32 (N, height, width), on the CPU; None where no network has a convolutional block.
     """
     # Here, for it takes its time, and nothing else needs it.
     from captum.attr import LayerAttribution, LayerGradCam
 
     with torch.inference_mode(False), torch.enable_grad():
         images = images.clone()  # one made in inference mode takes part in no gradient
-        members = network if isinstance(network, Ensemble) else [network]
-        blocks = [last_convolutional_block(member, lambda: model(images[:1])) for member in members]
+        blocks = [last_convolutional_block(network, lambda: model(images[:1])) for network in networks]
         found = [LayerGradCam(model, block).attribute(images) for block in blocks if block is not None]
         if not found:
             return None

@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.inspection import permutation_importance
 
 
 def column_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
@@ -68,6 +67,9 @@ def grouped_importances(
     Returns:
         (repeats,) by the name of the group.
     """
+    # Here, for it brings all of scikit-learn's trees, and a run begins without.
+    from sklearn.inspection import permutation_importance
+
     estimator = FrozenEstimator(_GroupedRows(network, rows, list(groups.values())))
     numbers = np.repeat(np.arange(len(rows))[:, None], len(groups), axis=1)
     scoring = "neg_root_mean_squared_error"

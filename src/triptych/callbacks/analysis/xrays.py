@@ -111,7 +111,7 @@ class XrayAnalysis(Analysis):
         rows = of_each_outcome(labels, probabilities, predicted, self.maps)
         images = chosen(trainer, rows)
         given = trainer.precision_plugin.convert_input(images[:, None].to(model.device))
-        maps = grad_cam(model.logits, model.network, given)
+        maps = grad_cam(model.logits, model.members, given)
         if maps is not None:
             answered = probabilities[rows], predicted[rows]
             yield "grad-cam", plots.grad_cam(images.numpy(), maps.numpy(), labels[rows], *answered, names)
