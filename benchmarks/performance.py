@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchmarks import start_up, step_rate
+from benchmarks import compiling, start_up, step_rate
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 
 from triptych.models.waiting import MOST
@@ -57,6 +57,17 @@ until one step is done and the epoch of this one step has ended, with its checkp
 """
 
 
+COMPILING = """\
+The same runs with `trainer.compile=true`, which take turns with those without, {rounds} rounds. *Wait*: by how much the
+first epoch and its validation take longer than those behind them; *again* with the kernels of an earlier run in
+torch's cache.
+
+{table}
+
+*Even*: after how many steps the faster ones have made up for the wait. So it is off by default: it pays in long runs.
+"""
+
+
 def step_rates(rounds: int, threads: int) -> str:
     """The part on steps."""
     header = ["task", "way", "ms a step", "share of the bare loop's rate", "ms an epoch's end"]
@@ -78,12 +89,19 @@ def start(rounds: int, threads: int) -> str:
     return START.format(rounds=rounds, table=table(header, start_up.rows(rounds)), cpu=_cpu(), cores=os.cpu_count())
 
 
+def compiled(rounds: int, threads: int) -> str:
+    """The part on torch.compile."""
+    header = ["task", "ms a step", "compiled", "times as fast", "wait, s", "compiled", "again", "even after"]
+    return COMPILING.format(rounds=rounds, table=table(header, compiling.rows(rounds, threads)))
+
+
 def _cpu() -> str:
     return str(surroundings(None, torch.device("cpu"))["hardware"]["cpu"])
 
 
 PARTS: dict[str, tuple[str, Callable[[int, int], str]]] = {
     "steps": ("Step rate", step_rates),
+    "compile": ("Compiled networks", compiled),
     "start": ("Start", start),
 }
 
@@ -91,7 +109,7 @@ PARTS: dict[str, tuple[str, Callable[[int, int], str]]] = {
 def main(arguments: list[str] | None = None) -> None:
     """Measure the parts asked for, write them into the page."""
     parser = argparse.ArgumentParser(description="Measure what a run costs and write it into a page.")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="steps, start; both without")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="steps, compile, start; all without")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
+from benchmarks.pace import EXPERIMENTS
 from benchmarks.start_up import moments
-from benchmarks.step_rate import EXPERIMENTS
 from matplotlib.figure import Figure
 
 TITLE = "How cost grows"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.markdown import REPOSITORY
-from benchmarks.step_rate import EXPERIMENTS
+from benchmarks.pace import EXPERIMENTS
 
 ONE_STEP = ("data.source=synthetic", "trainer.max_steps=1", "trainer.limit_val_batches=0", "test=false")
 STAGES = ("reading the data", "weights, in", "epoch 1/")

@@ -1,9 +1,10 @@
 """What a run costs: the three ways train the same, and a run's stages are told apart."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks import start_up, step_rate
+from benchmarks import compiling, start_up, step_rate
 from tests.harness import FASTEST
 
 pytestmark = pytest.mark.slow
@@ -15,6 +16,14 @@ def test_each_way_is_timed():
     for (pace,) in found.values():
         assert 0 < pace.step < 1
     assert all(found[way][0].epoch_end > 0 for way in ("triptych", "as usual"))
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_what_is_compiled_waits_once():
+    found = compiling.measure(FASTEST, 1, "trainer.max_epochs=3", "trainer.limit_train_batches=5", "threads=1")
+    plain, compiled, again = (paces[0] for paces in found.values())
+    assert min(plain.step, compiled.step, again.step) > 0
+    assert compiled.warm_up > max(plain.warm_up, again.warm_up)
 
 
 def test_a_start_has_three_stages(tmp_path: Path):

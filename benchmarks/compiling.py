@@ -1,0 +1,50 @@
+"""What torch.compile costs a run, and what it gives (``trainer.compile=true``)."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, composed, ours, unseen
+from torch._inductor.utils import fresh_cache
+
+from triptych.terminal import quiet_lightning
+
+WAYS = {"as it is": "false", "compiled": "true", "compiled before": "true"}
+"""``trainer.compile`` of the runs of a round; the last finds the kernels of the one before it in the cache."""
+
+
+def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pace]]:
+    """Let the WAYS take turns, so many rounds; the pace of each in each."""
+    found: dict[str, list[Pace]] = {name: [] for name in WAYS}
+    common = (f"experiment={experiment}", *SHORT.get(experiment, ()), *overrides, CLOCK)
+    for _ in range(rounds):
+        with fresh_cache():
+            for name, value in WAYS.items():
+                torch.compiler.reset()
+                config = composed(*common, f"trainer.compile={value}")
+                with TemporaryDirectory() as folder, unseen(), quiet_lightning():
+                    found[name].append(ours(config, Path(folder)))
+    return found
+
+
+def rows(rounds: int, threads: int) -> Iterator[list[str]]:
+    """A row for each task: milliseconds a step without and with, the gain, and after how many steps it is even."""
+    torch.set_num_threads(threads)
+    for experiment in EXPERIMENTS:
+        found = measure(experiment, rounds, f"threads={threads}")
+        plain, compiled, again = found.values()
+        step = {name: statistics.median(pace.step for pace in paces) for name, paces in found.items()}
+        gains = [one.step / other.step for one, other in zip(plain, compiled, strict=True)]
+        waits = [statistics.median(pace.warm_up for pace in paces) for paces in (plain, compiled, again)]
+        saved = step["as it is"] - step["compiled"]
+        even = f"{(waits[1] - waits[0]) / saved:,.0f} steps" if saved > 0 else "never"
+        network = [override for override in SHORT.get(experiment, ()) if override.startswith("model=")]
+        yield [
+            " ".join([f"experiment={experiment}", *network]),
+            *(f"{1000 * step[name]:.2f}" for name in ("as it is", "compiled")),
+            f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})",
+            *(f"{wait:.1f}" for wait in waits),
+            even,
+        ]

@@ -1,0 +1,155 @@
+"""Runs of an experiment within this process, short enough to be repeated, and how fast their steps follow."""
+
+import io
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.markdown import REPOSITORY
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from triptych.build import build
+from triptych.data.base import DataModule
+from triptych.models.base import Model
+from triptych.run import run
+from triptych.trainer import build_trainer
+
+COMMON = ("data.source=synthetic", "test=false", "seed=0", "packages=[benchmarks]")
+CLOCK = "+callbacks.clock={_target_: benchmarks.pace.Clock}"
+EXPERIMENTS = sorted(
+    path.stem for path in (REPOSITORY / "conf/experiment").glob("[!.]*.yaml") if "_best" not in path.stem
+)
+SHORT = {
+    # The course's network, whose step is the shortest of all.
+    "housing": (
+        "model=mlp",
+        "data.rotations=0",
+        "data.ratios=false",
+        "data.batch_size=256",
+        "trainer.max_epochs=6",
+    ),
+    "denoise": ("trainer.max_epochs=2", "trainer.limit_train_batches=100"),
+    "pneumonia": ("trainer.max_epochs=2",),
+}
+"""What makes an experiment's run short enough to be repeated, or its step."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds: a step and the end of an epoch beside validation, medians over epochs but the first; what that adds."""
+
+    step: float
+    epoch_end: float
+    warm_up: float
+
+
+class Clock(Callback):
+    """Note when an epoch begins, when its last step is done, and when the next begins."""
+
+    last: "Clock"
+
+    def __init__(self) -> None:
+        Clock.last = self
+        self.steps: list[int] = []
+        """Steps of each epoch."""
+        self.trained: list[float] = []
+        """Seconds that they took."""
+        self.validated: list[float] = []
+        """Seconds of validation behind them."""
+        self.ends: list[float] = []
+        """Seconds from an epoch's last step to the next epoch's first, without validation."""
+        self.done = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began, self.step = time.perf_counter(), trainer.global_step
+        if self.validated:
+            self.ends.append(self.began - self.done - self.validated[-1])
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.done = time.perf_counter()
+        self.steps.append(trainer.global_step - self.step)
+        self.trained.append(self.done - self.began)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated.append(time.perf_counter() - self.done)
+
+    def pace(self) -> Pace:
+        """The medians. What the first epoch adds is what it and its validation took longer than those behind it."""
+        steps = [seconds / steps for steps, seconds in zip(self.steps, self.trained, strict=True)]
+        whole = [sum(seconds) for seconds in zip(self.trained, self.validated, strict=True)]
+        warm_up = whole[0] - statistics.median(whole[1:])
+        return Pace(statistics.median(steps[1:]), statistics.median(self.ends), warm_up)
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal that nobody looks at: progress bars draw on it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Let output go to a terminal that nobody looks at."""
+    with Path(os.devnull).open("wb") as nowhere:
+        terminal = Terminal(nowhere, line_buffering=True)
+        with redirect_stdout(terminal), redirect_stderr(terminal), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+            terminal.flush()
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config that ``python train.py OVERRIDES`` would run."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return compose("config", [*COMMON, *overrides])
+
+
+@dataclass
+class Parts:
+    """What a run is made of, made as ``triptych.run`` makes it, with weights of their own each time."""
+
+    settings: dict[str, Any]
+    datamodule: DataModule[Any]
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Parts":
+        """Read the data of a config."""
+        settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        datamodule: DataModule[Any] = build(settings["data"], kinds=(DataModule,))
+        datamodule.setup("fit")
+        return cls(settings, datamodule)
+
+    def model(self) -> Model:
+        """A new model."""
+        groups = {name: self.settings[name] for name in ("optimizer", "scheduler", "monitor")}
+        model: Model = build(self.settings["model"], kinds=(Model,), **groups, **self.datamodule.model_arguments())
+        if hasattr(model, "fit_scalers"):
+            model.fit_scalers(*self.datamodule.training_rows())  # type: ignore[attr-defined, operator]
+        return model
+
+    def trainer(self, folder: Path) -> Trainer:
+        """The run's own Trainer, for its precision and the length of its epochs."""
+        return build_trainer({**self.settings, "callbacks": {}}, folder, [], validates=True)
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        there = len(self.datamodule.datasets["train"]) // self.settings["data"]["batch_size"]  # type: ignore[arg-type]
+        limit = self.settings["trainer"]["limit_train_batches"]
+        return min(there, limit) if isinstance(limit, int) else there
+
+
+def ours(config: DictConfig, folder: Path) -> Pace:
+    """A run as ``train.py`` makes it, with all that it has by default."""
+    with chdir(folder):  # where it leaves a link to itself
+        run(config, folder / "run", "benchmark")
+    return Clock.last.pace()
