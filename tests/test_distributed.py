@@ -165,6 +165,54 @@ def test_one_signal_ends_all_and_the_run_goes_on(data_root: Path, tmp_path: Path
     assert metrics["steps"] == 160 * length
 
 
+def last_of(folder: Path) -> dict[str, Any]:
+    (directory,) = folder.glob("logs/*/2*")
+    return json.loads((directory / "metrics.json").read_text())
+
+
+PLAIN = ("model.norm=layer", "data.augment=none", "trainer.precision=32-true", *SHORT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        ("housing", "model=mlp", "model.norm=layer", *SHORT, "data.batch_size=full", "trainer.max_epochs=8"),
+        ("pneumonia", "model=cnn", "model.class_weights=none", "data.sampler=balanced", *PLAIN),
+    ],
+    ids=["all at once", "balanced"],
+)
+def test_however_batches_are_drawn_processes_share_them(drawn: tuple[str, ...], data_root: Path, tmp_path: Path):
+    experiment, *more = drawn
+    if experiment not in EXPERIMENTS:
+        pytest.skip(f"the {experiment} panel is not here")
+    given = [option for option in small(experiment, data_root, *more) if option != "trainer=cpu"]
+    found = []
+    for name, trainer in (("alone", ("trainer=cpu",)), ("two", DDP)):
+        folder = tmp_path / name
+        folder.mkdir()
+        done = command(*given, *trainer, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found.append(last_of(folder))
+    alone, shared = found
+    assert shared["steps"] == alone["steps"] > 1
+    assert shared["best"] == pytest.approx(alone["best"], rel=1e-4)
+    assert shared["test"] == pytest.approx(alone["test"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_each_job_of_a_sweep_has_its_processes(alone: Path, data_root: Path, tmp_path: Path):
+    given = [*options(data_root, *DDP), "seed=0,1"]
+    done = command("-m", *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    jobs = sorted(path.parent for path in tmp_path.glob("logs/sweeps/*/*/DONE"))
+    assert [job.name for job in jobs] == ["0", "1"]
+    of_seed = {metrics["seed"]: metrics for job in jobs if (metrics := json.loads((job / "metrics.json").read_text()))}
+    expected = json.loads((alone / "metrics.json").read_text())
+    assert of_seed[expected["seed"]]["test"] == pytest.approx(expected["test"], rel=1e-5)
+    assert of_seed[0]["test"] != of_seed[1]["test"]
+
+
 def test_sharding_needs_gpus(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.harness import train
 

@@ -1,0 +1,62 @@
+"""Each task on a GPU: in each precision, resumed, compiled, and its checkpoint on a machine without one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.harness import EXPERIMENTS, FASTEST, command, small
+
+from triptych.results import load_run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def on_gpu(experiment: str, data_root: Path, *more: str) -> list[str]:
+    given = small(experiment, data_root, "trainer=gpu", *more)
+    given.remove("trainer=cpu")
+    return given
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_run_ends_with_numbers(experiment: str, precision: str, data_root: Path, tmp_path: Path):
+    given = on_gpu(experiment, data_root, f"trainer.precision={precision}")
+    done = command(*given, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["precision"] == precision
+    assert metrics["hardware"]["gpus"]
+    assert metrics["peak_memory_mb"] > 0
+    assert all(torch.tensor(value).isfinite() for value in metrics["test"].values())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_checkpoint_predicts_the_same_without_a_gpu(experiment: str, data_root: Path, tmp_path: Path):
+    given = on_gpu(experiment, data_root, "trainer.precision=32-true", f"hydra.run.dir={tmp_path / 'run'}")
+    done = command(*given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = load_run(tmp_path / "run")
+    run.datamodule.setup("test")
+    inputs, _ = run.datamodule.prepare_batch(run.datamodule.datasets["test"].__getitems__([0, 1]), training=False)
+    with torch.inference_mode():
+        here = run.model(inputs)
+        there = run.model.cuda()(inputs.cuda()).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)  # TF32 and the order of sums
+
+
+def test_a_run_goes_on_where_it_ended(data_root: Path, tmp_path: Path):
+    given = on_gpu(FASTEST, data_root, f"hydra.run.dir={tmp_path / 'run'}")
+    assert command(*given, cwd=tmp_path).returncode == 0
+    again = command(f"resume={tmp_path / 'run'}", "trainer.max_epochs=3", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["epochs"] == 3
+
+
+def test_a_compiled_network_trains(data_root: Path, tmp_path: Path):
+    given = on_gpu(FASTEST, data_root, "trainer.compile=reduce-overhead", f"hydra.run.dir={tmp_path / 'run'}")
+    done = command(*given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
