@@ -106,7 +106,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, positive: str) ->
     top.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="as often right as they say")
     spread = np.clip([share - low, high - share], 0, None)
     top.errorbar(mean, share, yerr=spread, fmt="o", color=RIGHT, ecolor=GREY, capsize=3, label="X-rays, 95 % interval")
-    top.legend(loc="upper left", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)  # within, it would lie on points
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=f"share that is {positive}")
     top.set_title(f"Calibration on {len(labels)} test X-rays: ECE {error:.3f}, {BINS} bins", fontsize=10)
     bottom.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=RIGHT, edgecolor="white")
