@@ -52,8 +52,8 @@ Seconds from the command, the median of {rounds}, with warm caches of the disk a
 {table}
 
 *Imports*: until the run says that it reads the data; mostly torch, Lightning, torchmetrics and torchvision, imported
-once the command line has been checked. *Data*: until they are read and split and the network is made. *Then*: until
-the first step is done. The epoch of this one step ends with its checkpoint and its picture.
+once the command line has been checked. *Data*: until they are read and split and the network is made. *First step*:
+until the run says that the epoch of this one step is over; its checkpoint and its picture come then.
 """
 
 
@@ -85,7 +85,7 @@ def step_rates(rounds: int, threads: int) -> str:
 
 def start(rounds: int, threads: int) -> str:
     """The part on starting."""
-    header = ["command", "imports", "data", "then", "first step done", "epoch, or all, done"]
+    header = ["command", "imports", "data", "first step", "all"]
     return START.format(rounds=rounds, table=table(header, start_up.rows(rounds)), cpu=_cpu(), cores=os.cpu_count())
 
 
