@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import LogFormatter, MultipleLocator
 
 from triptych.callbacks.analysis.intervals import binomial_interval
 from triptych.results.plots import GREY, RIGHT, WRONG
@@ -34,7 +34,8 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
         norm=LogNorm(),
         cmap="viridis_r",
     )
-    figure.colorbar(density, label="rows in a cell", format="%d")
+    bar = figure.colorbar(density, label="rows in a cell", format="%d")
+    bar.ax.yaxis.set_minor_formatter(LogFormatter())  # 6, where matplotlib's own choice is 6 x 10^0
     axis.plot([0, limit], [0, limit], color="black", linewidth=1, label="predicted = true")
     capped = true == true.max()
     if capped.sum() > 1:
