@@ -29,6 +29,9 @@ def run(directory: Path, options: list[str], seconds: float = LONG, sent: int = 
     def kill(_: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), sent)
 
+    # A server that forks the jobs of a sweep ignores both, and this may be forked by the one of a test before.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Left to itself SIGPROF ends a process at once, in the middle of whatever it does, as SIGKILL would.
     signal.signal(signal.SIGPROF, signal.SIG_DFL if sent == signal.SIGKILL else kill)
     signal.setitimer(signal.ITIMER_PROF, seconds)
