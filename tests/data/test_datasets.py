@@ -51,6 +51,28 @@ def test_a_batch_of_crops_is_its_crops_stacked(crops: CropDataset):
     assert torch.equal(dirty, torch.stack([crops[index][0] for index in (0, 5, 7, 11)]))
 
 
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_batch_is_the_same_in_the_memory_of_a_device(name: str, arrays: ArrayDataset, crops: CropDataset):
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device = torch.device(name)
+    for dataset in (arrays, crops):
+        there = dataset.to(device)
+        assert (len(there), there.nbytes, type(there)) == (len(dataset), dataset.nbytes, type(dataset))
+        torch.manual_seed(1)
+        here_batch = dataset.__getitems__([0, 5, 7])
+        torch.manual_seed(1)
+        for one, other in zip(there.__getitems__([0, 5, 7]), here_batch, strict=True):
+            assert one.device.type == name
+            assert torch.equal(one.cpu(), other)
+
+
+def test_the_bytes_of_a_dataset_are_those_of_its_samples(arrays: ArrayDataset):
+    assert arrays.nbytes == 10 * 2 + 10 * 4
+    pages = [torch.zeros(1, 5, 4, dtype=torch.uint8), torch.zeros(1, 3, 4, dtype=torch.uint8)]
+    assert PageDataset(pages, pages).nbytes == 2 * (20 + 12)
+
+
 def test_a_loader_takes_batches_in_one_piece(arrays: ArrayDataset):
     inputs, targets = next(iter(DataLoader(arrays, batch_size=4, collate_fn=as_is)))
     assert inputs.shape == (4, 2)

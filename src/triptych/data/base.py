@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from triptych.data import sharing, splits
+from triptych.data import placing, sharing, splits
 from triptych.data.augment import chosen
 from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
@@ -90,6 +90,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         augment: bool | str | Sequence[str] = "all",
         cache_dir: str | None = None,
         in_memory: bool = True,
+        on_device: bool | str = "auto",
     ) -> None:
         super().__init__()
         splits.check(split, self.published, self.slug, split_seed, folds, fold)
@@ -106,6 +107,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             raise ValueError(f"data.num_workers={num_workers}: expected a number from 0")
         if not in_memory and not self.streams:
             raise ValueError(f"data.in_memory=false: {self.slug} is always read into memory; choose true")
+        placing.check(on_device, num_workers, in_memory)
         self.root = data_root(root)
         self.source = source
         self.split_rule = split
@@ -119,6 +121,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         self.augment_names = chosen(augment, self.augmentations)
         self.cache = cache_folder(cache_dir)
         self.in_memory = in_memory
+        self.on_device = on_device
         self.datasets: dict[str, Dataset[Batch]] = {}
 
     # What a data set says about itself
@@ -277,7 +280,12 @@ class DataModule(LightningDataModule, Generic[Samples]):
         generator = torch.Generator()
         dataset, sampler = self.datasets["train"], self.train_sampler(generator)
         batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer)
-        return ResumableLoader(dataset, generator=generator, **batches, **self._loading())
+        loading = self._loading()
+        if self.trainer is not None and self.in_memory and not self.num_workers:
+            there = placing.placed(dataset, self.trainer.strategy.root_device, self.on_device)
+            loading["pin_memory"] &= there is dataset  # what is on the device need not be copied there
+            dataset = there
+        return ResumableLoader(dataset, generator=generator, **batches, **loading)
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
         """What draws the training samples of an epoch from ``generator``; None for each once, in random order."""

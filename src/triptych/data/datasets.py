@@ -3,7 +3,9 @@
 Each gives one sample by ``__getitem__`` and a whole batch by ``__getitems__``, in one piece.
 """
 
+import math
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,7 +44,18 @@ class ArrayDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         # One gather for the batch: several times faster than 64 samples stacked one by one.
         rows = torch.as_tensor(indices)
+        if self.inputs.is_cuda and not rows.is_cuda:
+            rows = rows.pin_memory().to(self.inputs.device, non_blocking=True)  # or the host waits for the device
         return self.inputs[rows], self.targets[rows]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the samples."""
+        return self.inputs.nbytes + self.targets.nbytes
+
+    def to(self, device: torch.device) -> "ArrayDataset":
+        """The same samples in the memory of a device."""
+        return ArrayDataset(self.inputs.to(device), self.targets.to(device))
 
 
 class StoredDataset(Dataset[Batch]):
@@ -99,6 +112,17 @@ class PageDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         dirty, clean = zip(*(self[index] for index in indices), strict=True)
         return torch.stack(dirty), torch.stack(clean)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pages."""
+        return sum(math.prod(page.shape) for page in (*self.dirty, *self.clean))
+
+    def to(self, device: torch.device) -> "PageDataset":
+        """The same pages in the memory of a device."""
+        there = copy(self)
+        there.dirty, there.clean = ([page[...].to(device) for page in pages] for pages in (self.dirty, self.clean))
+        return there
 
 
 class CropDataset(PageDataset):

@@ -88,13 +88,16 @@ class BatchPapers(nn.Module):
         places = [self._place(height, width) for _ in range(count)]
         chosen = torch.rand(count, 1, 1, 1) < self.share
         powers = torch.empty(count, 1, 1, 1).uniform_(*self.powers)
-        laid = torch.ones(count, 1, height, width)
-        for index in chosen.flatten().nonzero().flatten().tolist():
+        indices = chosen.flatten().nonzero().flatten().tolist()
+        if not indices:
+            return pairs
+        dirty, clean = pairs[:, :1].clone(), pairs[:, 1:]
+        for index in indices:
             paper, window = places[index]
-            laid[index] = paper[window]
-        factors = laid.to(pairs.device) ** torch.where(chosen, powers, 0.0).to(pairs.device)
-        dirty, clean = pairs.chunk(2, dim=1)
-        return torch.cat([(dirty * factors).clamp(0, 1), clean], dim=1)
+            # From memory that is not pinned a copy this small is made at once, without a wait for the device.
+            factor = (paper[window] ** powers[index]).to(pairs.device, non_blocking=True)
+            dirty[index] = (dirty[index] * factor).clamp(0, 1)
+        return torch.cat([dirty, clean], dim=1)
 
     def _place(self, height: int, width: int) -> tuple[Page, tuple[Any, ...]]:
         """Some paper and a window of it, (1, height, width), from anywhere on it."""

@@ -30,6 +30,8 @@ class Waiting:
         first = self.batches[0][0] if self.batches else outputs
         if first.shape[1:] != outputs.shape[1:] or first.dtype != outputs.dtype:
             self.end()  # they would not go into one tensor
+        if outputs.is_cuda:
+            outputs = outputs.clone()  # CUDA graphs, if the network is compiled to some, write the next ones there too
         self.batches.append((outputs, targets, loss))
         if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
             self.end()
@@ -40,9 +42,9 @@ class Waiting:
             return
         outputs, targets, losses = zip(*self.batches, strict=True)
         self.batches = []
-        sizes = torch.tensor([len(part) for part in targets], device=losses[0].device)
+        sizes = torch.tensor([len(part) for part in targets])
         samples = int(sizes.sum())
-        mean = (torch.stack(losses).float() * sizes).sum() / samples
+        mean = (torch.stack(losses).float() * sizes.to(losses[0].device, non_blocking=True)).sum() / samples
         self.measure(torch.cat(outputs), torch.cat(targets), mean, samples)
 
     def first(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:

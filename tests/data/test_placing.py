@@ -1,0 +1,57 @@
+"""Which samples go to the GPU that trains."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from triptych.data.placing import check, placed
+
+GPU = torch.device("cuda")
+
+
+class Samples(Dataset[Any]):
+    """As many bytes, of which ``to`` makes others."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def to(self, device: torch.device) -> "Samples":
+        assert device == GPU
+        return Samples(self.nbytes)
+
+
+@pytest.fixture(autouse=True)
+def a_thousand_bytes_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 2000))
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "on_device", "moves"),
+    [(250, "auto", True), (251, "auto", False), (900, True, True), (1, False, False)],
+)
+def test_what_fits_goes_to_a_gpu(nbytes: int, on_device: bool | str, moves: bool):
+    samples = Samples(nbytes)
+    assert (placed(samples, GPU, on_device) is not samples) == moves
+
+
+def test_there_is_no_other_place_on_a_cpu():
+    samples = Samples(1)
+    assert placed(samples, torch.device("cpu"), True) is samples
+
+
+def test_a_dataset_of_ones_own_stays_where_it_is():
+    class Own(Dataset[Any]): ...
+
+    own = Own()
+    assert placed(own, GPU, "auto") is own
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "in_memory", "named"), [(2, True, "data.num_workers=2"), (0, False, "data.in_memory=false")]
+)
+def test_what_cannot_lie_there_is_refused(num_workers: int, in_memory: bool, named: str):
+    with pytest.raises(ValueError, match=named):
+        check(True, num_workers, in_memory)
+    check("auto", num_workers, in_memory)
