@@ -48,6 +48,16 @@ def test_a_checkpoint_predicts_the_same_without_a_gpu(experiment: str, data_root
     torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)  # TF32 and the order of sums
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_gpu_that_is_there_is_taken_without_being_asked_for(experiment: str, data_root: Path, tmp_path: Path):
+    given = on_gpu(experiment, data_root, f"hydra.run.dir={tmp_path / 'run'}")
+    given.remove("trainer=gpu")
+    done = command(*given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["device"].startswith("cuda")
+
+
 def test_a_run_goes_on_where_it_ended(data_root: Path, tmp_path: Path):
     given = on_gpu(FASTEST, data_root, f"hydra.run.dir={tmp_path / 'run'}")
     assert command(*given, cwd=tmp_path).returncode == 0

@@ -73,6 +73,29 @@ def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(
     assert list(weights[0]) == list(weights[1])
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "deterministic"),
+    [("cpu", "auto", True), ("cuda", "auto", False), ("cuda", True, True), ("cpu", False, False)],
+)
+def test_kernels_are_deterministic_where_all_have_such(
+    device: str, asked: bool | str, deterministic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("triptych.trainer.training_device", lambda accelerator: torch.device(device))
+    before = torch.are_deterministic_algorithms_enabled()
+    arguments = {
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "limit_val_batches": 1.0,
+        "enable_progress_bar": False,
+        "deterministic": asked,
+    }
+    try:
+        build_trainer({"callbacks": {}, "trainer": arguments}, tmp_path, [], validates=True)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("triptych.trainer.shutil.which", lambda name: None)
     arguments = {"accelerator": "cpu", "precision": "32-true", "limit_val_batches": 1.0, "enable_progress_bar": False}

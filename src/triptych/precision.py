@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from triptych.device import training_device
+
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "64-true")
 """Those of Lightning's that ``conf/trainer/auto.yaml`` names."""
 
@@ -18,8 +20,7 @@ def choose_precision(precision: str, accelerator: str) -> Any:
     """
     if precision != "auto":
         return precision
-    found = None if accelerator == "cpu" else torch.accelerator.current_accelerator(check_available=True)
-    return "bf16-mixed" if multiplies_bfloat16(found or torch.device("cpu")) else "32-true"
+    return "bf16-mixed" if multiplies_bfloat16(training_device(accelerator)) else "32-true"
 
 
 def recorded_precision(recorded: Any) -> Any:

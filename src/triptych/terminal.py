@@ -47,6 +47,8 @@ def quiet_lightning() -> Iterator[None]:
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
     # Each process of a distributed run says that it is there.
     logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
+    # And each fit and each test names the GPUs that it sees.
+    logging.getLogger("lightning.pytorch.accelerators.cuda").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").addFilter(_tells_no_signal)
     with warnings.catch_warnings():
         for message in (

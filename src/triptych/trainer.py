@@ -24,6 +24,7 @@ from torch import nn
 
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
+from triptych.device import training_device
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
 
@@ -146,6 +147,8 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     compiles = arguments.pop("compile", False)  # not Lightning's: see ``compiled``
     check_devices(arguments)
     arguments["precision"] = choose_precision(arguments["precision"], arguments["accelerator"])
+    if arguments.get("deterministic") == "auto":
+        arguments["deterministic"] = training_device(arguments["accelerator"]).type == "cpu"
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
         arguments["limit_val_batches"] = 0
