@@ -135,6 +135,26 @@ def test_a_run_goes_on_from_its_state():
         assert torch.equal(expected, found)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_makes_the_same_steps():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(16, 2, 3, 3), (32, 16, 3, 3), (8, 40), (7,)]
+    here = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    there = [nn.Parameter(weight.detach().cuda()) for weight in here]
+    there[1].data = there[1].data.to(memory_format=torch.channels_last)
+    optimizers = [Muon(weights, lr=0.1) for weights in (here, there)]
+    for step in range(5):
+        frozen = step == 3  # another set of gradients, as of a layer that a batch did not reach
+        for one, other in zip(here, there, strict=True):
+            one.grad = None if frozen and one is here[2] else torch.randn(one.shape, generator=generator)
+            other.grad = None if one.grad is None else one.grad.cuda()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(other.cpu(), one, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
 def test_a_wrong_momentum_names_the_key(momentum: float):
     with pytest.raises(ValueError, match=r"optimizer\.momentum"):

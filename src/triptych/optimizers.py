@@ -1,6 +1,7 @@
 """Optimizers that torch does not have."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,12 @@ class Muon(AdamW):
         super().__init__(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
+        self.orthogonalized: dict[int, Graphed] = defaultdict(lambda: Graphed(_all_orthogonal))
+        """For each group of parameters, by its number."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.orthogonalized = defaultdict(lambda: Graphed(_all_orthogonal))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -54,11 +61,12 @@ class Muon(AdamW):
             with torch.enable_grad():
                 loss = closure()
         gradients: list[tuple[Tensor, Tensor]] = []
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None or not _is_matrix(weight):
-                    continue
-                self._step_matrix(weight, weight.grad, group)
+        for number, group in enumerate(self.param_groups):
+            matrices = [weight for weight in group["params"] if weight.grad is not None and _is_matrix(weight)]
+            if not matrices:
+                continue
+            self._step_matrices(matrices, group, self.orthogonalized[number])
+            for weight in matrices:
                 gradients.append((weight, weight.grad))
                 weight.grad = None  # AdamW passes over it
         super().step()
@@ -66,22 +74,65 @@ class Muon(AdamW):
             weight.grad = gradient
         return loss
 
-    def _step_matrix(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(weight)
-            state["step"] = torch.tensor(0.0)  # AdamW looks for one in every state that it loads
-        state["step"] += 1
-        mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(mean, group["momentum"])
-        direction = orthogonal(ahead.flatten(1)).view(weight.shape)
-        rows, columns = len(weight), weight[0].numel()
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(direction, alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
+    def _step_matrices(self, weights: list[Tensor], group: dict[str, Any], orthogonalized: "Graphed") -> None:
+        for weight in weights:
+            state = self.state[weight]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+                state["step"] = torch.tensor(0.0)  # AdamW looks for one in every state that it loads
+            state["step"] += 1
+        # Many small tensors: torch's foreach functions take them in a few kernels on a GPU.
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        means = [self.state[weight]["momentum_buffer"] for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        directions = orthogonalized(ahead)
+        lengths = [-group["lr"] * 0.2 * max(len(weight), weight[0].numel()) ** 0.5 for weight in weights]
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, torch._foreach_mul(directions, lengths))
+
+
+class Graphed:
+    """A function from tensors to tensors, on a GPU as one CUDA graph: what it launches takes longer than it computes.
+
+    Args:
+        function: does the same for whatever values tensors of the same shapes have. What it returns on a GPU lies where
+            the next call's results will lie.
+    """
+
+    def __init__(self, function: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
+        self.function = function
+        self.inputs: list[Tensor] = []
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        if not inputs[0].is_cuda:
+            return self.function(inputs)
+        if [(each.shape, each.device) for each in inputs] != [(each.shape, each.device) for each in self.inputs]:
+            self._record(inputs)
+        torch._foreach_copy_(self.inputs, list(inputs))
+        self.graph.replay()
+        return self.outputs
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
+        self.inputs = [each.clone() for each in inputs]
+        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            self.function(self.inputs)  # libraries allocate at their first call, which a graph must not
+        here.wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        # Other threads, which write pictures or pin memory, go on meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.outputs = self.function(self.inputs)
 
 
 def _is_matrix(weight: Tensor) -> bool:
     return weight.ndim > 1 and len(weight) > 1 and weight[0].numel() > 1
+
+
+def _all_orthogonal(weights: Sequence[Tensor]) -> list[Tensor]:
+    # Strides and all, or the foreach functions would take them one by one.
+    return [torch.empty_like(weight).copy_(orthogonal(weight.flatten(1)).view(weight.shape)) for weight in weights]
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
