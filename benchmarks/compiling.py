@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, composed, ours, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, composed, ours, title, unseen
 from torch._inductor.utils import fresh_cache
 
 from triptych.terminal import quiet_lightning
@@ -18,7 +18,7 @@ WAYS = {"as it is": "false", "compiled": "true", "compiled before": "true"}
 def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pace]]:
     """Let the WAYS take turns, so many rounds; the pace of each in each."""
     found: dict[str, list[Pace]] = {name: [] for name in WAYS}
-    common = (f"experiment={experiment}", *SHORT.get(experiment, ()), *overrides, CLOCK)
+    common = (f"experiment={experiment}", "trainer=cpu", *SHORT.get(experiment, ()), *overrides, CLOCK)
     for _ in range(rounds):
         with fresh_cache():
             for name, value in WAYS.items():
@@ -40,11 +40,10 @@ def rows(rounds: int, threads: int) -> Iterator[list[str]]:
         waits = [statistics.median(pace.warm_up for pace in paces) for paces in (plain, compiled, again)]
         saved = step["as it is"] - step["compiled"]
         even = f"{(waits[1] - waits[0]) / saved:,.0f} steps" if saved > 0 else "never"
-        network = [override for override in SHORT.get(experiment, ()) if override.startswith("model=")]
         yield [
-            " ".join([f"experiment={experiment}", *network]),
+            title(experiment),
             *(f"{1000 * step[name]:.2f}" for name in ("as it is", "compiled")),
             f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})",
-            *(f"{wait:.1f}" for wait in waits),
+            *(f"{max(wait, 0):.1f}" for wait in waits),
             even,
         ]

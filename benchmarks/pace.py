@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from benchmarks.markdown import REPOSITORY
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -42,6 +43,12 @@ SHORT = {
 """What makes an experiment's run short enough to be repeated, or its step."""
 
 
+def title(experiment: str) -> str:
+    """What a table calls a run of SHORT: the experiment, and its network where that is not its own."""
+    network = [override for override in SHORT.get(experiment, ()) if override.startswith("model=")]
+    return " ".join([f"experiment={experiment}", *network])
+
+
 @dataclass(frozen=True)
 class Pace:
     """Seconds: a step and the end of an epoch beside validation, medians over epochs but the first; what that adds."""
@@ -49,6 +56,14 @@ class Pace:
     step: float
     epoch_end: float
     warm_up: float
+    memory: float | None = None
+    """The most that was in use, in MB; of a process on a CPU, whatever it did before."""
+
+
+def finish(device: torch.device) -> None:
+    """Wait for what a GPU has been told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class Clock(Callback):
@@ -74,6 +89,7 @@ class Clock(Callback):
             self.ends.append(self.began - self.done - self.validated[-1])
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        finish(pl_module.device)
         self.done = time.perf_counter()
         self.steps.append(trainer.global_step - self.step)
         self.trained.append(self.done - self.began)

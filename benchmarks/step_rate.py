@@ -6,52 +6,69 @@ precision. Their turns alternate within one process, so that what else the machi
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, Parts, composed, ours, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, Parts, composed, finish, ours, title, unseen
 from benchmarks.usual import usual
 
 from triptych.build import build
+from triptych.data.datasets import ArrayDataset
+from triptych.data.placing import placed
+from triptych.device import training_device
+from triptych.results.memory import peak_memory, reset_peak_memory
 from triptych.terminal import quiet_lightning
+from triptych.trainer import compiled
 
 
 def bare(parts: Parts, folder: Path) -> Pace:
-    """Seconds a step of a loop as one writes it by hand: slices of a permutation, and nothing is measured or kept."""
-    model, datamodule = parts.model().train(), parts.datamodule
-    dataset: Any = datamodule.datasets["train"]
+    """Seconds a step of a loop as one writes it by hand: slices of a permutation, and nothing is measured or kept.
+
+    On a GPU the samples lie there, and the host waits for it at the end of an epoch alone.
+    """
+    trainer = parts.trainer(folder)
+    device, precision = trainer.strategy.root_device, trainer.precision_plugin
+    model, datamodule = parts.model().train().to(device), parts.datamodule
+    dataset: Any = placed(datamodule.datasets["train"], device, True)
     size, steps = parts.settings["data"]["batch_size"], parts.steps
     clip = parts.settings["trainer"]["gradient_clip_val"]
-    precision = parts.trainer(folder).precision_plugin
     optimizer = model.make_optimizer()
-    length = {"T_max": 10 * steps, "total_steps": 10 * steps, "max_lr": parts.settings["optimizer"]["lr"]}
+    epochs = max(3, parts.settings["trainer"]["max_epochs"])
+    length = {"T_max": epochs * steps, "total_steps": epochs * steps, "max_lr": parts.settings["optimizer"]["lr"]}
     schedule = {key: length.get(key, value) for key, value in parts.settings["scheduler"].items() if key != "interval"}
     scheduler = build(schedule, optimizer, kinds=(torch.optim.lr_scheduler.LRScheduler,))
-    epochs = []
-    for _ in range(3):
-        order = torch.randperm(len(dataset))
-        began = time.perf_counter()
-        for step in range(steps):
-            batch = dataset.__getitems__(order[step * size : (step + 1) * size])
-            inputs, targets = datamodule.prepare_batch(batch, training=True)
-            optimizer.zero_grad()
-            with precision.forward_context():
-                loss = model.loss(model(inputs), targets)
-            loss.backward()
-            if clip:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
-            scheduler.step()
-        epochs.append((time.perf_counter() - began) / steps)
-    return Pace(statistics.median(epochs[1:]), epoch_end=0.0, warm_up=epochs[0] - statistics.median(epochs[1:]))
+    seconds = []
+    with compiled(model.network, parts.settings["trainer"]["compile"]):
+        for _ in range(epochs):
+            order = torch.randperm(len(dataset), device=device if isinstance(dataset, ArrayDataset) else "cpu")
+            began = time.perf_counter()
+            for step in range(steps):
+                batch = dataset.__getitems__(order[step * size : (step + 1) * size])
+                inputs, targets = datamodule.prepare_batch(batch, training=True)
+                optimizer.zero_grad()
+                with precision.forward_context():
+                    loss = model.loss(model(inputs), targets)
+                loss.backward()
+                if clip:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+                optimizer.step()
+                scheduler.step()
+            finish(device)
+            seconds.append((time.perf_counter() - began) / steps)
+    return Pace(statistics.median(seconds[1:]), epoch_end=0.0, warm_up=seconds[0] - statistics.median(seconds[1:]))
 
 
-def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pace]]:
-    """Let the three take turns, so many rounds; what each took in each."""
-    config = composed(f"experiment={experiment}", *SHORT.get(experiment, ()), *overrides, CLOCK)
+WAYS = ("bare loop", "triptych", "as usual")
+
+
+def measure(experiment: str, rounds: int, *overrides: str, ways: Sequence[str] = WAYS) -> dict[str, list[Pace]]:
+    """Let the ways take turns, so many rounds; what each took in each."""
+    config = composed(f"experiment={experiment}", *SHORT.get(experiment, ()), CLOCK, *overrides)
+    device = training_device(config.trainer.accelerator)
     with unseen():
         parts = Parts.of(config)
     turns: dict[str, Callable[[Path], Pace]] = {
@@ -59,11 +76,13 @@ def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pac
         "triptych": lambda folder: ours(config, folder),
         "as usual": lambda folder: usual(parts, folder),
     }
-    found: dict[str, list[Pace]] = {name: [] for name in turns}
+    found: dict[str, list[Pace]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for name, turn in turns.items():
+        for name in ways:
+            reset_peak_memory(device)
             with TemporaryDirectory() as folder, unseen(), quiet_lightning():
-                found[name].append(turn(Path(folder)))
+                pace = turns[name](Path(folder))
+            found[name].append(replace(pace, memory=peak_memory(device)))
     return found
 
 
@@ -71,14 +90,13 @@ def rows(rounds: int, threads: int) -> Iterator[list[str]]:
     """A row for each task and way: both, milliseconds a step, share of the bare loop's rate, an epoch's end."""
     torch.set_num_threads(threads)
     for experiment in EXPERIMENTS:
-        found = measure(experiment, rounds, f"threads={threads}")
-        network = [override for override in SHORT.get(experiment, ()) if override.startswith("model=")]
+        found = measure(experiment, rounds, "trainer=cpu", f"threads={threads}")
         for way, paces in found.items():
             shares = [bare.step / pace.step for bare, pace in zip(found["bare loop"], paces, strict=True)]
             spread = "" if way == "bare loop" else f" ({min(shares):.2f} to {max(shares):.2f})"
             end = statistics.median(pace.epoch_end for pace in paces)
             yield [
-                " ".join([f"experiment={experiment}", *network]),
+                title(experiment),
                 way,
                 f"{1000 * statistics.median(pace.step for pace in paces):.2f}",
                 f"{statistics.median(shares):.2f}{spread}",

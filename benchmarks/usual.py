@@ -70,7 +70,8 @@ def usual(parts: Parts, folder: Path) -> Pace:
     module = Usual(parts.model(), parts.datamodule)
     clock = Clock()
     trainer = Trainer(
-        accelerator="cpu",
+        accelerator=settings["accelerator"],
+        devices=1,
         max_epochs=settings["max_epochs"],
         limit_train_batches=settings["limit_train_batches"],
         precision=parts.trainer(folder).precision,
@@ -87,11 +88,11 @@ def usual(parts: Parts, folder: Path) -> Pace:
             clock,
         ],
     )
-    datasets = parts.datamodule.datasets
+    datasets, pin = parts.datamodule.datasets, trainer.strategy.root_device.type == "cuda"
     size, evaluation = parts.settings["data"]["batch_size"], parts.settings["data"]["eval_batch_size"]
     trainer.fit(
         module,
-        DataLoader(OneByOne(datasets["train"]), size, shuffle=True),
-        DataLoader(OneByOne(datasets["val"]), evaluation),
+        DataLoader(OneByOne(datasets["train"]), size, shuffle=True, pin_memory=pin),
+        DataLoader(OneByOne(datasets["val"]), evaluation, pin_memory=pin),
     )
     return clock.pace()
