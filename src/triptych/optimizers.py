@@ -31,6 +31,7 @@ class Muon(AdamW):
         betas: AdamW's, for biases, norms, and weights of a single row or column.
         momentum: decay of the running mean of the gradient; it looks ahead as Nesterov's does.
         weight_decay: pull towards zero.
+        fused: whether AdamW takes all that is its own in one kernel.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class Muon(AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         momentum: float = 0.95,
         weight_decay: float = 0.01,
+        fused: bool = False,
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"optimizer.momentum={momentum}: expected a number from 0 to below 1")
-        super().__init__(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+        super().__init__(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused or None)
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
         self.orthogonalized: dict[int, Graphed] = defaultdict(lambda: Graphed(_all_orthogonal))
@@ -80,7 +82,6 @@ class Muon(AdamW):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(weight)
                 state["step"] = torch.tensor(0.0)  # AdamW looks for one in every state that it loads
-            state["step"] += 1
         # Many small tensors: torch's foreach functions take them in a few kernels on a GPU.
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         means = [self.state[weight]["momentum_buffer"] for weight in weights]

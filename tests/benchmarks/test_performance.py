@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks import compiling, start_up, step_rate
+import torch
+from benchmarks import compiling, on_gpu, start_up, step_rate
 from tests.harness import FASTEST
 
 pytestmark = pytest.mark.slow
@@ -24,6 +25,15 @@ def test_what_is_compiled_waits_once():
     plain, compiled, again = (paces[0] for paces in found.values())
     assert min(plain.step, compiled.step, again.step) > 0
     assert compiled.warm_up > max(plain.warm_up, again.warm_up)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_at_work_for_a_part_of_a_step():
+    given = ("trainer=gpu", "trainer.max_epochs=3", "trainer.limit_train_batches=20", "trainer.compile=false")
+    found = step_rate.measure(FASTEST, 1, *given, ways=("bare loop", "triptych"))
+    assert all(pace.memory > 0 for (pace,) in found.values())
+    assert 0 < on_gpu.busy(FASTEST, *given) <= found["bare loop"][0].step
 
 
 def test_a_start_has_three_stages(tmp_path: Path):
