@@ -119,7 +119,7 @@ class Classifier(Model):
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, 1, side, side) -> logits (N,), the mean over the members."""
-        return self(images).mean(dim=1)
+        return _mean_of_members(self(images))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -127,7 +127,7 @@ class Classifier(Model):
         return F.binary_cross_entropy_with_logits(outputs, smooth[:, None].expand_as(outputs), weight=weights)
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        logits = outputs.float().mean(dim=1)
+        logits = _mean_of_members(outputs)
         metrics.update(self.probabilities(logits) if self.trainer.testing else logits.sigmoid(), targets)
         if self.trainer.validating or self.trainer.sanity_checking:
             self.calibration.update(logits, targets)
@@ -157,3 +157,8 @@ class Classifier(Model):
         """Calibrated ``probability`` of the positive class (N,), and ``label`` (N,), 0 or 1, by the threshold."""
         probabilities = self.probabilities(self.logits(inputs))
         return {"probability": probabilities, "label": (probabilities > self.threshold).long()}
+
+
+def _mean_of_members(outputs: Tensor) -> Tensor:
+    """Logits (N, members) -> (N,), in single precision: under bfloat16 the mean of several would be rounded again."""
+    return outputs.float().mean(dim=1)
