@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from triptych.data.california import NUMBERS, PROXIMITIES
+from triptych.data.block_groups import NUMBERS, PROXIMITIES
 from triptych.results import Run, load_run
 from triptych.results.directory import read_metrics
 

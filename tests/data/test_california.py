@@ -13,7 +13,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from triptych.data import california as module
-from triptych.data.california import NUMBERS, PROXIMITIES, CaliforniaDataModule
+from triptych.data.block_groups import NUMBERS, PROXIMITIES
+from triptych.data.california import CaliforniaDataModule
 from triptych.data.errors import DataError
 
 HEADER = [*NUMBERS, "median_house_value", "ocean_proximity"]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from triptych.data.california import NUMBERS, PROXIMITIES, PROXIMITY, TARGET, CaliforniaDataModule
+from triptych.data.block_groups import NUMBERS, PROXIMITIES, PROXIMITY, TARGET
+from triptych.data.california import CaliforniaDataModule
 from triptych.data.errors import DataError
 
 COLUMNS = [*NUMBERS, TARGET, PROXIMITY]

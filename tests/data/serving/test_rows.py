@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from triptych.data.california import MAY_BE_MISSING, NUMBERS, PROXIMITIES, CaliforniaDataModule
+from triptych.data.block_groups import MAY_BE_MISSING, NUMBERS, PROXIMITIES
+from triptych.data.california import CaliforniaDataModule
 from triptych.data.serving.rows import RawRows
 
 
