@@ -1,0 +1,35 @@
+"""Events reach the disk, though not each by itself."""
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from triptych.results import tensorboard as module
+from triptych.results.tensorboard import TensorBoard
+
+
+def points(folder: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    return [(point.step, point.value) for point in events.Scalars("loss")]
+
+
+def test_what_is_logged_within_a_second_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock, flushed = [100.0], []
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    board = TensorBoard(str(tmp_path), name="", version="")
+    monkeypatch.setattr(board.experiment, "flush", lambda: flushed.append(clock[0]))
+    for tenth in range(25):
+        clock[0] = 100 + tenth / 10
+        board.log_metrics({"loss": float(tenth)}, tenth)
+        board.save()
+    assert flushed == [100.0, 101.0, 102.0]
+
+
+def test_the_end_writes_what_is_left(tmp_path: Path):
+    board = TensorBoard(str(tmp_path), name="", version="")
+    for step in range(5):
+        board.log_metrics({"loss": step / 2}, step)
+        board.save()
+    board.finalize("success")
+    assert points(tmp_path) == [(step, step / 2) for step in range(5)]
