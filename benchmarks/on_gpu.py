@@ -31,6 +31,7 @@ def busy(experiment: str, *overrides: str) -> float:
     """Seconds a step in which the GPU computes or copies, in the loop written by hand, by torch's profiler."""
     with TemporaryDirectory() as folder, unseen():
         parts = Parts.of(composed(f"experiment={experiment}", *SHORT.get(experiment, ()), *overrides))
+        bare(parts, Path(folder))  # compiles
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             bare(parts, Path(folder))
     epochs = max(3, parts.settings["trainer"]["max_epochs"])

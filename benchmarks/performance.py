@@ -52,8 +52,8 @@ The same three ways on one GPU, {rounds} rounds, in bfloat16, with the samples o
 
 {table}
 
-*At work*: the share of a step in which the GPU computes or copies, the time of its kernels by torch's profiler. Memory
-is the most that tensors took.
+*At work*: the time of the bare loop's kernels and copies, by torch's profiler, as a share of the way's step. Memory is
+the most that tensors took.
 
 Measured on {gpu}, torch {torch}, at {commit}.
 """

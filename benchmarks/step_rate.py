@@ -28,7 +28,7 @@ from triptych.trainer import compiled
 def bare(parts: Parts, folder: Path) -> Pace:
     """Seconds a step of a loop as one writes it by hand: slices of a permutation, and nothing is measured or kept.
 
-    On a GPU the samples lie there, and the host waits for it at the end of an epoch alone.
+    On a GPU the samples lie there, and the loop itself waits for it at the end of an epoch alone.
     """
     trainer = parts.trainer(folder)
     device, precision = trainer.strategy.root_device, trainer.precision_plugin

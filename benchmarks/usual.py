@@ -74,6 +74,7 @@ def usual(parts: Parts, folder: Path) -> Pace:
         devices=1,
         max_epochs=settings["max_epochs"],
         limit_train_batches=settings["limit_train_batches"],
+        limit_val_batches=settings["limit_val_batches"],
         precision=parts.trainer(folder).precision,
         gradient_clip_val=settings["gradient_clip_val"],
         num_sanity_val_steps=0,

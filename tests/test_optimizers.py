@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -104,6 +105,23 @@ def test_a_parameter_without_gradient_stays():
     before = weight.detach().clone()
     Muon([weight]).step()
     assert torch.equal(weight, before)
+
+
+def test_a_loss_scale_that_overflows_skips_the_step():
+    weights = [nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(3))]
+    optimizer = Muon(weights, lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024)
+    scaler.scale(torch.ones(()))  # it begins with its first loss
+    for gradient, moves in ((1.0, True), (math.inf, False), (1.0, True)):
+        before = [weight.detach().clone() for weight in weights]
+        for weight in weights:
+            weight.grad = torch.full_like(weight, gradient) * scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        assert all(weight.isfinite().all() for weight in weights)
+        assert all(torch.equal(weight, old) != moves for weight, old in zip(weights, before, strict=True))
+    # The gradients' own size, not the scale's.
+    assert optimizer.state[weights[0]]["momentum_buffer"].max() < 1
 
 
 def test_a_closure_is_called_once_with_gradients_on():

@@ -1,6 +1,5 @@
 """Optimizers that torch does not have."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,12 +47,13 @@ class Muon(AdamW):
         super().__init__(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused or None)
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
-        self.orthogonalized: dict[int, Graphed] = defaultdict(lambda: Graphed(_all_orthogonal))
-        """For each group of parameters, by its number."""
+        # A fused AdamW takes the loss's scale back itself, but here it does not see all gradients.
+        self._step_supports_amp_scaling = False
+        self.orthogonalized = Graphed(_all_orthogonal)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.orthogonalized = defaultdict(lambda: Graphed(_all_orthogonal))
+        self.orthogonalized = Graphed(_all_orthogonal)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -62,69 +62,87 @@ class Muon(AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        gradients: list[tuple[Tensor, Tensor]] = []
-        for number, group in enumerate(self.param_groups):
-            matrices = [weight for weight in group["params"] if weight.grad is not None and _is_matrix(weight)]
-            if not matrices:
-                continue
-            self._step_matrices(matrices, group, self.orthogonalized[number])
-            for weight in matrices:
-                gradients.append((weight, weight.grad))
-                weight.grad = None  # AdamW passes over it
+        groups = [(group, _matrices(group["params"])) for group in self.param_groups]
+        groups = [(group, weights) for group, weights in groups if weights]
+        ahead = [tensor for group, weights in groups for tensor in self._momentum(weights, group)]
+        directions = iter(self.orthogonalized(ahead) if ahead else [])
+        for group, weights in groups:
+            _move(weights, [next(directions) for _ in weights], group)
+        moved = [(weight, weight.grad) for _, weights in groups for weight in weights]
+        for weight, _ in moved:
+            weight.grad = None  # AdamW passes over it
         super().step()
-        for weight, gradient in gradients:
+        for weight, gradient in moved:
             weight.grad = gradient
         return loss
 
-    def _step_matrices(self, weights: list[Tensor], group: dict[str, Any], orthogonalized: "Graphed") -> None:
+    def _momentum(self, weights: list[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
+        """What Nesterov's momentum looks ahead to, after the running means have moved."""
         for weight in weights:
-            state = self.state[weight]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(weight)
-                state["step"] = torch.tensor(0.0)  # AdamW looks for one in every state that it loads
-        # Many small tensors: torch's foreach functions take them in a few kernels on a GPU.
+            if not self.state[weight]:
+                # AdamW looks for a step in every state that it loads.
+                self.state[weight] = {"momentum_buffer": torch.zeros_like(weight), "step": torch.tensor(0.0)}
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         means = [self.state[weight]["momentum_buffer"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
-        directions = orthogonalized(ahead)
-        lengths = [-group["lr"] * 0.2 * max(len(weight), weight[0].numel()) ** 0.5 for weight in weights]
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, torch._foreach_mul(directions, lengths))
+        return torch._foreach_lerp(gradients, means, group["momentum"])
+
+
+def _move(weights: list[Tensor], directions: list[Tensor], group: dict[str, Any]) -> None:
+    """Decay the weights, and go along the directions."""
+    # Many small tensors: torch's foreach functions take them in a few kernels on a GPU.
+    lengths = [-group["lr"] * 0.2 * max(len(weight), weight[0].numel()) ** 0.5 for weight in weights]
+    torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+    torch._foreach_add_(weights, torch._foreach_mul(directions, lengths))
 
 
 class Graphed:
     """A function from tensors to tensors, on a GPU as one CUDA graph: what it launches takes longer than it computes.
+
+    There is a graph for each list of shapes, for as many as MOST; lists beyond them go the ordinary way.
 
     Args:
         function: does the same for whatever values tensors of the same shapes have. What it returns on a GPU lies where
             the next call's results will lie.
     """
 
+    MOST = 4
+
     def __init__(self, function: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
         self.function = function
-        self.inputs: list[Tensor] = []
+        self.graphs: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]] = {}
+        """Each with the tensors that it reads and those that it writes."""
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         if not inputs[0].is_cuda:
             return self.function(inputs)
-        if [(each.shape, each.device) for each in inputs] != [(each.shape, each.device) for each in self.inputs]:
-            self._record(inputs)
-        torch._foreach_copy_(self.inputs, list(inputs))
-        self.graph.replay()
-        return self.outputs
+        key = tuple((each.shape, each.stride(), each.dtype, each.device) for each in inputs)
+        with torch.cuda.device(inputs[0].device):  # whose streams are meant below
+            if key not in self.graphs and len(self.graphs) < self.MOST:
+                self.graphs[key] = self._record(inputs)
+            if key not in self.graphs:
+                return self.function(inputs)
+            graph, read, written = self.graphs[key]
+            torch._foreach_copy_(read, list(inputs))
+            graph.replay()
+        return written
 
-    def _record(self, inputs: Sequence[Tensor]) -> None:
-        self.inputs = [each.clone() for each in inputs]
+    def _record(self, inputs: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]:
+        read = [each.clone() for each in inputs]
         aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            self.function(self.inputs)  # libraries allocate at their first call, which a graph must not
+            self.function(read)  # libraries allocate at their first call, which a graph must not
         here.wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         # Other threads, which write pictures or pin memory, go on meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.outputs = self.function(self.inputs)
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            written = self.function(read)
+        return graph, read, written
+
+
+def _matrices(weights: Sequence[Tensor]) -> list[Tensor]:
+    return [weight for weight in weights if weight.grad is not None and _is_matrix(weight)]
 
 
 def _is_matrix(weight: Tensor) -> bool:

@@ -2,10 +2,12 @@
 
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from triptych.data.base import DataModule
 from triptych.data.catalogue import data_sets
@@ -65,6 +67,40 @@ def test_a_last_batch_of_one_is_left_out_of_training_alone(batch_size: int, size
     data = numbers(batch_size=batch_size, eval_batch_size=3)
     assert list(map(len, batches(data.train_dataloader()))) == sizes
     assert list(map(len, batches(data.val_dataloader()))) == [3, 1]
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> tuple[Any, Any, bool]:
+    """The training loader of a run on a GPU, what stands for the samples there, and whether it was asked for."""
+    asked, there = [], Samples()
+    monkeypatch.setattr("triptych.data.base.placing.placed", lambda *given: asked.append(given) or there)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(Numbers, "streams", True)
+    data = numbers(**arguments)
+    gpu = SimpleNamespace(root_device=torch.device("cuda"))
+    data.trainer = SimpleNamespace(strategy=gpu, global_rank=0, world_size=1, overfit_batches=0)  # type: ignore
+    loader = data.train_dataloader()
+    assert asked in ([], [(data.datasets["train"], gpu.root_device, "auto")])
+    return loader, there, bool(asked)
+
+
+class Samples(Dataset[Any]):
+    def __len__(self) -> int:
+        return 32
+
+
+def test_what_lies_on_the_gpu_is_not_pinned(monkeypatch: pytest.MonkeyPatch):
+    loader, there, asked = on_gpu(monkeypatch)
+    assert asked
+    assert loader.dataset is there
+    assert not loader.pin_memory
+
+
+@pytest.mark.parametrize("arguments", [{"num_workers": 1}, {"in_memory": False}], ids=str)
+def test_what_workers_or_the_disk_give_is_pinned(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    loader, there, asked = on_gpu(monkeypatch, **arguments)
+    assert not asked
+    assert loader.dataset is not there
+    assert loader.pin_memory
 
 
 def test_training_is_shuffled_anew_each_epoch_and_the_rest_never():

@@ -1,11 +1,13 @@
 """The datasets: one sample, a whole batch in one piece, and crops of pages with their twins."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from triptych.data.datasets import ArrayDataset, CropDataset, PageDataset, as_is
+from triptych.data.datasets import ArrayDataset, Batch, CropDataset, PageDataset, as_is
 
 
 def page(height: int, width: int, number: int = 0) -> Tensor:
@@ -65,6 +67,16 @@ def test_a_batch_is_the_same_in_the_memory_of_a_device(name: str, arrays: ArrayD
         for one, other in zip(there.__getitems__([0, 5, 7]), here_batch, strict=True):
             assert one.device.type == name
             assert torch.equal(one.cpu(), other)
+
+
+def test_a_dataset_of_ones_own_stays_of_its_kind(arrays: ArrayDataset):
+    class Doubled(ArrayDataset):
+        def __getitems__(self, indices: Sequence[int]) -> Batch:
+            inputs, targets = super().__getitems__(indices)
+            return inputs, 2 * targets
+
+    there = Doubled(arrays.inputs, arrays.targets).to(torch.device("cpu"))
+    assert there.__getitems__([3, 4])[1].tolist() == [6, 8]
 
 
 def test_the_bytes_of_a_dataset_are_those_of_its_samples(arrays: ArrayDataset):

@@ -41,11 +41,18 @@ def test_there_is_no_other_place_on_a_cpu():
     assert placed(samples, torch.device("cpu"), True) is samples
 
 
-def test_a_dataset_of_ones_own_stays_where_it_is():
-    class Own(Dataset[Any]): ...
+class Own(Dataset[Any]):
+    """Knows of no devices."""
 
+    def to(self, device: torch.device) -> "Own":
+        raise AssertionError
+
+
+def test_a_dataset_of_another_kind_stays_where_it_is():
     own = Own()
     assert placed(own, GPU, "auto") is own
+    with pytest.raises(ValueError, match=r"data\.on_device=true: Own has no `to` and `nbytes`; choose auto"):
+        placed(own, GPU, True)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,10 @@ class ArrayDataset(Dataset[Batch]):
         return self.inputs.nbytes + self.targets.nbytes
 
     def to(self, device: torch.device) -> "ArrayDataset":
-        """The same samples in the memory of a device."""
-        return ArrayDataset(self.inputs.to(device), self.targets.to(device))
+        """The same samples in the memory of a device. What a subclass adds, its own ``to`` must move."""
+        there = copy(self)
+        there.inputs, there.targets = self.inputs.to(device), self.targets.to(device)
+        return there
 
 
 class StoredDataset(Dataset[Batch]):

@@ -124,9 +124,11 @@ class BatchSpecks(nn.Module):
     def forward(self, pairs: Tensor) -> Tensor:
         """The pairs, the clean pages as they were."""
         chosen = (torch.rand(len(pairs)) < self.share).nonzero().flatten().tolist()
+        if not chosen:
+            return pairs
         factors = torch.ones_like(pairs)
         for index in chosen:
-            factors[index, 0] = _specks(pairs.shape[-2], pairs.shape[-1])
+            factors[index, 0].copy_(_specks(pairs.shape[-2], pairs.shape[-1]), non_blocking=True)
         return pairs * factors
 
 

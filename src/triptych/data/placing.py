@@ -1,6 +1,6 @@
 """Training samples in the memory of the GPU that trains."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import Dataset
@@ -19,18 +19,36 @@ def check(on_device: bool | str, num_workers: int, in_memory: bool) -> None:
         raise ValueError("data.on_device=true data.in_memory=false: samples stay on disk; leave one of the two")
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """A dataset in memory that can be had in the memory of a device."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its samples."""
+
+    def to(self, device: torch.device) -> Dataset[Any]:
+        """The same samples there, from which ``__getitems__`` then cuts its batches."""
+
+
 def placed(dataset: Dataset[Any], device: torch.device, on_device: bool | str) -> Dataset[Any]:
     """A dataset in memory as its batches are to be cut: on a GPU, where it trains there, else where it is.
 
     Args:
-        dataset: in the CPU's memory; one that has no ``to`` stays there.
+        dataset: in the CPU's memory.
         device: that the run trains on.
-        on_device: ``data.on_device``: true, false, or ``auto`` for as long as the samples take at most a quarter of
-            what is free.
+        on_device: ``data.on_device``: true, false, or ``auto`` for what is Movable and takes at most a quarter of the
+            GPU's free memory.
+
+    Raises:
+        ValueError: ``on_device`` is true, and the dataset not Movable.
     """
-    if device.type != "cuda" or not on_device or not hasattr(dataset, "to"):
+    if device.type != "cuda" or not on_device:
         return dataset
-    if on_device == "auto" and dataset.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:  # type: ignore[attr-defined]
+    if not isinstance(dataset, Movable):
+        if on_device is True:
+            raise ValueError(f"data.on_device=true: {type(dataset).__name__} has no `to` and `nbytes`; choose auto")
         return dataset
-    there: Dataset[Any] = dataset.to(device)
-    return there
+    if on_device == "auto" and dataset.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
+        return dataset
+    return dataset.to(device)

@@ -160,5 +160,5 @@ class Classifier(Model):
 
 
 def _mean_of_members(outputs: Tensor) -> Tensor:
-    """Logits (N, members) -> (N,), in single precision: under bfloat16 the mean of several would be rounded again."""
-    return outputs.float().mean(dim=1)
+    """Logits (N, members) -> (N,), at least in single precision: bfloat16 would round the mean of several again."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).mean(dim=1)
