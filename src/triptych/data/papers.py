@@ -1,4 +1,4 @@
-"""Dirt for training pages that they never lay under: the paper of another page, and specks as dark as print."""
+"""Dirt for training pages that they never lay under: the paper of another page, stains with grain as dark as print."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -108,10 +108,10 @@ class BatchPapers(nn.Module):
 
 
 class BatchSpecks(nn.Module):
-    """Scatter specks over the dirty page of some pairs (N, 2, height, width), dirty and clean in [0, 1].
+    """Lay a stain with specks over the dirty page of some pairs (N, 2, height, width), dirty and clean in [0, 1].
 
-    They lie in clusters, are a few pixels wide and can be as dark as print, as in the grain of an old stain: what tells
-    them from the dot of an i is only where they lie. A network that has seen none leaves them standing.
+    The specks lie in clusters, are a pixel to a few wide and can be as dark as print, as the grain of an old stain is:
+    what tells them from the dot of an i is only where they lie. A network that has seen none leaves them standing.
 
     Args:
         share: of the pairs that get some.
@@ -128,17 +128,29 @@ class BatchSpecks(nn.Module):
             return pairs
         factors = torch.ones_like(pairs)
         for index in chosen:
-            factors[index, 0].copy_(_specks(pairs.shape[-2], pairs.shape[-1]), non_blocking=True)
+            factors[index, 0].copy_(_grainy_stain(pairs.shape[-2], pairs.shape[-1]), non_blocking=True)
         return pairs * factors
 
 
-def _specks(height: int, width: int) -> Tensor:
-    """What a page with specks is multiplied by, (height, width) in [0, 1]: where smoothed noise has its peaks."""
-    side = (1, 3, 5)[int(torch.randint(3, ()))]
-    noise = F.avg_pool2d(torch.randn(1, 1, height, width), 3, stride=1, padding=1)
-    noise = F.avg_pool2d(noise, side, stride=1, padding=side // 2)
-    # Specks come where a wide wave lifts the noise above the threshold, and there in numbers.
-    wave = F.interpolate(torch.randn(1, 1, 3, 3), (height, width), mode="bicubic")
-    threshold = torch.empty(()).uniform_(2.2, 3.2)
-    darkness = torch.empty(()).uniform_(0.3, 1.0)
-    return 1 - darkness * torch.sigmoid(5 * (noise / noise.std() + 0.8 * wave - threshold))[0, 0]
+def _grainy_stain(height: int, width: int) -> Tensor:
+    """What a page with a stain and its grain is multiplied by, (height, width) in [0, 1].
+
+    The stain covers what a wave lifts above a level, with a soft edge or a sharp one. Grains are the peaks of noise
+    that is more or less smoothed, many where another wave is high.
+    """
+
+    def between(low: float, high: float) -> float:
+        return float(torch.empty(()).uniform_(low, high))
+
+    def wave(cells: int) -> Tensor:
+        return F.interpolate(torch.randn(1, 1, cells, cells), (height, width), mode="bicubic")
+
+    fine = torch.randn(1, 1, height, width)
+    coarse = fine
+    for _ in range(2 if between(0, 1) < 0.25 else 1):
+        coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1)
+    noise = coarse / coarse.std() + between(0, 1) * fine
+    peaks = noise / noise.std() + 0.8 * wave(3) - between(1.2, 3.0)
+    grain = 1 - between(0.3, 0.9) * torch.sigmoid(between(1.5, 5.0) * peaks)
+    stain = 1 - between(0.0, 0.55) * torch.sigmoid(between(1.0, 20.0) * (wave(4) + 0.5))
+    return (grain * stain)[0, 0]
