@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, composed, ours, title, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, composed, ours, spread, title, unseen
 from torch._inductor.utils import fresh_cache
 
 from triptych.terminal import quiet_lightning
@@ -43,7 +43,7 @@ def rows(rounds: int, threads: int) -> Iterator[list[str]]:
         yield [
             title(experiment),
             *(f"{1000 * step[name]:.2f}" for name in ("as it is", "compiled")),
-            f"{statistics.median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})",
+            spread(gains),
             *(f"{max(wait, 0):.1f}" for wait in waits),
             even,
         ]

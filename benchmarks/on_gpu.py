@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pace import EXPERIMENTS, SHORT, Parts, composed, title, unseen
+from benchmarks.pace import EXPERIMENTS, SHORT, Parts, composed, spread, title, unseen
 from benchmarks.step_rate import bare, measure
 from torch.profiler import ProfilerActivity, profile
 
@@ -34,11 +34,10 @@ def busy(experiment: str, *overrides: str) -> float:
         bare(parts, Path(folder))  # compiles
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             bare(parts, Path(folder))
-    epochs = max(3, parts.settings["trainer"]["max_epochs"])
     # The optimizer's step is there once more as a whole.
     kernels = (event for event in found.key_averages() if not event.is_user_annotation)
     total = sum(event.self_device_time_total for event in kernels)
-    return total / 1e6 / epochs / parts.steps
+    return total / 1e6 / parts.epochs / parts.steps
 
 
 def rows(rounds: int) -> Iterator[list[str]]:
@@ -51,13 +50,12 @@ def rows(rounds: int) -> Iterator[list[str]]:
             for way, paces in found.items():
                 step = statistics.median(pace.step for pace in paces)
                 shares = [one.step / pace.step for one, pace in zip(found["bare loop"], paces, strict=True)]
-                spread = "" if way == "bare loop" else f" ({min(shares):.2f} to {max(shares):.2f})"
                 yield [
                     title(experiment),
                     trick,
                     way,
                     f"{1000 * step:.2f}",
-                    f"{statistics.median(shares):.2f}{spread}",
+                    "1.00" if way == "bare loop" else spread(shares),
                     f"{computing / step:.0%}",
                     f"{max(pace.memory or 0 for pace in paces):.0f}",
                 ]

@@ -5,7 +5,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,11 @@ SHORT = {
     "pneumonia": ("trainer.max_epochs=2",),
 }
 """What makes an experiment's run short enough to be repeated, or its step."""
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Their median, with the least and most."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def title(experiment: str) -> str:
@@ -155,6 +160,11 @@ class Parts:
     def trainer(self, folder: Path) -> Trainer:
         """The run's own Trainer, for its precision and the length of its epochs."""
         return build_trainer({**self.settings, "callbacks": {}}, folder, [], validates=True)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a loop written by hand: the run's own, and no fewer than give a median behind the first."""
+        return max(3, self.settings["trainer"]["max_epochs"])
 
     @property
     def steps(self) -> int:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, Parts, composed, finish, ours, title, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, Parts, composed, finish, ours, spread, title, unseen
 from benchmarks.usual import usual
 
 from triptych.build import build
@@ -37,13 +37,13 @@ def bare(parts: Parts, folder: Path) -> Pace:
     size, steps = parts.settings["data"]["batch_size"], parts.steps
     clip = parts.settings["trainer"]["gradient_clip_val"]
     optimizer = model.make_optimizer()
-    epochs = max(3, parts.settings["trainer"]["max_epochs"])
-    length = {"T_max": epochs * steps, "total_steps": epochs * steps, "max_lr": parts.settings["optimizer"]["lr"]}
+    whole = parts.epochs * steps
+    length = {"T_max": whole, "total_steps": whole, "max_lr": parts.settings["optimizer"]["lr"]}
     schedule = {key: length.get(key, value) for key, value in parts.settings["scheduler"].items() if key != "interval"}
     scheduler = build(schedule, optimizer, kinds=(torch.optim.lr_scheduler.LRScheduler,))
     seconds = []
     with compiled(model.network, parts.settings["trainer"]["compile"]):
-        for _ in range(epochs):
+        for _ in range(parts.epochs):
             order = torch.randperm(len(dataset), device=device if isinstance(dataset, ArrayDataset) else "cpu")
             began = time.perf_counter()
             for step in range(steps):
@@ -93,12 +93,11 @@ def rows(rounds: int, threads: int) -> Iterator[list[str]]:
         found = measure(experiment, rounds, "trainer=cpu", f"threads={threads}")
         for way, paces in found.items():
             shares = [bare.step / pace.step for bare, pace in zip(found["bare loop"], paces, strict=True)]
-            spread = "" if way == "bare loop" else f" ({min(shares):.2f} to {max(shares):.2f})"
             end = statistics.median(pace.epoch_end for pace in paces)
             yield [
                 title(experiment),
                 way,
                 f"{1000 * statistics.median(pace.step for pace in paces):.2f}",
-                f"{statistics.median(shares):.2f}{spread}",
+                "1.00" if way == "bare loop" else spread(shares),
                 "" if way == "bare loop" else f"{1000 * end:.0f}",
             ]
