@@ -46,7 +46,7 @@ def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: 
     assert {path.name for path in (directory / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     figures = sorted(path.name for path in (directory / "figures").iterdir())
     assert [name for name in figures if not name.startswith("test-")] == ["epoch-001.png", "epoch-002.png"]
-    assert list(directory.glob("events.out.tfevents.*"))
+    assert len(list(directory.glob("events.out.tfevents.*"))) == 1
     assert (Path("logs") / experiment / "latest").resolve() == directory.resolve()
 
     # The experiment logs its own monitor, and the best of it is what the results say.

@@ -305,6 +305,8 @@ def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score:
         else:
             logger.log_hyperparams(knobs)
         logger.finalize("success")
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.close()
         if isinstance(logger, WandbLogger):
             # Or the next job of a sweep, in the same process, would go on in this one's run.
             logger.experiment.finish()

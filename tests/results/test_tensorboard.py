@@ -1,9 +1,10 @@
-"""Events reach the disk, though not each by itself."""
+"""Events reach the disk, though not each by itself, and TensorBoard reads them in the order of their steps."""
 
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from triptych.results import tensorboard as module
 from triptych.results.tensorboard import TensorBoard
@@ -33,3 +34,23 @@ def test_the_end_writes_what_is_left(tmp_path: Path):
         board.save()
     board.finalize("success")
     assert points(tmp_path) == [(step, step / 2) for step in range(5)]
+
+
+def test_what_follows_the_training_is_in_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The tenth and eleventh file of a process: of two with one second in their names, TensorBoard would read .10 first.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
+    board = TensorBoard(str(tmp_path), name="", version="", purge_step=0)
+    board.log_metrics({"loss": 2.0}, 1)
+    board.finalize("success")
+    board.log_metrics({"loss": 1.0}, 2)
+    board.finalize("success")
+    assert points(tmp_path) == [(1, 2.0), (2, 1.0)]
+    assert len(list(tmp_path.glob("events.*"))) == 1
+
+
+def test_a_failed_run_closes_its_file(tmp_path: Path):
+    board = TensorBoard(str(tmp_path), name="", version="")
+    board.log_metrics({"loss": 2.0}, 1)
+    board.finalize("failed")
+    assert points(tmp_path) == [(1, 2.0)]
+    assert board.experiment.file_writer is None
