@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, composed, ours, spread, title, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, Pace, composed, ours, short, spread, title, unseen
 from torch._inductor.utils import fresh_cache
 
 from triptych.terminal import quiet_lightning
@@ -18,7 +18,7 @@ WAYS = {"as it is": "false", "compiled": "true", "compiled before": "true"}
 def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pace]]:
     """Let the WAYS take turns, so many rounds; the pace of each in each."""
     found: dict[str, list[Pace]] = {name: [] for name in WAYS}
-    common = (f"experiment={experiment}", "trainer=cpu", *SHORT.get(experiment, ()), *overrides, CLOCK)
+    common = (f"experiment={experiment}", "trainer=cpu", *short(experiment), *overrides, CLOCK)
     for _ in range(rounds):
         with fresh_cache():
             for name, value in WAYS.items():

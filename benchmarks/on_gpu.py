@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pace import EXPERIMENTS, SHORT, Parts, composed, spread, title, unseen
+from benchmarks.pace import EXPERIMENTS, Parts, composed, short, spread, title, unseen
 from benchmarks.step_rate import bare, measure
 from torch.profiler import ProfilerActivity, profile
 
@@ -30,7 +30,7 @@ TRICKS = {
 def busy(experiment: str, *overrides: str) -> float:
     """Seconds a step in which the GPU computes or copies, in the loop written by hand, by torch's profiler."""
     with TemporaryDirectory() as folder, unseen():
-        parts = Parts.of(composed(f"experiment={experiment}", *SHORT.get(experiment, ()), *overrides))
+        parts = Parts.of(composed(f"experiment={experiment}", *short(experiment), *overrides))
         bare(parts, Path(folder))  # compiles
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             bare(parts, Path(folder))

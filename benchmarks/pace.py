@@ -1,5 +1,6 @@
 """Runs of an experiment within this process, short enough to be repeated, and how fast their steps follow."""
 
+import atexit
 import io
 import os
 import statistics
@@ -8,7 +9,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -41,6 +44,28 @@ SHORT = {
     "pneumonia": ("trainer.max_epochs=2",),
 }
 """What makes an experiment's run short enough to be repeated, or its step."""
+HOMES = 20_640
+"""Block groups in California's table. With the few that are made up by default a seventh of a run would be the starts
+of its epochs."""
+
+
+def short(experiment: str) -> tuple[str, ...]:
+    """The overrides of SHORT, and for houses a table of HOMES rows."""
+    return SHORT.get(experiment, ()) + (
+        ("data.source=files", f"data.root={homes()}") if experiment == "housing" else ()
+    )
+
+
+@cache
+def homes() -> str:
+    """A ``data.root`` with as many made-up houses as California has, gone when this process ends."""
+    from triptych.data.california import CaliforniaDataModule
+    from triptych.data.synthetic.homes import write_homes
+
+    root = TemporaryDirectory(prefix="homes-")
+    atexit.register(root.cleanup)
+    write_homes(Path(root.name) / CaliforniaDataModule.slug, rows=HOMES)
+    return root.name
 
 
 def spread(ratios: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, SHORT, Pace, Parts, composed, finish, ours, spread, title, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, Pace, Parts, composed, finish, ours, short, spread, title, unseen
 from benchmarks.usual import usual
 
 from triptych.build import build
@@ -67,7 +67,7 @@ WAYS = ("bare loop", "triptych", "as usual")
 
 def measure(experiment: str, rounds: int, *overrides: str, ways: Sequence[str] = WAYS) -> dict[str, list[Pace]]:
     """Let the ways take turns, so many rounds; what each took in each."""
-    config = composed(f"experiment={experiment}", *SHORT.get(experiment, ()), CLOCK, *overrides)
+    config = composed(f"experiment={experiment}", *short(experiment), CLOCK, *overrides)
     device = training_device(config.trainer.accelerator)
     with unseen():
         parts = Parts.of(config)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
@@ -27,6 +27,7 @@ from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
+from triptych.progress_bar import ProgressBar
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -172,8 +173,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     bar = arguments["enable_progress_bar"] and sys.stdout.isatty()
     arguments["enable_progress_bar"] = bar
     if bar:
-        # Redrawn after each step it would cost a small network more than the step.
-        callbacks.append(RichProgressBar(refresh_rate=arguments["log_every_n_steps"]))
+        callbacks.append(ProgressBar())
     try:
         trainer = Trainer(
             **arguments,

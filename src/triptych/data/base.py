@@ -317,6 +317,10 @@ class DataModule(LightningDataModule, Generic[Samples]):
             "worker_init_fn": begin_worker,
         }
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning would look through all that a batch may hold, in each step, and find it where it has to be.
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return self.prepare_batch(batch, training=self.trainer is not None and self.trainer.training)
 

@@ -1,0 +1,55 @@
+"""The bar hears of steps twice a second, and of an epoch's last one."""
+
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.tiny import Batches, fit, regressor, rows
+
+from triptych import progress_bar as module
+from triptych.progress_bar import ProgressBar
+
+
+class Heard(ProgressBar):
+    """Notes how far each of its redraws would show the epoch to be, and the loss beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[float] = []
+        self.losses: list[Any] = []
+
+    def _update(self, progress_bar_id: Any, current: int, visible: bool = True, hard: bool = False) -> None:
+        super()._update(progress_bar_id, current, visible, hard)
+        if progress_bar_id is not None and progress_bar_id == self.train_progress_bar_id:
+            self.shown.append(self.progress.tasks[progress_bar_id].completed)
+
+    def get_metrics(self, *args: Any) -> dict[str, Any]:
+        metrics = super().get_metrics(*args)
+        self.losses.append(metrics.get("train/loss_step"))
+        return metrics
+
+
+def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, **options: Any) -> Heard:
+    """Ten steps an epoch, each of so many seconds."""
+    clock = count()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 100 + seconds * next(clock)))
+    bar = Heard()
+    fit(regressor(), Batches(rows(*[4] * 10)), tmp_path, callbacks=[bar], enable_progress_bar=True, **options)
+    return bar
+
+
+def test_short_steps_are_shown_twice_a_second_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bar = heard(tmp_path, monkeypatch, seconds=0.125)
+    assert bar.shown == [1, 5, 9, 10]
+    # Beside the steps that it hears of, once more at the epoch's end.
+    assert len(bar.losses) == 5 and all(isinstance(loss, float) for loss in bar.losses[1:])
+
+
+def test_long_steps_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert heard(tmp_path, monkeypatch, seconds=1).shown == list(range(1, 11))
+
+
+def test_a_run_of_some_steps_shows_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert heard(tmp_path, monkeypatch, seconds=0.01, max_epochs=-1, max_steps=7).shown[-1] == 7
