@@ -45,7 +45,7 @@ SHORT = {
 }
 """What makes an experiment's run short enough to be repeated, or its step."""
 HOMES = 20_640
-"""Block groups in California's table. With the few that are made up by default a seventh of a run would be the starts
+"""Block groups in California's table. With the few that are made up by default a tenth of a run would be the starts
 of its epochs."""
 
 

@@ -17,7 +17,7 @@ from triptych.results.provenance import surroundings
 
 STEPS = """\
 The same network, data, loss, augmentation, optimizer, schedule, clipping and precision in three ways, which take turns
-in one process, {rounds} rounds, on synthetic data in memory:
+in one process, {rounds} rounds, on synthetic data in memory, with as many houses as California's table has:
 
 - *bare loop*: as one writes it by hand, slices of a permutation; nothing is measured, logged or kept.
 - *triptych*: `triptych.run`, as `train.py` calls it, with all that is on by default: metrics, checkpoints,
@@ -38,6 +38,8 @@ What a step pays for, and what makes it cheap:
   epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
 - Lightning hears of a metric once an epoch, and of `train/loss_step` where it is written, not in each step.
 - What a callback does not do in a step is not called there (`triptych.trainer.spare_idle_hooks`).
+- The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw holds
+  up the step under way.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.
 - On a CPU a look at the loss costs nothing. On a GPU, where the host would wait for the device, it comes every
   `trainer.log_every_n_steps` steps.
