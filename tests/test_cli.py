@@ -137,6 +137,12 @@ def test_evaluate_measures_on_the_data_of_the_run_or_where_they_lie_now(
     printed = capsys.readouterr().out
     assert printed.count("metrics.json") == 2
     assert "not those of the run" not in printed
+    # As a run that was killed leaves it.
+    (tmp_path / "run/metrics.json").unlink()
+    assert call("evaluate", tmp_path / "run", "--root", data_root) == 0
+    unknown = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert unknown == [line.split()[:2] for line in printed.splitlines()[2 : 2 + len(unknown)]]
+    assert len(unknown) > 2
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,32 @@ def test_wherever_a_signal_comes(
 ) -> None:
     stopped(tmp_path / "part", options_of(variant, data_root), step, sent)
     assert outcome(tmp_path / "part") == uninterrupted(variant)
+
+
+def test_after_a_crash_the_best_checkpoint_is_that_of_the_best_metrics(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was of steps that the crash has lost, and that never come again where the run goes on with other settings."""
+    from triptych.models.base import Model
+
+    options = [*options_of("validation within epochs", data_root), "trainer.val_check_interval=2"]
+    step = Model.training_step
+
+    def crash(model: Model, *arguments: Any) -> torch.Tensor:
+        if model.global_step == 17:
+            raise RuntimeError("a bug")
+        return step(model, *arguments)
+
+    monkeypatch.setattr(Model, "training_step", crash)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(tmp_path / "run", *options)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    saved = {name: tmp_path / f"run/checkpoints/{name}.ckpt" for name in ("best", "last")}
+    assert {name: torch.load(path)["global_step"] for name, path in saved.items()} == {"best": 16, "last": 10}
+    metrics = train(tmp_path / "run", *options, "optimizer.lr=0.0", resume_from=saved["last"])
+    with (tmp_path / "run/metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row[metrics["monitor"]]]
+    best = min(rows, key=lambda row: float(row[metrics["monitor"]]))
+    assert metrics["best"][metrics["monitor"]] == float(best[metrics["monitor"]])
+    assert torch.load(saved["best"], weights_only=True)["global_step"] == int(best["step"]) + 1

@@ -44,7 +44,8 @@ def test_short_steps_are_shown_twice_a_second_and_at_the_end(tmp_path: Path, mon
     bar = heard(tmp_path, monkeypatch, seconds=0.125)
     assert bar.shown == [1, 5, 9, 10]
     # Beside the steps that it hears of, once more at the epoch's end.
-    assert len(bar.losses) == 5 and all(isinstance(loss, float) for loss in bar.losses[1:])
+    assert len(bar.losses) == 5
+    assert all(isinstance(loss, float) for loss in bar.losses[1:])
 
 
 def test_long_steps_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -95,6 +95,8 @@ def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
     [
         (["optimizer=adam"], "keeps its optimizer"),
         (["experiment=other"], "keeps its experiment"),
+        (["monitor=val/loss"], "keeps its monitor"),
+        (["mode=max"], "keeps its mode"),
         (["trainer.max_epochs=many"], "expected int"),
         (["trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
         (["+trainer.max_epochs=3"], "values only"),

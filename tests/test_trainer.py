@@ -1,5 +1,6 @@
 """The Trainer of a run: which callbacks it has."""
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,21 @@ def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path
     with quiet_lightning():
         runs.fit(regressor(), Batches(rows(4)))
     assert called == ["start", "end"]
+
+
+@pytest.mark.parametrize(("steps", "validated"), [(2, [1]), (3, [2]), (5, [2, 4])])
+def test_the_last_of_a_number_of_steps_is_validated(
+    steps: int, validated: list[int], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    limits = (f"trainer.max_steps={steps}", "trainer.limit_train_batches=3", "trainer.max_epochs=9", "test=false")
+    metrics = train(tmp_path / "run", *small(FASTEST, data_root, *limits, "callbacks.figures=null"))
+    with (tmp_path / "run/metrics.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]] == validated
+    assert metrics["steps"] == steps
+    assert metrics["best"]["val/loss"] > 0
+    saved = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    assert saved["global_step"] in [step + 1 for step in validated]
 
 
 @pytest.mark.slow

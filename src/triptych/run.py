@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from triptych.build import build, trust
 from triptych.callbacks.bookkeeping import Bookkeeping, Start
 from triptych.callbacks.divergence import Diverged
+from triptych.callbacks.last_checkpoint import restore_best
 from triptych.callbacks.own_paths import OwnPaths
 from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
@@ -144,6 +145,8 @@ def run(
         link_latest(directory, experiment)
         for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
             stale.unlink()  # of a run that was killed
+        if resume_from:
+            restore_best(resume_from.parent, start.step)
     about = surroundings(code, device)
 
     def record() -> None:

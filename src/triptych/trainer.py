@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
@@ -169,6 +169,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
         if "directory" in parameters:
             more["directory"] = str(directory)
         callbacks.append(build(config, kinds=(Callback,), **more))
+    callbacks.append(LambdaCallback(on_train_batch_end=end_with_a_validation))
     arguments["profiler"] = arguments.get("profiler") or NoProfiler()
     bar = arguments["enable_progress_bar"] and sys.stdout.isatty()
     arguments["enable_progress_bar"] = bar
@@ -215,6 +216,15 @@ def compiled(network: nn.Module, mode: bool | str) -> Iterator[None]:
         yield
     finally:
         network._compiled_call_impl = None
+
+
+def end_with_a_validation(trainer: Trainer, *_: Any) -> None:
+    """Validate behind ``trainer.max_steps``, where Lightning leaves the steps since the last validation unmeasured.
+
+    Early stopping and the best checkpoint would miss them, and without a validation before have nothing to go by.
+    """
+    if trainer.global_step == trainer.max_steps:
+        trainer.should_stop = True
 
 
 def spare_idle_hooks(trainer: Trainer) -> None:

@@ -36,6 +36,13 @@ def test_a_run_without_end_or_validation_says_what_there_is(tmp_path: Path, capl
     assert re.fullmatch(r"epoch 1  \d+\.\d s  train/loss [\d.]+", line)
 
 
+def test_an_epoch_without_validation_does_not_show_the_last_one(tmp_path: Path, caplog):
+    data = Batches(rows(8), rows(8))
+    fit(regressor(), data, tmp_path, max_epochs=3, check_val_every_n_epoch=2, callbacks=[EpochLog()])
+    assert ["val/rmse" in line for line in lines(caplog)] == [False, True, False]
+    assert all("train/loss" in line for line in lines(caplog))
+
+
 @pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint")
 def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Path, caplog):
     data = Batches(rows(4, 4, 4, 4))

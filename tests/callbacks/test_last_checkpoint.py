@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tests.tiny import Batch, Batches, fit, regressor, rows
 
-from triptych.callbacks.last_checkpoint import LastCheckpoint
+from triptych.callbacks.last_checkpoint import LastCheckpoint, restore_best
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.results.checkpoints import is_whole
 
@@ -100,3 +101,49 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_whole(tmp_path: Path, mo
         train(tmp_path, Happening("on_train_epoch_start", 8, lambda: monkeypatch.setattr("os.fsync", full)))
     assert is_whole(tmp_path / "last.ckpt")
     assert step(tmp_path / "last.ckpt") == 8
+
+
+def best_and_last(folder: Path, *callbacks: Callback) -> None:
+    """Two epochs of four steps, each validated in its middle and at its end, and always better than before."""
+    best = ModelCheckpoint(folder, "best", monitor="val/loss", enable_version_counter=False)
+    last = LastCheckpoint(str(folder))
+    data = Batches(rows(4, 4, 4, 4), rows(4))
+    given: dict[str, Any] = {"enable_checkpointing": True, "plugins": [WholeCheckpointIO()], "val_check_interval": 2}
+    fit(regressor(), data, folder, max_epochs=2, callbacks=[*callbacks, best, last], **given)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_checkpoint_of_lost_steps_is_taken_back(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    with pytest.raises(RuntimeError, match="a bug"):
+        best_and_last(tmp_path, Happening("on_train_batch_end", 7, crash))
+    assert [step(tmp_path / name) for name in ("best.ckpt", "last.ckpt", "best.ckpt.kept")] == [6, 4, 4]
+    restore_best(tmp_path, 4)
+    assert step(tmp_path / "best.ckpt") == 4
+    assert not (tmp_path / "best.ckpt.kept").exists()
+
+
+def test_a_best_checkpoint_of_steps_that_count_stays(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="a bug"):
+        best_and_last(tmp_path, Happening("on_train_batch_end", 7, crash))
+    restore_best(tmp_path, 6)
+    assert step(tmp_path / "best.ckpt") == 6
+
+
+def test_what_was_kept_is_not_taken_for_the_best_of_earlier_steps_or_when_damaged(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="a bug"):
+        best_and_last(tmp_path, Happening("on_train_batch_end", 7, crash))
+    restore_best(tmp_path, 2)
+    assert step(tmp_path / "best.ckpt") == 6
+    (tmp_path / "best.ckpt.kept").write_bytes(b"PK")
+    restore_best(tmp_path, 4)
+    assert step(tmp_path / "best.ckpt") == 6
+
+
+def test_a_run_that_ends_leaves_only_its_best_and_its_last(tmp_path: Path):
+    best_and_last(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt*")) == ["best.ckpt", "last.ckpt"]

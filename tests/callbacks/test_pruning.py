@@ -62,6 +62,11 @@ def test_what_falls_behind_is_stopped_after_the_warm_up(tmp_path: Path):
     assert list(open_study(tmp_path).trials[3].intermediate_values) == [0, 1, 2]
 
 
+def test_behind_its_last_epoch_a_trial_is_complete(tmp_path: Path):
+    directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
+    assert epochs(directory, max_epochs=3) == (3, False)
+
+
 def test_least_epochs_and_steps_do_not_keep_it_going(tmp_path: Path):
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     assert epochs(directory, min_epochs=5, min_steps=6) == (3, True)

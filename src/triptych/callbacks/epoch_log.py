@@ -13,16 +13,19 @@ class EpochLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_epoch_start: Lightning leaves it out where a run goes on in the middle of an epoch.
-        self.started = time.perf_counter()
+        self.started, self.validated = time.perf_counter(), False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = time.perf_counter() - self.started
         shown = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
-            if name == "train/loss" or name.startswith("val/")
+            if name == "train/loss" or (self.validated and name.startswith("val/"))  # Lightning keeps old ones
         }
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         metrics = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
         log.info("epoch %d%s  %.1f s  %s", trainer.current_epoch + 1, total, seconds, metrics)
-        self.started = time.perf_counter()
+        self.started, self.validated = time.perf_counter(), False

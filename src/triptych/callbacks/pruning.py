@@ -55,7 +55,8 @@ class Pruning(Callback):
             if trainer.current_epoch not in self.reported:
                 self.reported.add(trainer.current_epoch)
                 self.trial.report(float(value), trainer.current_epoch)
-            falls_behind = self.trial.should_prune()
+            # Behind its last epoch a trial is complete: there is nothing to be saved.
+            falls_behind = trainer.current_epoch + 1 != trainer.max_epochs and self.trial.should_prune()
         if trainer.strategy.broadcast(falls_behind):
             self.pruned = True
             # Least epochs and steps are there to keep early stopping back.

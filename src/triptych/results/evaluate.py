@@ -37,7 +37,9 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     datamodule.setup(split)
     if not datamodule.describe()["sizes"][split]:
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
-    if datamodule.describe()["fingerprint"] != stored.metrics["data"].get("fingerprint"):
+    # A run that was interrupted behind its first epochs has a best checkpoint, and no metrics.json yet.
+    known_data = stored.metrics.get("data")
+    if isinstance(known_data, dict) and known_data.get("fingerprint") != datamodule.describe()["fingerprint"]:
         print("The data are not those of the run: their fingerprints differ.")
     with quiet_lightning():
         trainer = Trainer(
