@@ -38,8 +38,8 @@ What a step pays for, and what makes it cheap:
   epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
 - Lightning hears of a metric once an epoch, and of `train/loss_step` where it is written, not in each step.
 - What a callback does not do in a step is not called there (`triptych.trainer.spare_idle_hooks`).
-- The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw holds
-  up the step under way.
+- The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw
+  holds up the step under way.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.
 - On a CPU a look at the loss costs nothing. On a GPU, where the host would wait for the device, it comes every
   `trainer.log_every_n_steps` steps.

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from tests.tiny import regressor
 from torch import Tensor, nn
 
 from triptych.optimizers import Muon, orthogonal
@@ -64,7 +65,33 @@ def test_a_kernel_counts_as_a_matrix():
     assert torch.allclose(stepped(kernel.to(**last), gradient.to(**last)).flatten(1), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(7,), (1, 7), (7, 1), (1, 1, 3, 3), ()])
+def test_matrices_side_by_side_are_stepped_each_by_itself():
+    stack, gradient = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
+    apart = [stepped(*pair, weight_decay=0.3) for pair in zip(stack, gradient, strict=True)]
+    assert torch.allclose(stepped(stack, gradient, weight_decay=0.3), torch.stack(apart))
+
+
+def test_a_group_without_matrices_is_left_to_adamw():
+    value, gradient = torch.rand(2, 3, 4)
+    muon, adamw = nn.Parameter(value.clone()), nn.Parameter(value.clone())
+    muon.grad = adamw.grad = gradient
+    Muon([{"params": [muon], "matrices": False}], lr=0.1, weight_decay=0.3).step()
+    torch.optim.AdamW([adamw], lr=0.1, weight_decay=0.3).step()
+    assert torch.equal(muon, adamw)
+
+
+def test_biases_of_networks_side_by_side_are_left_to_adamw():
+    network = {"_target_": "triptych.networks.packed.PackedMlp", "members": 2, "width": 4, "depth": 1}
+    model = regressor(network=network, optimizer={"_target_": "triptych.optimizers.Muon", "lr": 0.01})
+    model.loss(model(torch.rand(5, 3)), torch.rand(5)).backward()
+    optimizer = model.make_optimizer()
+    optimizer.step()
+    names = {parameter: name for name, parameter in model.network.named_parameters()}
+    by_muon = [names[weight] for weight, state in optimizer.state.items() if "momentum_buffer" in state]
+    assert by_muon == ["layers.0.weight"]  # the last layer's weights are single columns
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (7, 1), (3, 1, 7), (1, 1, 3, 3), ()])
 def test_what_has_no_directions_is_left_to_adamw(shape: tuple[int, ...]):
     value, gradient = torch.rand(shape), torch.rand(shape)
     expected = nn.Parameter(value.clone())

@@ -36,6 +36,16 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_trains_in_double_precision(experiment: str, data_root: Path, tmp_path: Path) -> None:
+    short = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none")
+    metrics = train(tmp_path / "run", *small(experiment, data_root, *short))
+    assert metrics["precision"] == "64-true"
+    assert metrics["test"]["test/loss"] > 0
+    weights = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"].values()
+    assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float64}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     metrics = train(directory, *with_pictures(experiment, data_root))

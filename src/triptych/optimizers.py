@@ -18,9 +18,11 @@ class Muon(AdamW):
 
     "Muon: An optimizer for hidden layers in neural networks" (Jordan et al. 2024): the momentum of a weight matrix is
     replaced by the nearest matrix with orthogonal rows or columns, so that directions with small gradients are learned
-    as fast as those with large ones. A kernel (out, in, height, width) counts as a matrix (out, in x height x width).
-    The step is scaled to the size that AdamW's has ("Muon is scalable for LLM training", Liu et al. 2025), so that
-    learning rates and weight decay carry over from there. A single row or column has no directions to even out.
+    as fast as those with large ones. A kernel (out, in, height, width) counts as a matrix (out, in x height x width),
+    and a weight (members, in, out) as a matrix for each member. Biases of several members look like a matrix too: a
+    parameter group with ``"matrices": False`` is all AdamW's. The step is scaled to the size that AdamW's has ("Muon is
+    scalable for LLM training", Liu et al. 2025), so that learning rates and weight decay carry over from there. A
+    single row or column has no directions to even out.
 
     ``torch.optim.Muon`` takes matrices only, and computes in bfloat16, which many CPUs do not multiply.
 
@@ -62,7 +64,7 @@ class Muon(AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = [(group, _matrices(group["params"])) for group in self.param_groups]
+        groups = [(group, _matrices(group["params"])) for group in self.param_groups if group.get("matrices", True)]
         groups = [(group, weights) for group, weights in groups if weights]
         ahead = [tensor for group, weights in groups for tensor in self._momentum(weights, group)]
         directions = iter(self.orthogonalized(ahead) if ahead else [])
@@ -91,7 +93,7 @@ class Muon(AdamW):
 def _move(weights: list[Tensor], directions: list[Tensor], group: dict[str, Any]) -> None:
     """Decay the weights, and go along the directions."""
     # Many small tensors: torch's foreach functions take them in a few kernels on a GPU.
-    lengths = [-group["lr"] * 0.2 * max(len(weight), weight[0].numel()) ** 0.5 for weight in weights]
+    lengths = [-group["lr"] * 0.2 * max(_sides(weight)) ** 0.5 for weight in weights]
     torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
     torch._foreach_add_(weights, torch._foreach_mul(directions, lengths))
 
@@ -146,12 +148,23 @@ def _matrices(weights: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _is_matrix(weight: Tensor) -> bool:
-    return weight.ndim > 1 and len(weight) > 1 and weight[0].numel() > 1
+    return weight.ndim > 1 and min(_sides(weight)) > 1
+
+
+def _sides(weight: Tensor) -> tuple[int, int]:
+    """Rows and columns of a weight as a matrix, or of each of its matrices."""
+    return (weight.shape[1], weight.shape[2]) if weight.ndim == 3 else (len(weight), weight[0].numel())
 
 
 def _all_orthogonal(weights: Sequence[Tensor]) -> list[Tensor]:
     # Strides and all, or the foreach functions would take them one by one.
-    return [torch.empty_like(weight).copy_(orthogonal(weight.flatten(1)).view(weight.shape)) for weight in weights]
+    return [torch.empty_like(weight).copy_(_orthogonal(weight)) for weight in weights]
+
+
+def _orthogonal(weight: Tensor) -> Tensor:
+    if weight.ndim == 3:
+        return torch.stack([orthogonal(matrix) for matrix in weight])
+    return orthogonal(weight.flatten(1)).view(weight.shape)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

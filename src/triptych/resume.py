@@ -115,12 +115,11 @@ def _apply(config: DictConfig, override: Override) -> None:
     text = override.input_line
     if override.is_delete() or override.is_add() or override.is_force_add() or override.is_sweep_override():
         raise ConfigError(f"{text}: a resumed run takes values only (key=value)")
-    if key in ("monitor", "mode"):
-        raise _kept(text, key)  # the best epoch so far was chosen by it
+    # By monitor and mode the best epoch so far was chosen.
+    if key in ("experiment", "monitor", "mode") or OmegaConf.is_dict(OmegaConf.select(config, key)):
+        raise ConfigError(f"{text}: a resumed run keeps its {key}; start a new run to change it")
     known = {name for name, _ in _leaves(config)}
     if key not in known:
-        if OmegaConf.is_dict(OmegaConf.select(config, key)) or key == "experiment":
-            raise _kept(text, key)
         near = get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{key} is not a key of this run{hint}")
@@ -129,10 +128,6 @@ def _apply(config: DictConfig, override: Override) -> None:
     if not isinstance(declared.default, str) and not declared.accepts(override.value()):
         raise ConfigError(f"{text}: {declared.complaint(override.value())}")
     OmegaConf.update(config, key, override.value())
-
-
-def _kept(text: str, key: str) -> ConfigError:
-    return ConfigError(f"{text}: a resumed run keeps its {key}; start a new run to change it")
 
 
 def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import MLP, Batches, fit, regressor, rows
+from lightning.pytorch.plugins import MixedPrecision
+from tests.tiny import ADAM, MLP, Batches, fit, regressor, rows
 from torch import Tensor, nn
 
 from triptych.callbacks.gradient_flow import GradientFlow
@@ -41,8 +42,8 @@ def measured(model: Any, batches: Any, folder: Path, every: int = 1, **options: 
     return history.rows
 
 
-def by_hand() -> Any:
-    model = regressor(2, input_scaling="none")
+def by_hand(**optimizer: Any) -> Any:
+    model = regressor(2, input_scaling="none", optimizer=ADAM | optimizer)
     model.network = TwoLayers()
     return model
 
@@ -53,6 +54,14 @@ def test_norms_are_those_computed_by_hand_from_the_first_layer_used_to_the_last(
     gradients = {name: value for name, value in row.items() if name.startswith("gradient/")}
     assert list(gradients) == ["gradient/00-first", "gradient/01-last", "gradient/first_to_last"]
     assert list(gradients.values()) == pytest.approx([3 * math.sqrt(17), math.sqrt(17), 3])
+
+
+def test_a_scaled_loss_does_not_show(tmp_path: Path):
+    """As 16-mixed trains on a GPU: there a fused optimizer takes the scale back itself, behind the measurement."""
+    plugin = MixedPrecision("bf16-mixed", "cpu")
+    plugin.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    row = measured(by_hand(fused=True), [BY_HAND], tmp_path, plugins=[plugin])[0]
+    assert row["gradient/00-first"] == pytest.approx(3 * math.sqrt(17))
 
 
 def test_the_first_step_every_nth_and_the_last_of_each_epoch_are_measured(tmp_path: Path):

@@ -47,11 +47,19 @@ class GradientFlow(Callback):
             self.hooks.pop().remove()
         if trainer.global_step % self.every_n_steps and not trainer.is_last_batch:
             return
-        sizes = [_norm(layer) for layer in self.layers.values()]
+        scale = _scale(trainer, optimizer)
+        sizes = [_norm(layer) / scale for layer in self.layers.values()]
         values = {f"gradient/{index:02d}-{name}": sizes[index] for index, name in enumerate(self.layers)}
         values["gradient/first_to_last"] = sizes[0] / sizes[-1] if sizes and sizes[-1] else math.nan
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
+
+
+def _scale(trainer: Trainer, optimizer: Optimizer) -> float:
+    """By what the gradients are too large still: a fused optimizer takes the loss's scale back in its own step."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    own = getattr(optimizer, "_step_supports_amp_scaling", False)
+    return scaler.get_scale() if scaler is not None and own else 1.0
 
 
 def _norm(layer: nn.Module) -> float:

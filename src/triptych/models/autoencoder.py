@@ -60,7 +60,7 @@ class Autoencoder(Model):
 
     def forward(self, pages: Tensor) -> Tensor:
         """(N, 1, H, W) -> (N, 1, H, W), not yet clamped to [0, 1]."""
-        outputs = self.network(self._mirrored(pages))
+        outputs = self.network(self._mirrored(pages.to(self.dtype)))  # double under 64-true
         for axis in (-1, -2):
             outputs = outputs.index_select(axis, torch.arange(pages.shape[axis], device=pages.device))
         return outputs.to(pages.dtype)  # bfloat16 would round the loss, and white to steps of 1/256

@@ -211,7 +211,10 @@ class Model(LightningModule):
         weights = self._weights()
         ids = {id(weight) for weight in weights}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
-        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": weights, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0, "matrices": False},  # which Muon asks for, and nobody else
+        ]
         trainer, config = self._trainer, self.optimizer_config
         scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
         if config.get("fused") and scales and trainer is not None and trainer.gradient_clip_val:

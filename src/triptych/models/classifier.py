@@ -113,6 +113,7 @@ class Classifier(Model):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, side, side) -> logits (N, members)."""
+        images = images.to(self.dtype)  # double under 64-true
         if self.standardize:
             images = locally_standardized(images) if self.standardize == "local" else standardized(images)
         return self.network(images)
