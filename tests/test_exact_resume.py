@@ -143,6 +143,8 @@ def test_after_a_crash_the_best_checkpoint_is_that_of_the_best_metrics(
     """It was of steps that the crash has lost, and that never come again where the run goes on with other settings."""
     from triptych.models.base import Model
 
+    if FASTEST != "housing":
+        pytest.skip("needs a panel that is better at each validation of its first steps: housing")
     options = [*options_of("validation within epochs", data_root), "trainer.val_check_interval=2"]
     step = Model.training_step
 
