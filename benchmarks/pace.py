@@ -51,9 +51,8 @@ of its epochs."""
 
 def short(experiment: str) -> tuple[str, ...]:
     """The overrides of SHORT, and for houses a table of HOMES rows."""
-    return SHORT.get(experiment, ()) + (
-        ("data.source=files", f"data.root={homes()}") if experiment == "housing" else ()
-    )
+    data = ("data.source=files", f"data.root={homes()}") if experiment == "housing" else ()
+    return *SHORT.get(experiment, ()), *data
 
 
 @cache

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -232,3 +233,12 @@ def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -
     assert metrics["data"]["source"] == "files"
     assert metrics["best"][metrics["monitor"]] > 0
     assert (tmp_path / "run/DONE").exists()
+
+
+def test_what_lies_beside_the_checkpoints_and_is_none_gets_one_message(data_root: Path, tmp_path: Path) -> None:
+    options = small(FASTEST, data_root, "trainer.max_epochs=1", "callbacks.figures=null", "logger=none", "test=false")
+    train(tmp_path / "run", *options)
+    with ZipFile(tmp_path / "run/checkpoints/best.ckpt.kept", "w") as archive:
+        archive.writestr("data.pkl", b"")
+    with pytest.raises(UserError, match=r"best\.ckpt\.kept is no checkpoint of this run"):
+        train(tmp_path / "run", *options, resume_from=tmp_path / "run/checkpoints/last.ckpt")

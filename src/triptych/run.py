@@ -132,6 +132,8 @@ def run(
         history = History(directory / "metrics.csv", start.step)
         loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
+        if resume_from and trainer.is_global_zero:
+            restore_best(resume_from.parent, start.step)
     if trainer.world_size > 1:
         StopTogether().attach(trainer)
         os.environ.pop("PL_GLOBAL_SEED", None)  # from which Lightning would begin anew where the processes meet
@@ -145,8 +147,6 @@ def run(
         link_latest(directory, experiment)
         for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
             stale.unlink()  # of a run that was killed
-        if resume_from:
-            restore_best(resume_from.parent, start.step)
     about = surroundings(code, device)
 
     def record() -> None:

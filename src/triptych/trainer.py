@@ -169,7 +169,8 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
         if "directory" in parameters:
             more["directory"] = str(directory)
         callbacks.append(build(config, kinds=(Callback,), **more))
-    callbacks.append(LambdaCallback(on_train_batch_end=end_with_a_validation))
+    if arguments.get("max_steps", -1) != -1:
+        callbacks.append(LambdaCallback(on_train_batch_end=end_with_a_validation))
     arguments["profiler"] = arguments.get("profiler") or NoProfiler()
     bar = arguments["enable_progress_bar"] and sys.stdout.isatty()
     arguments["enable_progress_bar"] = bar

@@ -26,6 +26,9 @@ def restore_best(folder: Path, step: int) -> None:
     Args:
         folder: of the checkpoints.
         step: that the run goes on from.
+
+    Raises:
+        ValueError: a file of that name is no checkpoint.
     """
     for kept in folder.glob(f"*{KEPT}"):
         best = kept.with_suffix("")
@@ -38,9 +41,8 @@ class LastCheckpoint(Checkpoint):
 
     It is written aside, and renamed when the epoch's metrics have been logged too: what a kill at any other moment
     leaves is the checkpoint before, and the metrics from there on come again. While the run lasts, ``previous.ckpt`` is
-    the one before that, for a disk may lose the middle of a file, and the best checkpoint of then is kept too. After a
-    crash the state may be the very thing that is
-    wrong: the last checkpoint stays as it is.
+    the one before that, for a disk may lose the middle of a file, and the best checkpoint that ``last.ckpt`` knows of
+    is kept too. After a crash the state may be the very thing that is wrong: the last checkpoint stays as it is.
 
     Args:
         dirpath: the folder of the checkpoints.
