@@ -75,7 +75,11 @@ def packages(modules: set[str]) -> set[str]:
         ("models", {"models", "networks", "build"}),
         ("callbacks", {"callbacks", "results"}),
         ("results", {"results", "build", "files", "terminal", "trainer", "precision"}),
-        ("trainer", {"build", "checkpoint_io", "device", "precision", "processes", "progress_bar"}),
+        (
+            "trainer",
+            {"build", "checkpoint_io", "device", "precision", "processes", "direct_optimization", "progress_bar"},
+        ),
+        ("direct_optimization", set()),
         ("progress_bar", set()),
         ("precision", {"device"}),
         ("device", set()),

@@ -1,6 +1,7 @@
 """A loader that goes on in the middle of an epoch gives what was still to come, in the same order."""
 
 import random
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -26,6 +27,13 @@ def loader(workers: int = 0, weighted: bool = False) -> ResumableLoader:
     return ResumableLoader(Noisy(torch.arange(10)), batch_size=3, **options)  # type: ignore[arg-type]
 
 
+class Whole(Noisy):
+    """The same, with batches cut in one piece."""
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
+        return [self[int(index)] for index in indices]
+
+
 def numpy_state() -> list[int]:
     state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, the global one
     return state["state"]["key"].tolist()
@@ -33,6 +41,18 @@ def numpy_state() -> list[int]:
 
 def drawn(batches: object) -> list[list[float]]:
     return [[*numbers.tolist(), *noise.tolist()] for numbers, noise in batches]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_cut_in_one_piece_are_those_of_torchs_own_iterator(weighted: bool) -> None:
+    expected, actual = loader(weighted=weighted), loader(weighted=weighted)
+    actual = ResumableLoader(Whole(torch.arange(10)), batch_sampler=actual.batch_sampler, generator=actual.generator)
+    found = []
+    for each in (expected, actual):
+        torch.manual_seed(0)
+        found.append([drawn(each), drawn(each)])
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
 
 
 @pytest.mark.parametrize("weighted", [False, True])

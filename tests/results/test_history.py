@@ -36,6 +36,28 @@ def test_numbers_of_one_step_share_a_row(path: Path):
     assert lines(path) == ["step,loss,val/rmse", "0,2.0,", "1,1.25,3.0"]
 
 
+def test_within_an_epoch_the_file_is_written_once_a_second(path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr("triptych.results.history.time.monotonic", lambda: now)
+    history = History(path)
+    written = []
+    for step in range(6):
+        now += 0.4
+        history.log_metrics({"train/loss_step": 1.0, "epoch": 0}, step)
+        history.save()
+        written.append(len(lines(path)) - 1)
+    assert written == [1, 1, 1, 4, 4, 4]
+    history.log_metrics({"val/loss": 2.0, "epoch": 0}, 5)
+    history.save()
+    assert len(lines(path)) == 7
+    assert lines(path)[-1] == "5,0,1.0,2.0"
+    history.log_metrics({"train/loss_step": 1.0}, 6)
+    history.save()
+    assert len(lines(path)) == 7
+    history.finalize("success")
+    assert len(lines(path)) == 8
+
+
 def test_a_new_row_is_added_to_the_file_and_a_new_column_rewrites_it(path: Path):
     history = logged(path, (0, {"loss": 2.0}))
     first = path.stat().st_ino

@@ -72,10 +72,7 @@ class ResumableLoader(DataLoader[Batch]):
     def indices(self) -> Sequence[int]:
         """The samples of the batch that was handed out last, as numbers of the dataset."""
         self._begin()
-        torch.empty((), dtype=torch.int64).random_(
-            generator=self.generator
-        )  # an iterator's first draw, for its workers
-        return next(islice(iter(self.batch_sampler), self.taken - 1, None))  # type: ignore[arg-type]
+        return next(islice(self._drawn(), self.taken - 1, None))
 
     def weight(self) -> float:
         """What the mean over the batch that was handed out last weighs among those of all processes."""
@@ -89,7 +86,16 @@ class ResumableLoader(DataLoader[Batch]):
 
     def _batches(self) -> Iterator[Batch]:
         self._begin()
-        return super().__iter__()
+        fetch = getattr(self.dataset, "__getitems__", None)
+        if self.num_workers or self.pin_memory or fetch is None:
+            return super().__iter__()
+        # What torch's iterator does, without its note to the profiler, which costs as much as a small batch.
+        return (self.collate_fn(fetch(indices)) for indices in self._drawn())
+
+    def _drawn(self) -> Iterator[Any]:
+        """The samples of each batch of the epoch."""
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # torch's first draw, for its workers
+        yield from self.batch_sampler  # type: ignore[misc]
 
     def _begin(self) -> None:
         self.generator.manual_seed(self.seed)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from triptych.files import replaced
 from triptych.results.directory import read_history
+
+SECONDS = 1.0
+"""Between two writes of what is logged within an epoch; its end is written at once."""
+WITHIN = {"train/loss_step", "epoch"}
+"""What is logged within an epoch."""
 
 
 class History(Logger):
@@ -32,6 +38,7 @@ class History(Logger):
         self.columns: list[str] = []
         self.unwritten: dict[int, None] = {}
         self.stale = True  # whether the file must be written anew, not only added to
+        self.due, self.written = False, 0.0
         if path.exists():
             self.rows = {int(row.pop("step")): row for row in read_history(path) if int(row["step"]) < first_step}
             self.columns = sorted({name for row in self.rows.values() for name in row})
@@ -64,6 +71,7 @@ class History(Logger):
             self.stale = True
         self.rows.setdefault(step, {}).update(metrics)
         self.unwritten[step] = None
+        self.due |= not metrics.keys() <= WITHIN
         new = sorted(set(metrics) - set(self.columns))
         if new:
             self.columns += new
@@ -71,12 +79,18 @@ class History(Logger):
 
     @rank_zero_only
     def save(self) -> None:
+        # Lightning asks for it at each log, and a file opened and closed takes as long as a tenth of a small step.
+        if self.due or time.monotonic() - self.written >= SECONDS:
+            self._save()
+
+    def _save(self) -> None:
         if self.stale:
             with replaced(self.path) as aside:
                 self._write(aside, "w", sorted(self.rows))
         elif self.unwritten:
             self._write(self.path, "a", list(self.unwritten))
-        self.stale = False
+        self.stale = self.due = False
+        self.written = time.monotonic()
         self.unwritten.clear()
 
     def _write(self, path: Path, mode: str, steps: list[int]) -> None:
@@ -88,4 +102,4 @@ class History(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self.save()
+        self._save()

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 SECONDS = 1.0
-"""Between two writes; a process that is killed takes what is younger with it. ``metrics.csv`` has all of it."""
+"""Between two writes; a process that is killed takes what is younger with it."""
 
 
 class TensorBoard(TensorBoardLogger):

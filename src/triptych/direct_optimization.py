@@ -1,0 +1,105 @@
+"""An optimizer's step at the price that a small network can pay."""
+
+from collections import OrderedDict
+from inspect import Parameter, signature
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.trainer.call import (
+    _call_callback_hooks,
+    _call_lightning_module_hook,
+    _call_strategy_hook,
+)
+from torch import Tensor
+from torch.optim import Optimizer
+
+HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+"""Hooks of a callback or a module that are called within a step."""
+OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
+"""By which a module can replace a part of the step."""
+PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
+"""Those that leave the step as it is, but for a scaled loss."""
+
+
+class DirectOptimization(_AutomaticOptimization):
+    """Lightning's automatic optimization, written out.
+
+    Lightning hands the training step to the optimizer, within four closures, and looks through all callbacks for each
+    of the hooks. Here the same things follow each other, and a hook is called where somebody has one. What is not the
+    plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an optimizer that needs a
+    closure, a module that replaces a part of the step, a profiler that times the parts.
+    """
+
+    optimizer: Optimizer | None = None
+    """The one that ``direct``, ``heard`` and ``clips`` are about."""
+
+    def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict[str, Any]) -> dict[str, Any]:
+        if self.optimizer is not optimizer:
+            self._look(optimizer)
+        trainer, progress = self.trainer, self.optim_progress.optimizer
+        if not self.direct or self._skip_backward or trainer.accumulate_grad_batches != 1:
+            return super().run(optimizer, batch_idx, kwargs)
+        progress.step.increment_ready()
+        output = _call_strategy_hook(trainer, "training_step", *kwargs.values())
+        loss, more = (output, {}) if isinstance(output, Tensor) else self._unpacked(output)
+        progress.zero_grad.increment_ready()
+        self._tell("on_before_zero_grad", optimizer)
+        progress.zero_grad.increment_started()
+        optimizer.zero_grad()
+        progress.zero_grad.increment_completed()
+        if loss is not None:
+            self._tell("on_before_backward", loss)
+            loss.backward()
+            self._tell("on_after_backward")
+        self._tell("on_before_optimizer_step", optimizer)
+        if self.clips:
+            _call_lightning_module_hook(
+                trainer,
+                "configure_gradient_clipping",
+                optimizer,
+                gradient_clip_val=trainer.gradient_clip_val,
+                gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+            )
+        optimizer.step()
+        progress.step.increment_completed()
+        # A copy, for what is kept of it must not change with the next step.
+        return {} if loss is None else {"loss": loss.detach().clone(), **more}
+
+    def _unpacked(self, output: Any) -> tuple[Tensor | None, dict[str, Any]]:
+        """The loss, None for a batch to be skipped, and what else a training step gave; Lightning refuses the rest."""
+        result = self.output_result_cls.from_training_step_output(output)
+        return result.closure_loss, result.extra
+
+    def _tell(self, hook: str, *arguments: Any) -> None:
+        if hook in self.heard:
+            _call_callback_hooks(self.trainer, hook, *arguments)
+            _call_lightning_module_hook(self.trainer, hook, *arguments)
+
+    def _look(self, optimizer: Optimizer) -> None:
+        """Find out what the steps of an optimizer are like."""
+        trainer = self.trainer
+        module, precision = trainer.lightning_module, trainer.precision_plugin
+        closure = signature(type(optimizer).step).parameters.get("closure")
+        self.direct = (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and type(precision) in PRECISIONS
+            and getattr(precision, "scaler", None) is None
+            and isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
+            and not (closure is not None and closure.default is Parameter.empty)
+            and not any(_has_own(module, way) for way in OWN_WAYS)
+        )
+        self.heard = {
+            hook
+            for hook in HOOKS
+            if _has_own(module, hook) or any(callable(getattr(callback, hook)) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        }
+        self.clips = trainer.gradient_clip_val is not None or _has_own(module, "configure_gradient_clipping")
+        self.optimizer = optimizer
+
+
+def _has_own(module: LightningModule, name: str) -> bool:
+    return getattr(type(module), name) is not getattr(LightningModule, name) or name in vars(module)
