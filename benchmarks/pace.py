@@ -38,7 +38,7 @@ SHORT = {
         "data.rotations=0",
         "data.ratios=false",
         "data.batch_size=256",
-        "trainer.max_epochs=6",
+        "trainer.max_epochs=12",
     ),
     "denoise": ("trainer.max_epochs=2", "trainer.limit_train_batches=100"),
     "pneumonia": ("trainer.max_epochs=2",),
