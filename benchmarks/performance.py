@@ -36,8 +36,8 @@ What a step pays for, and what makes it cheap:
 - A batch is one gather from the arrays in memory (`__getitems__`), never 256 samples stacked one by one.
 - Training metrics wait: up to {most} batches are measured as one, for an update costs the same whatever its size. The
   epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
-- Lightning hears of a metric once an epoch, at its end, for it goes through all that it was told of in each step;
-  `train/loss_step` goes straight to the loggers, every `trainer.log_every_n_steps` steps.
+- Lightning hears of a metric once an epoch, not in each step; `train/loss_step` goes straight to the loggers, every
+  `trainer.log_every_n_steps` steps.
 - A step is written out, where Lightning hands it to the optimizer within four closures
   (`triptych.direct_optimization`), and what a callback does not do in a step is not called there
   (`triptych.trainer.spare_idle_hooks`).

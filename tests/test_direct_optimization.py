@@ -8,6 +8,8 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tests.tiny import Batches, regressor, rows, trainer
 from torch import Tensor, nn
 
@@ -96,6 +98,8 @@ def test_nothing_but_the_speed_is_another(module: Any, options: dict[str, Any], 
         torch.manual_seed(1)
         run = train(tmp_path, direct, module(), callbacks=[listener], **options)
         found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
+    # Now that Lightning was compared with something else, and not with itself.
+    assert run.fit_loop.epoch_loop.automatic_optimization.direct
     (expected, expected_calls, progress), (actual, calls, other_progress) = found
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert {call[0] for call in calls} == set(STEP_HOOKS)
@@ -122,16 +126,117 @@ class OwnBackward(Dicts):
         super().backward(loss, *arguments, **options)
 
 
+class OwnZeroGrad(Dicts):
+    def optimizer_zero_grad(self, *arguments: Any, **options: Any) -> None:
+        self.stepped = True
+        super().optimizer_zero_grad(*arguments, **options)
+
+
 class NeedsClosure(Dicts):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.LBFGS(self.parameters())
 
 
-@pytest.mark.parametrize("kind", [OwnStep, OwnBackward, NeedsClosure])
+class Twice(torch.optim.SGD):
+    """Looks at the loss twice a step, and says of its closure that it may be missing."""
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        with torch.enable_grad():
+            closure()
+        return super().step(closure)
+
+
+class UnknownOptimizer(Dicts):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return Twice(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("kind", [OwnStep, OwnBackward, OwnZeroGrad, NeedsClosure, UnknownOptimizer])
 def test_a_module_with_ways_of_its_own_keeps_them(kind: type[Dicts], tmp_path: Path):
-    run = train(tmp_path, direct=True, module=kind())
+    found = []
+    for direct in (False, True):
+        torch.manual_seed(1)
+        found.append(train(tmp_path, direct, kind()))
+    assert not found[1].fit_loop.epoch_loop.automatic_optimization.direct
+    assert getattr(found[1].lightning_module, "stepped", kind in (NeedsClosure, UnknownOptimizer))
+    assert all(torch.equal(weights(found[0])[name], value) for name, value in weights(found[1]).items())
+
+
+class Scaling(MixedPrecision):
+    """bfloat16 with a loss that is scaled as float16 needs it."""
+
+    def __init__(self) -> None:
+        super().__init__("bf16-mixed", "cpu")
+        self.scaler = torch.amp.GradScaler("cpu")
+
+
+class Halving(Precision):
+    """Steps on half of the gradient."""
+
+    def post_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:  # type: ignore[override]
+        for parameter in module.parameters():
+            parameter.grad /= 2
+        return super().post_backward(tensor, module)
+
+
+@pytest.mark.parametrize("precision", [Scaling, Halving])
+def test_another_precision_is_left_to_lightning(precision: type[Precision], tmp_path: Path):
+    found = []
+    for direct in (False, True):
+        torch.manual_seed(1)
+        found.append(train(tmp_path, direct, Dicts(), plugins=[precision()]))
+    assert not found[1].fit_loop.epoch_loop.automatic_optimization.direct
+    assert all(torch.equal(weights(found[0])[name], value) for name, value in weights(found[1]).items())
+
+
+def test_another_strategy_is_left_to_lightning(tmp_path: Path):
+    class Other(SingleDeviceStrategy):
+        pass
+
+    run = train(tmp_path, direct=True, strategy=Other(torch.device("cpu")))
     assert not run.fit_loop.epoch_loop.automatic_optimization.direct
-    assert getattr(run.lightning_module, "stepped", kind is NeedsClosure)
+
+
+class Later(Callback):
+    """Does something at the start of the second epoch."""
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            self.what(trainer)
+
+
+def test_a_clipping_that_comes_later_is_heeded(tmp_path: Path):
+    found = []
+    for direct in (False, True):
+        torch.manual_seed(1)
+        clip = Later(lambda trainer: setattr(trainer, "gradient_clip_val", 1e-9))
+        found.append(weights(train(tmp_path, direct, Dicts(), callbacks=[clip])))
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
+def test_callbacks_that_come_later_are_heard(tmp_path: Path):
+    """Lightning's finders of batch size and learning rate train without callbacks first."""
+    listener = Listener(("on_before_backward",))
+    later = Later(lambda trainer: setattr(trainer, "callbacks", [*trainer.callbacks, listener]))
+    for hook in STEP_HOOKS:
+        setattr(later, hook, None)
+    train(tmp_path, direct=True, callbacks=[later])
+    assert [call[2] for call in listener.heard] == [4, 5, 6, 7]
+
+
+def test_a_run_that_skips_backward_is_left_to_lightning(tmp_path: Path):
+    class Forward(Callback):
+        def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+            trainer.fit_loop._skip_backward = True
+
+    torch.manual_seed(1)
+    module = Dicts()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    after = weights(train(tmp_path, direct=True, module=module, callbacks=[Forward()]))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_profiler_times_lightnings_own_parts(tmp_path: Path):

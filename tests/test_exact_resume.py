@@ -53,22 +53,28 @@ def plain(value: Any) -> Any:
 
 
 def stopped(
-    directory: Path, options: list[str], step: int, sent: signal.Signals = signal.SIGTERM, pause: float = 0
+    directory: Path,
+    options: list[str],
+    step: int,
+    sent: signal.Signals = signal.SIGTERM,
+    pause: float = 0,
+    hook: str = "on_train_batch_start",
 ) -> list[int]:
-    """Train, with a signal at the beginning of the step counted over the whole run, then go on to the end."""
+    """Train, with a signal in a hook of the step counted over the whole run, then go on to the end."""
     from lightning.pytorch import Trainer
 
-    run = Trainer.fit
+    run, done = Trainer.fit, list[int]()
     with pytest.MonkeyPatch.context() as patch:
 
         def fit(trainer: Trainer, *arguments: Any, **more: Any) -> None:
             from lightning.pytorch.callbacks import LambdaCallback
 
             def send(trainer: Trainer, *_: Any) -> None:
-                if trainer.fit_loop.total_batch_idx == step:
+                if trainer.fit_loop.total_batch_idx == step and not done:
+                    done.append(step)
                     signal.raise_signal(sent)
 
-            trainer.callbacks.append(LambdaCallback(on_train_batch_start=send))  # type: ignore[attr-defined]
+            trainer.callbacks.append(LambdaCallback(**{hook: send}))  # type: ignore[attr-defined]
             run(trainer, *arguments, **more)
 
         patch.setattr(Trainer, "fit", fit)
@@ -136,6 +142,31 @@ def test_wherever_a_signal_comes(
 ) -> None:
     stopped(tmp_path / "part", options_of(variant, data_root), step, sent)
     assert outcome(tmp_path / "part") == uninterrupted(variant)
+
+
+@pytest.mark.parametrize(
+    ("hook", "sent"),
+    [
+        ("on_train_batch_start", signal.SIGINT),
+        ("on_validation_batch_start", signal.SIGTERM),
+        ("on_validation_batch_end", signal.SIGINT),
+        ("on_validation_end", signal.SIGTERM),
+    ],
+)
+@pytest.mark.parametrize(("variant", "step"), [("plateau", 9), ("plateau", 39), ("validation within epochs", 3)])
+def test_a_signal_before_or_in_a_validation_waits_for_its_end(
+    variant: str,
+    step: int,
+    hook: str,
+    sent: signal.Signals,
+    data_root: Path,
+    tmp_path: Path,
+) -> None:
+    # Some batches of validation, for Lightning looks between them.
+    options = [*options_of(variant, data_root), "data.eval_batch_size=10"]
+    train(tmp_path / "whole", *options)
+    assert stopped(tmp_path / "part", options, step, sent, hook=hook) == [step + 1]
+    assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
 
 
 def test_after_a_crash_the_best_checkpoint_is_that_of_the_best_metrics(data_root: Path, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """An optimizer's step at the price that a small network can pay."""
 
 from collections import OrderedDict
-from inspect import Parameter, signature
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
+from lightning.pytorch.loops.optimization.automatic import Closure, _AutomaticOptimization
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -15,7 +14,7 @@ from lightning.pytorch.trainer.call import (
     _call_strategy_hook,
 )
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Hooks of a callback or a module that are called within a step."""
@@ -23,6 +22,8 @@ OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
 """By which a module can replace a part of the step."""
 PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 """Those that leave the step as it is, but for a scaled loss."""
+OPTIMIZERS = ("torch.optim.", f"{__package__}.optimizers")
+"""Modules of optimizers that need no closure, but for LBFGS; others may, whatever they declare."""
 
 
 class DirectOptimization(_AutomaticOptimization):
@@ -31,16 +32,22 @@ class DirectOptimization(_AutomaticOptimization):
     Lightning hands the training step to the optimizer, within four closures, and looks through all callbacks for each
     of the hooks. Here the same things follow each other, and a hook is called where somebody has one. What is not the
     plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an optimizer that needs a
-    closure, a module that replaces a part of the step, a profiler that times the parts.
+    closure or is unknown, a module that replaces a part of the step, a profiler that times the parts.
     """
 
-    optimizer: Optimizer | None = None
-    """The one that ``direct``, ``heard`` and ``clips`` are about."""
+    direct: bool = False
+    """Whether steps are the plain case."""
+    heard: set[str]
+    """Those of HOOKS that somebody has."""
+    clips: bool = False
+    """Whether the module has a clipping of its own."""
+    about: tuple[Any, Any] = (None, None)
+    """The optimizer and the callbacks of which that is so."""
 
     def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict[str, Any]) -> dict[str, Any]:
-        if self.optimizer is not optimizer:
-            self._look(optimizer)
         trainer, progress = self.trainer, self.optim_progress.optimizer
+        if self.about[0] is not optimizer or self.about[1] is not trainer.callbacks:  # type: ignore[attr-defined]
+            self._look(optimizer)
         if not self.direct or self._skip_backward or trainer.accumulate_grad_batches != 1:
             return super().run(optimizer, batch_idx, kwargs)
         progress.step.increment_ready()
@@ -51,12 +58,14 @@ class DirectOptimization(_AutomaticOptimization):
         progress.zero_grad.increment_started()
         optimizer.zero_grad()
         progress.zero_grad.increment_completed()
-        if loss is not None:
+        if loss is None:
+            Closure.warning_cache.warn("training_step gave None instead of a loss: its batch is skipped")
+        else:
             self._tell("on_before_backward", loss)
             loss.backward()
             self._tell("on_after_backward")
         self._tell("on_before_optimizer_step", optimizer)
-        if self.clips:
+        if self.clips or trainer.gradient_clip_val is not None:
             _call_lightning_module_hook(
                 trainer,
                 "configure_gradient_clipping",
@@ -83,13 +92,13 @@ class DirectOptimization(_AutomaticOptimization):
         """Find out what the steps of an optimizer are like."""
         trainer = self.trainer
         module, precision = trainer.lightning_module, trainer.precision_plugin
-        closure = signature(type(optimizer).step).parameters.get("closure")
         self.direct = (
             type(trainer.strategy) is SingleDeviceStrategy
             and type(precision) in PRECISIONS
             and getattr(precision, "scaler", None) is None
             and isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
-            and not (closure is not None and closure.default is Parameter.empty)
+            and type(optimizer).__module__.startswith(OPTIMIZERS)
+            and type(optimizer) is not LBFGS
             and not any(_has_own(module, way) for way in OWN_WAYS)
         )
         self.heard = {
@@ -97,8 +106,8 @@ class DirectOptimization(_AutomaticOptimization):
             for hook in HOOKS
             if _has_own(module, hook) or any(callable(getattr(callback, hook)) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         }
-        self.clips = trainer.gradient_clip_val is not None or _has_own(module, "configure_gradient_clipping")
-        self.optimizer = optimizer
+        self.clips = _has_own(module, "configure_gradient_clipping")
+        self.about = (optimizer, trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def _has_own(module: LightningModule, name: str) -> bool:

@@ -27,9 +27,3 @@ class ProgressBar(RichProgressBar):
         if last or now - self.told >= 1 / REDRAWS:
             self.told = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Lightning's, and the last step's loss, which models do not log in each step."""
-        loss = getattr(pl_module, "step_loss", None)
-        shown = {} if loss is None or not trainer.training else {"train/loss_step": float(loss)}
-        return super().get_metrics(trainer, pl_module) | shown

@@ -1,5 +1,6 @@
 """The Trainer of a run, with its callbacks and loggers."""
 
+import logging
 import os
 import shutil
 import signal
@@ -30,6 +31,8 @@ from triptych.precision import choose_precision
 from triptych.processes import started_apart
 from triptych.progress_bar import ProgressBar
 
+log = logging.getLogger(__name__)
+
 STEP_HOOKS = (
     "on_train_batch_start",
     "on_before_zero_grad",
@@ -45,10 +48,12 @@ STEP_HOOKS = (
 def exit_codes(trainer: Trainer) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the run where its state is whole, as SystemExit with the usual codes, 130 and 143.
 
-    A step under way is finished first, and ``LastCheckpoint`` saves behind it. Validation and test change nothing that
-    would be worth saving, and stop at once, as does a step at a second Ctrl-C.
+    A step under way is finished first, and so is a validation, for behind it the epoch counts: ``LastCheckpoint`` saves
+    there. A test changes nothing that would be worth saving, and stops at once, as does anything at a second Ctrl-C.
     """
     interrupt = _Interrupt(trainer)
+    watch = LambdaCallback(on_validation_start=interrupt.hold, on_validation_end=interrupt.go_on)
+    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -71,6 +76,7 @@ class _Interrupt:
         self.trainer = trainer
         self.code = 130
         self.first: float | None = None
+        self.holding = self.held = False
         # A sweep tells its jobs more than once, and has its own way to end those that do not listen.
         self.alone = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -79,13 +85,28 @@ class _Interrupt:
         if self.first is None:
             self.first, self.code = now, 128 + number
             lightning_listens = signal.getsignal(signal.SIGTERM) is not self
-            stepping = self.trainer.state.fn == TrainerFn.FITTING and self.trainer.training
-            if not (lightning_listens and stepping):
+            if not (lightning_listens and self.trainer.state.fn == TrainerFn.FITTING):
                 raise KeyboardInterrupt
             if number == signal.SIGINT:
                 signal.raise_signal(signal.SIGTERM)
+            if self.holding:
+                more = "; Ctrl-C once more stops at once" if self.alone and number == signal.SIGINT else ""
+                log.info("Stopping when this validation is over%s.", more)
         elif self.alone and number == signal.SIGINT and now - self.first > 1:  # not the same key, held down
             raise KeyboardInterrupt
+        if self.holding:
+            self.hold()
+
+    def hold(self, *_: Any) -> None:
+        """Keep a signal from Lightning, which would leave the validation and could not go on with it."""
+        signals = self.trainer._signal_connector
+        self.holding, self.held, signals.received_sigterm = True, self.held or signals.received_sigterm, False
+
+    def go_on(self, *_: Any) -> None:
+        """Let Lightning know of the signal, now that the validation is over."""
+        self.holding = False
+        if self.held:
+            self.trainer._signal_connector.received_sigterm = True
 
 
 class NoProfiler(PassThroughProfiler):

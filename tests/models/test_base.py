@@ -1,5 +1,6 @@
 """What all models share: losses over whole epochs, what is decayed, optimizers, schedules, precision."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from tests.tiny import (
     ADAM,
@@ -90,6 +93,34 @@ def test_training_metrics_of_an_epoch_that_ends_early_are_of_its_batches(tmp_pat
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches), tmp_path, max_steps=2).callback_metrics
     assert logged["train/rmse"].item() == pytest.approx(measured(model, batches[:2], tmp_path)["rmse"], rel=1e-5)
+
+
+class Points(Logger):
+    """Keeps what it is told."""
+
+    name = version = "points"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[int, float]] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if "train/loss_step" in metrics:
+            self.points.append((step or 0, metrics["train/loss_step"]))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("every", "accumulated", "steps"), [(1, 1, range(8)), (3, 1, [2, 5]), (1, 4, [0, 1])])
+def test_the_loss_of_every_nth_step_is_logged_once(every: int, accumulated: int, steps: Any, tmp_path: Path):
+    points, losses = Points(), list[float]()
+    listen = LambdaCallback(on_train_batch_end=lambda trainer, module, *_: losses.append(module.step_loss.item()))
+    options = {"log_every_n_steps": every, "accumulate_grad_batches": accumulated, "callbacks": [listen]}
+    run = fit(regressor(), Batches(rows(*[4] * 8)), tmp_path, logger=points, **options)
+    assert points.points == [(step, losses[(step + 1) * accumulated - 1]) for step in steps]
+    last = pytest.approx(points.points[-1][1])
+    assert run.callback_metrics["train/loss_step"].item() == last
+    assert run.progress_bar_metrics["train/loss_step"] == last
 
 
 def test_training_metrics_start_anew_each_epoch(tmp_path: Path):

@@ -1,6 +1,7 @@
 """metrics.csv: one row a step, added to while it can be, and true again after a resumption."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_numbers_of_one_step_share_a_row(path: Path):
 
 def test_within_an_epoch_the_file_is_written_once_a_second(path: Path, monkeypatch: pytest.MonkeyPatch):
     now = 100.0
-    monkeypatch.setattr("triptych.results.history.time.monotonic", lambda: now)
+    monkeypatch.setattr("triptych.results.history.time", SimpleNamespace(monotonic=lambda: now))
     history = History(path)
     written = []
     for step in range(6):

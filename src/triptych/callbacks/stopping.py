@@ -6,10 +6,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class StopTogether(Callback):
-    """Let all processes stop behind the same step, whichever of them a signal reaches.
+    """Let all processes stop at the same place, whichever of them a signal reaches.
 
     Lightning exchanges messages within its signal handler. They meet those of the step under way, and the processes
-    wait for each other for ever. Here a handler only notes the signal, and the processes ask each other once a step.
+    wait for each other for ever. Here a handler only notes the signal, and the processes ask each other behind each
+    step and each validation.
     """
 
     def __init__(self) -> None:
@@ -25,5 +26,11 @@ class StopTogether(Callback):
         self.asked = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._ask(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._ask(trainer)
+
+    def _ask(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer._signal_connector.received_sigterm = True

@@ -140,17 +140,15 @@ class Model(LightningModule):
         loss = self.loss(outputs, targets)
         if split == "train":
             self.waiting.add(outputs.detach(), targets, loss.detach())
+            if self.measured_epoch == self.current_epoch:
+                return loss  # Lightning asks a metric for its value at the epoch's end: to be told of it once is enough
+            self.measured_epoch = self.current_epoch
         else:
             self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
-            self._log_metrics(split)
-        return loss
-
-    def _log_metrics(self, split: str) -> None:
-        """Tell Lightning of a split's metrics, for it to compute at the epoch's end and to reset behind it."""
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
         logged = {f"{split}/loss": getattr(self, f"{split}_loss"), **dict(metrics.items(copy_state=False))}
-        # A metric counts its samples itself; without the argument Lightning would look for a batch's size.
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
+        return loss
 
     def _measure(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
         self.update_metrics(getattr(self, f"{split}_metrics"), outputs, targets)
@@ -169,19 +167,13 @@ class Model(LightningModule):
     training_step.__signature__ = signature(training_step)  # type: ignore[attr-defined]  # Lightning asks in each step
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # Only where it is written, and past `log`, which costs as much as a small network's forward pass.
         connector = self.trainer._logger_connector
-        if connector.should_update_logs:
-            # Straight to the loggers: `log` costs as much as a small network's forward pass.
-            connector.log_metrics({"train/loss_step": self.trainer.strategy.reduce(self.step_loss, reduce_op="mean")})
-        # Not before, for Lightning goes through all that it was told of in each step.
-        if self.trainer.is_last_batch or self.trainer.should_stop:
-            self._log_training()
-
-    def _log_training(self) -> None:
-        """Log the training metrics of the epoch, once."""
-        if self.measured_epoch != self.current_epoch:
-            self.measured_epoch = self.current_epoch
-            self._log_metrics("train")
+        if connector.should_update_logs and not self.trainer.fit_loop._should_accumulate():
+            loss: Any = self.trainer.strategy.reduce(self.step_loss.clone(), reduce_op="mean")
+            connector.log_metrics({"train/loss_step": loss})
+            connector._callback_metrics["train/loss_step"] = loss
+            connector._progress_bar_metrics["train/loss_step"] = loss.item()
 
     def _weight(self) -> float:
         """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""
@@ -189,7 +181,6 @@ class Model(LightningModule):
         return loader.weight() if hasattr(loader, "weight") else 1.0
 
     def on_train_epoch_end(self) -> None:
-        self._log_training()  # of an epoch that was cut short
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
         # Lightning would move a plateau scheduler behind the epoch's checkpoint, which then did not know of it.
         for config in self.trainer.lr_scheduler_configs:

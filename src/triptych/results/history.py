@@ -15,9 +15,9 @@ from triptych.files import replaced
 from triptych.results.directory import read_history
 
 SECONDS = 1.0
-"""Between two writes of what is logged within an epoch; its end is written at once."""
-WITHIN = {"train/loss_step", "epoch"}
-"""What is logged within an epoch."""
+"""Between two writes of the steps' losses; all else is written at once."""
+OFTEN = {"train/loss_step", "epoch"}
+"""What is logged so often that the file need not have it at once."""
 
 
 class History(Logger):
@@ -71,7 +71,7 @@ class History(Logger):
             self.stale = True
         self.rows.setdefault(step, {}).update(metrics)
         self.unwritten[step] = None
-        self.due |= not metrics.keys() <= WITHIN
+        self.due |= not metrics.keys() <= OFTEN
         new = sorted(set(metrics) - set(self.columns))
         if new:
             self.columns += new
