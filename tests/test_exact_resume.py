@@ -153,17 +153,25 @@ def test_wherever_a_signal_comes(
         ("on_validation_end", signal.SIGTERM),
     ],
 )
-@pytest.mark.parametrize(("variant", "step"), [("plateau", 9), ("plateau", 39), ("validation within epochs", 3)])
+@pytest.mark.parametrize(
+    ("variant", "step", "more"),
+    [
+        ("plateau", 3, "trainer.limit_train_batches=4"),
+        ("plateau", 15, "trainer.limit_train_batches=4"),
+        ("validation within epochs", 3, "trainer.limit_train_batches=10"),
+    ],
+)
 def test_a_signal_before_or_in_a_validation_waits_for_its_end(
     variant: str,
     step: int,
+    more: str,
     hook: str,
     sent: signal.Signals,
     data_root: Path,
     tmp_path: Path,
 ) -> None:
     # Some batches of validation, for Lightning looks between them.
-    options = [*options_of(variant, data_root), "data.eval_batch_size=10"]
+    options = [*options_of(variant, data_root), more, "data.eval_batch_size=10"]
     train(tmp_path / "whole", *options)
     assert stopped(tmp_path / "part", options, step, sent, hook=hook) == [step + 1]
     assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")

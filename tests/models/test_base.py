@@ -26,9 +26,11 @@ from tests.tiny import (
     xrays,
 )
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from triptych.models.base import Model, regression_loss
 from triptych.models.waiting import MOST
+from triptych.progress_bar import ProgressBar
 
 CONF = Path(__file__).parents[2] / "conf"
 TABULAR = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "embedding_size": 4, "width": 8, "depth": 1}
@@ -121,6 +123,32 @@ def test_the_loss_of_every_nth_step_is_logged_once(every: int, accumulated: int,
     last = pytest.approx(points.points[-1][1])
     assert run.callback_metrics["train/loss_step"].item() == last
     assert run.progress_bar_metrics["train/loss_step"] == last
+
+
+class Looks(TorchDispatchMode):
+    """Notes at which batches a number is read from a tensor: a GPU's host waits there for all that is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trainer: Trainer | None = None
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.trainer and self.trainer.training and function is torch.ops.aten._local_scalar_dense.default:
+            self.seen.add(self.trainer.fit_loop.batch_idx)
+        return function(*args, **(kwargs or {}))
+
+
+def test_between_two_points_of_the_loss_no_step_waits_for_its_numbers(tmp_path: Path):
+    looks, points = Looks(), Points()
+    begin = LambdaCallback(on_train_start=lambda trainer, _: setattr(looks, "trainer", trainer))
+    options = {"log_every_n_steps": 5, "callbacks": [begin, ProgressBar()], "enable_progress_bar": True}
+    with looks:
+        # SGD, for Adam reads the number of its step, which lies on the host.
+        fit(regressor(optimizer=STILL), Batches(rows(*[4] * 20)), tmp_path, logger=points, **options)
+    assert [step for step, _ in points.points] == [4, 9, 14, 19]
+    # Beside them, where batches that waited are measured, and at the epoch's end.
+    assert looks.seen - {MOST - 1, 19} == {4, 9, 14}
 
 
 def test_training_metrics_start_anew_each_epoch(tmp_path: Path):
