@@ -3,21 +3,17 @@
 from collections import OrderedDict
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.loops.optimization.automatic import Closure, _AutomaticOptimization
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.trainer.call import (
-    _call_callback_hooks,
-    _call_lightning_module_hook,
-    _call_strategy_hook,
-)
+from lightning.pytorch.trainer.call import _call_callback_hooks, _call_lightning_module_hook, _call_strategy_hook
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-"""Hooks of a callback or a module that are called within a step."""
+"""Hooks of a callback or a module that are called between a batch's start and its end."""
 OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
 """By which a module can replace a part of the step."""
 PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
@@ -46,8 +42,10 @@ class DirectOptimization(_AutomaticOptimization):
 
     def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict[str, Any]) -> dict[str, Any]:
         trainer, progress = self.trainer, self.optim_progress.optimizer
-        if self.about[0] is not optimizer or self.about[1] is not trainer.callbacks:  # type: ignore[attr-defined]
-            self._look(optimizer)
+        callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
+        if self.about[0] is not optimizer or self.about[1] is not callbacks:
+            self.about = (optimizer, callbacks)
+            self._look(optimizer, callbacks)
         if not self.direct or self._skip_backward or trainer.accumulate_grad_batches != 1:
             return super().run(optimizer, batch_idx, kwargs)
         progress.step.increment_ready()
@@ -88,7 +86,7 @@ class DirectOptimization(_AutomaticOptimization):
             _call_callback_hooks(self.trainer, hook, *arguments)
             _call_lightning_module_hook(self.trainer, hook, *arguments)
 
-    def _look(self, optimizer: Optimizer) -> None:
+    def _look(self, optimizer: Optimizer, callbacks: list[Callback]) -> None:
         """Find out what the steps of an optimizer are like."""
         trainer = self.trainer
         module, precision = trainer.lightning_module, trainer.precision_plugin
@@ -104,10 +102,9 @@ class DirectOptimization(_AutomaticOptimization):
         self.heard = {
             hook
             for hook in HOOKS
-            if _has_own(module, hook) or any(callable(getattr(callback, hook)) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+            if _has_own(module, hook) or any(callable(getattr(callback, hook)) for callback in callbacks)
         }
         self.clips = _has_own(module, "configure_gradient_clipping")
-        self.about = (optimizer, trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def _has_own(module: LightningModule, name: str) -> bool:

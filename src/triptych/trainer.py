@@ -26,21 +26,14 @@ from torch import nn
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
-from triptych.direct_optimization import DirectOptimization
+from triptych.direct_optimization import HOOKS, DirectOptimization
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
 from triptych.progress_bar import ProgressBar
 
 log = logging.getLogger(__name__)
 
-STEP_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
+STEP_HOOKS = ("on_train_batch_start", *HOOKS, "on_train_batch_end")
 """Hooks of a callback that are called in every step."""
 
 
