@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pace import EXPERIMENTS, Parts, composed, short, spread, title, unseen
+from benchmarks.pace import EXPERIMENTS, Parts, composed, many, short, spread, title, unseen
 from benchmarks.step_rate import bare, measure
 from torch.profiler import ProfilerActivity, profile
 
 LONGER = {
-    "housing": ("trainer.max_epochs=12",),
-    "denoise": ("trainer.max_epochs=4", "trainer.limit_train_batches=150"),
+    "housing": ("trainer.max_epochs=8",),
+    "denoise": ("trainer.max_epochs=3", "trainer.limit_train_batches=100"),
     "pneumonia": ("trainer.max_epochs=4",),
 }
-"""A GPU makes more steps in the same time."""
+"""Epochs of some seconds together, where steps are short."""
 COMMON = ("trainer=gpu", "trainer.precision=bf16-mixed", "trainer.limit_val_batches=1")
 """Pages of many sizes would each be compiled for validation."""
 TRICKS = {
@@ -25,13 +25,13 @@ TRICKS = {
     "bfloat16, CUDA graphs": ("trainer.compile=reduce-overhead", ("bare loop", "triptych")),
 }
 """What asks for each, and the ways that know it."""
+PROFILED = ("trainer.max_epochs=3", "trainer.limit_train_batches=20")
 
 
 def busy(experiment: str, *overrides: str) -> float:
     """Seconds a step in which the GPU computes or copies, in the loop written by hand, by torch's profiler."""
     with TemporaryDirectory() as folder, unseen():
-        parts = Parts.of(composed(f"experiment={experiment}", *short(experiment), *overrides))
-        bare(parts, Path(folder))  # compiles
+        parts = Parts.of(composed(f"experiment={experiment}", *short(experiment), *overrides, *PROFILED))
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             bare(parts, Path(folder))
     # The optimizer's step is there once more as a whole.
@@ -41,10 +41,11 @@ def busy(experiment: str, *overrides: str) -> float:
 
 
 def rows(rounds: int) -> Iterator[list[str]]:
-    """A row for each task, trick and way: milliseconds a step, share of the loop's rate, utilisation, memory."""
-    for experiment in EXPERIMENTS:
-        for trick, (compile_mode, ways) in TRICKS.items():
-            given = (*COMMON, compile_mode, *LONGER.get(experiment, ()))
+    """A row for each trick, task and way: milliseconds a step, share of the loop's rate, utilisation, memory."""
+    for trick, (compile_mode, ways) in TRICKS.items():
+        for experiment in EXPERIMENTS:
+            data = many(experiment) if experiment == "pneumonia" else ()
+            given = (*data, *COMMON, compile_mode, *LONGER.get(experiment, ()))
             found = measure(experiment, rounds, *given, ways=ways)
             computing = busy(experiment, *given)
             for way, paces in found.items():

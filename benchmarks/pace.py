@@ -22,6 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.build import build
 from triptych.data.base import DataModule
+from triptych.data.california import CaliforniaDataModule
+from triptych.data.synthetic.chests import write_chests
+from triptych.data.synthetic.homes import write_homes
+from triptych.data.xrays import XrayDataModule
 from triptych.models.base import Model
 from triptych.run import run
 from triptych.trainer import build_trainer
@@ -47,23 +51,28 @@ SHORT = {
 HOMES = 20_640
 """Block groups in California's table. With the few that are made up by default a tenth of a run would be the starts
 of its epochs."""
+CHESTS = 2_000
+"""X-rays where a step is short, for the same reason."""
 
 
 def short(experiment: str) -> tuple[str, ...]:
     """The overrides of SHORT, and for houses a table of HOMES rows."""
-    data = ("data.source=files", f"data.root={homes()}") if experiment == "housing" else ()
-    return *SHORT.get(experiment, ()), *data
+    return *SHORT.get(experiment, ()), *(many(experiment) if experiment == "housing" else ())
+
+
+def many(experiment: str) -> tuple[str, ...]:
+    """What lets an experiment train on HOMES houses or CHESTS X-rays, made up, gone when this process ends."""
+    return ("data.source=files", f"data.root={_made_up(experiment)}")
 
 
 @cache
-def homes() -> str:
-    """A ``data.root`` with as many made-up houses as California has, gone when this process ends."""
-    from triptych.data.california import CaliforniaDataModule
-    from triptych.data.synthetic.homes import write_homes
-
-    root = TemporaryDirectory(prefix="homes-")
+def _made_up(experiment: str) -> str:
+    root = TemporaryDirectory(prefix=f"{experiment}-")
     atexit.register(root.cleanup)
-    write_homes(Path(root.name) / CaliforniaDataModule.slug, rows=HOMES)
+    if experiment == "housing":
+        write_homes(Path(root.name, CaliforniaDataModule.slug), rows=HOMES)
+    else:
+        write_chests(Path(root.name, XrayDataModule.slug), images=CHESTS, size=80)
     return root.name
 
 

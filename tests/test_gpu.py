@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tests.harness import EXPERIMENTS, FASTEST, command, small
+from tests.harness import EXPERIMENTS, FASTEST, command, small, train
 
+from triptych.models.base import Model
 from triptych.results import load_run
 
 pytestmark = [
@@ -46,6 +48,31 @@ def test_a_checkpoint_predicts_the_same_without_a_gpu(experiment: str, data_root
         here = run.model(inputs)
         there = run.model.cuda()(inputs.cuda()).cpu()
     torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)  # TF32 and the order of sums
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_step_waits_for_the_gpu(experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From an epoch's first step to its last, batches included, where nothing is logged between."""
+    begin, end, steps = Model.on_train_batch_start, Model.on_train_batch_end, []
+
+    def begun(model: Model, batch: Any, batch_idx: int) -> Any:
+        if model.current_epoch == 1:  # in the first one kernels are chosen and graphs recorded
+            torch.cuda.set_sync_debug_mode("error")
+            steps.append(batch_idx)
+        return begin(model, batch, batch_idx)
+
+    def ended(model: Model, outputs: Any, batch: Any, batch_idx: int) -> None:
+        end(model, outputs, batch, batch_idx)
+        if model.trainer.is_last_batch:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Model, "on_train_batch_start", begun)
+    monkeypatch.setattr(Model, "on_train_batch_end", ended)
+    try:
+        train(tmp_path / "run", *on_gpu(experiment, data_root, "trainer.log_every_n_steps=1000"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(steps) > 1
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

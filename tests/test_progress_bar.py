@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.pytorch import LightningModule, Trainer
 from tests.tiny import Batches, fit, regressor, rows
 
 from triptych import progress_bar as module
@@ -54,3 +55,20 @@ def test_long_steps_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_run_of_some_steps_shows_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert heard(tmp_path, monkeypatch, seconds=0.01, max_epochs=-1, max_steps=7).shown[-1] == 7
+
+
+def test_an_epoch_begins_without_a_redraw(tmp_path: Path):
+    begun: list[str] = []
+
+    class Drawn(ProgressBar):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            drawn: list[None] = []
+            self.progress.live.refresh = lambda: drawn.append(None)
+            super().on_train_epoch_start(trainer, pl_module)
+            assert not drawn
+            begun.append(self.progress.tasks[self.train_progress_bar_id].description.strip())
+            self.progress.refresh()
+            assert drawn  # from then on
+
+    fit(regressor(), Batches(rows(4, 4)), tmp_path, callbacks=[Drawn()], enable_progress_bar=True, max_epochs=2)
+    assert begun == ["Epoch 0/1", "Epoch 1/1"]

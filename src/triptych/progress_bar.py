@@ -20,6 +20,14 @@ class ProgressBar(RichProgressBar):
         super().__init__(refresh_rate=REDRAWS)
         self.told = 0.0
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Rich would draw before the first step, and once more with its own thread.
+        if self.progress is not None:
+            self.progress.disable = True
+        super().on_train_epoch_start(trainer, pl_module)
+        if self.progress is not None:
+            self.progress.disable = False
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import Dataset
 
 from triptych.data.base import DataModule
@@ -84,6 +85,8 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> tuple[Any, Any,
 
 
 class Samples(Dataset[Any]):
+    gathers_on = torch.device("meta")
+
     def __len__(self) -> int:
         return 32
 
@@ -93,6 +96,18 @@ def test_what_lies_on_the_gpu_is_not_pinned(monkeypatch: pytest.MonkeyPatch):
     assert asked
     assert loader.dataset is there
     assert not loader.pin_memory
+    assert loader.batch_sampler.device == there.gathers_on
+
+
+def test_a_batch_that_is_where_it_has_to_be_stays_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    moved = []
+    monkeypatch.setattr(LightningDataModule, "transfer_batch_to_device", lambda *given: moved.append(given))
+    data, there = numbers(), torch.device("meta")
+    on_it, elsewhere = torch.empty(3, device=there), torch.empty(3)
+    assert data.transfer_batch_to_device(batch := (on_it, on_it), there, 0) is batch
+    assert not moved
+    data.transfer_batch_to_device((on_it, elsewhere), there, 0)
+    assert len(moved) == 1
 
 
 @pytest.mark.parametrize("arguments", [{"num_workers": 1}, {"in_memory": False}], ids=str)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, TensorDataset, WeightedRandomSampler
 
-from triptych.data.sharing import SharedBatches, shared_rows, training_batches
+from triptych.data.sharing import SharedBatches, Shuffled, shared_rows, training_batches
 
 ROWS = TensorDataset(torch.arange(23))
 
@@ -29,6 +29,25 @@ def test_together_the_parts_are_the_batches_of_one_process(processes: int, weigh
     for number, (batch, part) in enumerate(zip(whole, parts, strict=True)):
         means = [sum(rows) / len(rows) * one.weight(number) for rows, one in zip(part, shared, strict=True)]
         assert sum(means) / processes == pytest.approx(sum(batch) / len(batch))
+
+
+def test_an_order_had_at_once_is_the_one_that_torch_draws():
+    ours, torchs = Shuffled(23, torch.Generator().manual_seed(3)), sampler(weighted=False)
+    for _ in range(3):
+        expected = list(torchs)
+        ours.generator.set_state(state := ours.generator.get_state())
+        assert ours.order().tolist() == expected
+        ours.generator.set_state(state)
+        assert list(ours) == expected
+        torchs.generator.set_state(ours.generator.get_state())  # torch draws once more than it needs
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_where_samples_lie_on_a_device_their_numbers_come_there(weighted: bool):
+    numbers = list(SharedBatches(sampler(weighted), 9, False, 1, 2))
+    there = list(SharedBatches(sampler(weighted), 9, False, 1, 2, torch.device("cpu")))
+    assert all(isinstance(rows, torch.Tensor) for rows in there)
+    assert [rows.tolist() for rows in there] == [rows.tolist() for rows in numbers]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 50])

@@ -25,7 +25,8 @@ class StopOnDivergence(Callback):
 
     Args:
         every_n_steps: steps between two looks at the training loss. On a GPU, where a look makes the host wait for the
-            device, and where several processes train, they come no more often than ``trainer.log_every_n_steps``.
+            device, and where several processes train, they come no more often than ``trainer.log_every_n_steps``, at
+            the steps whose loss is logged.
     """
 
     def __init__(self, every_n_steps: int = 1) -> None:
@@ -42,7 +43,7 @@ class StopOnDivergence(Callback):
         self.batch = batch
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        if trainer.global_step % self.interval == 0:
+        if (trainer.global_step + 1) % self.interval == 0:
             self._check(trainer, "training loss", loss, self.batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -279,12 +279,12 @@ class DataModule(LightningDataModule, Generic[Samples]):
         # Its seed is set anew for each epoch.
         generator = torch.Generator()
         dataset, sampler = self.datasets["train"], self.train_sampler(generator)
-        batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer)
         loading = self._loading()
         if self.trainer is not None and self.in_memory and not self.num_workers:
             there = placing.placed(dataset, self.trainer.strategy.root_device, self.on_device)
             loading["pin_memory"] &= there is dataset  # what is on the device need not be copied there
             dataset = there
+        batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer)
         return ResumableLoader(dataset, generator=generator, **batches, **loading)
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
@@ -318,8 +318,9 @@ class DataModule(LightningDataModule, Generic[Samples]):
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        # Lightning would look through all that a batch may hold, in each step, and find it where it has to be.
-        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        # Lightning would look through all that a batch may hold, in each step.
+        there = device.type == "cpu" or all(getattr(part, "device", None) == device for part in batch)
+        return batch if there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return self.prepare_batch(batch, training=self.trainer is not None and self.trainer.training)

@@ -49,6 +49,11 @@ class ArrayDataset(Dataset[Batch]):
         return self.inputs[rows], self.targets[rows]
 
     @property
+    def gathers_on(self) -> torch.device | None:
+        """The GPU that the samples lie on, where numbers of rows are wanted too; None: in the CPU's memory."""
+        return self.inputs.device if self.inputs.is_cuda else None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the samples."""
         return self.inputs.nbytes + self.targets.nbytes

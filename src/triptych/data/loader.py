@@ -72,7 +72,8 @@ class ResumableLoader(DataLoader[Batch]):
     def indices(self) -> Sequence[int]:
         """The samples of the batch that was handed out last, as numbers of the dataset."""
         self._begin()
-        return next(islice(self._drawn(), self.taken - 1, None))
+        numbers = next(islice(self._drawn(), self.taken - 1, None))
+        return numbers.tolist() if hasattr(numbers, "tolist") else numbers
 
     def weight(self) -> float:
         """What the mean over the batch that was handed out last weighs among those of all processes."""

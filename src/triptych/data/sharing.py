@@ -6,7 +6,30 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from torch.utils.data import BatchSampler, Dataset, RandomSampler, Sampler, SequentialSampler
+from torch import Tensor
+from torch.utils.data import BatchSampler, Dataset, Sampler, SequentialSampler
+
+
+class Shuffled(Sampler[int]):
+    """Each sample once, in the order that torch's RandomSampler draws, which here can be had as one tensor.
+
+    Args:
+        size: number of samples.
+        generator: draws the order.
+    """
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        self.size, self.generator = size, generator
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order().tolist())
+
+    def order(self) -> Tensor:
+        """The samples of one more epoch."""
+        return torch.randperm(self.size, generator=self.generator)
 
 
 class SharedBatches(BatchSampler):
@@ -20,19 +43,34 @@ class SharedBatches(BatchSampler):
         drop_last: whether a last batch that is smaller is left out.
         process: number of this process, from 0.
         processes: how many there are.
+        device: a GPU that is to have the order of an epoch at once, where the samples lie there too; None: none.
     """
 
     def __init__(
-        self, sampler: Sampler[int], batch_size: int, drop_last: bool, process: int = 0, processes: int = 1
+        self,
+        sampler: Sampler[int],
+        batch_size: int,
+        drop_last: bool,
+        process: int = 0,
+        processes: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
-        self.process, self.processes = process, processes
+        self.process, self.processes, self.device = process, processes, device
 
-    def __iter__(self) -> Iterator[np.ndarray]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:
         # Slices of the epoch's order, where torch gathers each batch number by number.
-        order = np.fromiter(self.sampler, np.int64, len(self.sampler))  # type: ignore[arg-type]
+        order = self._order()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[start : start + self.batch_size][self.process :: self.processes]
+
+    def _order(self) -> Any:
+        """The samples of one more epoch, as an array, or a tensor on the device."""
+        if isinstance(self.sampler, Shuffled):
+            order = self.sampler.order()
+        else:
+            order = torch.from_numpy(np.fromiter(self.sampler, np.int64, len(self.sampler)))  # type: ignore[arg-type]
+        return order.numpy() if self.device is None else order.to(self.device)
 
     def weight(self, number: int) -> float:
         """What the mean over this process's part of a batch weighs where the means of all processes are averaged.
@@ -77,7 +115,7 @@ def training_batches(
     """The arguments by which a DataLoader has this process's part of the training batches.
 
     Args:
-        dataset: the training split.
+        dataset: the training split; ``gathers_on`` of it, if it has that, is where it takes the numbers of its samples.
         batch_size: samples of all processes together.
         sampler: draws from the generator; None: each sample once, in random order.
         generator: the same on all processes.
@@ -86,7 +124,7 @@ def training_batches(
     Raises:
         ValueError: a batch is smaller than the number of processes.
     """
-    process, processes = place(trainer)
+    (process, processes), size = place(trainer), len(dataset)  # type: ignore[arg-type]
     if batch_size < processes:
         raise ValueError(
             f"data.batch_size={batch_size}: these are the samples of all {processes} processes together; choose at "
@@ -95,11 +133,11 @@ def training_batches(
     # A process's last batch of one sample has no variance for batch norm, and one of none has no mean: they are left
     # out (other samples each epoch).
     fewest = 2 * processes if batch_size >= 2 * processes else processes
-    drop_last = 0 < len(dataset) % batch_size < fewest  # type: ignore[arg-type]
+    drop_last = 0 < size % batch_size < fewest
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
         sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # the same few batches in each epoch
-    sampler = sampler or RandomSampler(dataset, generator=generator)  # type: ignore[arg-type]
-    return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes)}
+    sampler, device = sampler or Shuffled(size, generator), getattr(dataset, "gathers_on", None)
+    return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes, device)}
 
 
 def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, trainer: Trainer | None) -> dict[str, Any]:

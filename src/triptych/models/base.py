@@ -160,6 +160,9 @@ class Model(LightningModule):
         if self.several:
             loss = loss * self._weight()
         self.step_loss = loss.detach()
+        if self.step_loss.is_cuda and not self.several and self._is_point():
+            # The host waits for the GPU, which has less left to do now than behind the optimizer's step.
+            self.step_loss = self.step_loss.cpu()
         if self.l1:
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
         return loss
@@ -168,12 +171,17 @@ class Model(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Only where it is written, and past `log`, which costs as much as a small network's forward pass.
-        connector = self.trainer._logger_connector
-        if connector.should_update_logs and not self.trainer.fit_loop._should_accumulate():
+        if self._is_point():
+            connector = self.trainer._logger_connector
             loss: Any = self.trainer.strategy.reduce(self.step_loss.clone(), reduce_op="mean")
             connector.log_metrics({"train/loss_step": loss})
             connector._callback_metrics["train/loss_step"] = loss
             connector._progress_bar_metrics["train/loss_step"] = loss.item()
+
+    def _is_point(self) -> bool:
+        """Whether the loss of the step under way is to be logged."""
+        trainer = self.trainer
+        return trainer._logger_connector.should_update_logs and not trainer.fit_loop._should_accumulate()
 
     def _weight(self) -> float:
         """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""

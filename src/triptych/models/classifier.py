@@ -98,14 +98,15 @@ class Classifier(Model):
         self.calibration = Calibration(prior, threshold)
 
     def metrics_of_split(self) -> MetricCollection:
+        # To look whether what comes is valid, each would make the host wait for a GPU.
         return MetricCollection(
             {
-                "auroc": BinaryAUROC(),
-                "accuracy": BinaryAccuracy(),
-                "sensitivity": BinaryRecall(),
-                "specificity": BinarySpecificity(),
+                "auroc": BinaryAUROC(validate_args=False),
+                "accuracy": BinaryAccuracy(validate_args=False),
+                "sensitivity": BinaryRecall(validate_args=False),
+                "specificity": BinarySpecificity(validate_args=False),
                 "brier": MeanSquaredError(),
-                "ece": BinaryCalibrationError(n_bins=15),
+                "ece": BinaryCalibrationError(n_bins=15, validate_args=False),
             },
             # Groups would be formed by comparing states, which a batch may make equal by chance.
             compute_groups=False,

@@ -134,6 +134,28 @@ class Positive(nn.Module):
         return self.start * torch.exp(self.speed * self.change)
 
 
+class Columns(nn.Module):
+    """Some columns of rows: (..., columns) -> (..., their number).
+
+    On the device, where a list of numbers would be sent there each time, and a GPU's host wait.
+
+    Args:
+        numbers: which, from 0.
+    """
+
+    numbers: Tensor
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.tensor(list(numbers), dtype=torch.long), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows[..., self.numbers]
+
+
 def center_crop(maps: Tensor, like: Tensor) -> Tensor:
     """The middle of `maps` (N, C, H, W), as high and wide as `like`."""
     (height, width), (new_height, new_width) = maps.shape[-2:], like.shape[-2:]

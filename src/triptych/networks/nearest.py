@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from triptych.networks.layers import Columns
+
 
 class Neighbours(NamedTuple):
     """N rows and the nearest training rows of each, the nearest first; spacings are further columns of all rows."""
@@ -57,7 +59,7 @@ class NearestRows(nn.Module):
     ) -> None:
         super().__init__()
         self.place = list(place)
-        self.similar = list(similar)
+        self.similar = Columns(similar)
         self.count = count
         self.aspect = aspect
         self.register_buffer("rows", torch.zeros(0, num_features))
@@ -92,7 +94,7 @@ class NearestRows(nn.Module):
 
     def _look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers of the nearest training rows, and their distances, both (N, count)."""
-        squared = squared_distances(x[:, self.similar], self.rows[:, self.similar]) * self.SIMILARITY**2
+        squared = squared_distances(self.similar(x), self.similar(self.rows)) * self.SIMILARITY**2
         for column, aspect in zip(self.place, (self.aspect, 1.0), strict=True):
             # One column at a time, for a product of matrices would lose the digits that tell near places apart.
             squared = squared + (aspect * (x[:, column, None] - self.rows[:, column])).square()
@@ -112,7 +114,8 @@ class NearestRows(nn.Module):
         last = distances.shape[1] - 1
         if last < 0:
             return distances.new_zeros(len(distances), self.SPACINGS)
-        return (distances[:, [min(3, last), min(15, last), last]] + 1e-3).log()
+        chosen = [distances[:, number] for number in (min(3, last), min(15, last), last)]
+        return (torch.stack(chosen, dim=1) + 1e-3).log()
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -84,12 +84,18 @@ def solve(matrix: Tensor, right: Tensor, *, left: bool = True) -> Tensor:
     return both[..., size:]
 
 
-def table() -> dict[Any, Callable[..., Tensor]]:
+def solve_ex(matrix: Tensor, right: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    """``torch.linalg.solve_ex``: what ``solve`` gives, and that all went well."""
+    return solve(matrix, right, left=left), torch.zeros(matrix.shape[:-2], dtype=torch.int32)
+
+
+def table() -> dict[Any, Callable[..., Any]]:
     """The decompositions by operator, as ``ExportedProgram.run_decompositions`` takes them."""
     return {
         torch.ops.aten.special_ndtri.default: normal_quantile,
         torch.ops.aten.searchsorted.Tensor: search_sorted,
         torch.ops.aten.linalg_solve.default: solve,
+        torch.ops.aten.linalg_solve_ex.default: solve_ex,
     }
 
 

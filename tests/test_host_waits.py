@@ -1,0 +1,104 @@
+"""No forward pass makes a GPU's host wait: on tensors that stand for some on a GPU, where there is none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.harness import EXPERIMENTS, train
+from tests.harness import small as small_config
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from triptych.results import load_run
+
+HERE, THERE = "cpu", "cuda"
+LOOKS = ("_linalg_check_errors", "_local_scalar_dense", "nonzero", "is_nonzero", "equal")
+"""Operations whose answer the host reads."""
+
+
+class Waits(TorchDispatchMode):
+    """Notes what a host would wait for: a number read, or a tensor taken from its memory to the GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = function.__name__.partition(".")[0]
+        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim}
+        devices.add(torch.device(kwargs["device"]).type if kwargs.get("device") is not None and devices else THERE)
+        if name in LOOKS or devices == {HERE, THERE}:
+            self.found.append(name)
+        return function(*args, **kwargs)
+
+
+def to_gpu(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Let tensors on a GPU that is not there stand for a module's own."""
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    there = on_gpu(tensor, mode)
+                    tensors[name] = nn.Parameter(there) if isinstance(tensor, nn.Parameter) else there
+
+
+def on_gpu(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    with mode:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=THERE)
+
+
+def waits_of(module: nn.Module, *inputs: Tensor) -> list[str]:
+    """What a module's forward pass, in training, would make the host wait for."""
+    mode = FakeTensorMode()
+    to_gpu(module.train(), mode)
+    given = [on_gpu(part, mode) for part in inputs]
+    with mode, Waits() as waits:
+        module(*given)
+    return waits.found
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiments_forward_pass_and_loss(experiment: str, data_root: Path, tmp_path: Path):
+    train(tmp_path, *small_config(experiment, data_root, "trainer.max_epochs=1", "test=false"))
+    run = load_run(tmp_path)
+    run.datamodule.setup("fit")
+    dataset: Any = run.datamodule.datasets["train"]
+    batch = run.datamodule.prepare_batch(dataset.__getitems__([0, 1, 2, 3]), training=False)
+
+    class Step(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = run.model
+
+        def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+            return self.model.loss(self.model(inputs), targets)
+
+    assert waits_of(Step(), *batch) == []
+
+
+class Listed(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows[:, [0, 2]]
+
+
+class Solved(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.linalg.solve(rows @ rows.mT, rows)
+
+
+class Sent(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows * torch.arange(3.0).to(rows.device)
+
+
+@pytest.mark.parametrize("module", [Listed, Solved, Sent])
+def test_what_waits_is_found(module: type[nn.Module]):
+    assert waits_of(module(), torch.rand(3, 3)) != []
+
+
+def test_what_does_not_wait_is_not_found():
+    assert waits_of(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()), torch.rand(5, 3)) == []
