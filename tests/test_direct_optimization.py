@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from tests.tiny import Batches, regressor, rows, trainer
 from torch import Tensor, nn
 
-from triptych.direct_optimization import HOOKS, DirectOptimization
+from triptych.direct_optimization import HOOKS, write_out_steps
 from triptych.terminal import quiet_lightning
 from triptych.trainer import STEP_HOOKS
 
@@ -43,7 +43,7 @@ def train(folder: Path, direct: bool, module: LightningModule | None = None, **o
     torch.manual_seed(0)
     run = trainer(folder, max_epochs=2, limit_val_batches=0, **options)
     if direct:
-        run.fit_loop.epoch_loop.automatic_optimization = DirectOptimization(run)
+        write_out_steps(run)
     with quiet_lightning():
         run.fit(module or regressor(), datamodule=Batches(rows(4, 5, 6, 3)))
     return run
@@ -112,6 +112,28 @@ def test_a_step_is_written_out_in_the_plain_case(tmp_path: Path):
     assert run.fit_loop.epoch_loop.automatic_optimization.direct
     assert run.fit_loop.epoch_loop.automatic_optimization.heard == set()
     assert run.global_step == 8
+
+
+class NoNumber(Dicts):
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Any:  # type: ignore[override]
+        return super().training_step(batch, -1)
+
+
+class OddNames(Dicts):
+    def training_step(self, some: tuple[Tensor, Tensor], number: int) -> Any:  # type: ignore[override]
+        self.numbers = [*getattr(self, "numbers", ()), number]
+        return super().training_step(some, number)
+
+
+def test_a_training_step_is_given_what_it_takes(tmp_path: Path):
+    run = train(tmp_path, direct=True, module=(first := NoNumber()))
+    assert run.global_step == 8
+    second = OddNames()  # in the same Trainer
+    run.fit_loop.max_epochs = 3
+    with quiet_lightning():
+        run.fit(second, datamodule=Batches(rows(4, 5)))
+    assert second.numbers == [0, 1]
+    assert not hasattr(first, "numbers")
 
 
 class OwnStep(Dicts):

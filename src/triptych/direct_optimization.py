@@ -1,9 +1,10 @@
 """An optimizer's step at the price that a small network can pay."""
 
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.automatic import Closure, _AutomaticOptimization
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -20,6 +21,26 @@ PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 """Those that leave the step as it is, but for a scaled loss."""
 OPTIMIZERS = ("torch.optim.", f"{__package__}.optimizers")
 """Modules of optimizers that need no closure, but for LBFGS; others may, whatever they declare."""
+
+
+def write_out_steps(trainer: Trainer) -> None:
+    """Let a Trainer's steps be made by DirectOptimization.
+
+    What ``training_step`` takes is found out once: Lightning looks it up in each step.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    loop.automatic_optimization = DirectOptimization(trainer)
+    whole = loop._build_kwargs
+
+    @lru_cache(maxsize=1)
+    def names(step: Any) -> tuple[str, ...]:
+        return tuple(whole(OrderedDict(), None, 0))
+
+    def arguments(kwargs: OrderedDict[str, Any], batch: Any, batch_idx: int) -> OrderedDict[str, Any]:
+        known = {"batch": batch, "batch_idx": batch_idx}
+        return OrderedDict([(name, known[name]) for name in names(trainer.lightning_module.training_step)])
+
+    loop._build_kwargs = arguments  # type: ignore[method-assign]
 
 
 class DirectOptimization(_AutomaticOptimization):

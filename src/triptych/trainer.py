@@ -26,7 +26,7 @@ from torch import nn
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
-from triptych.direct_optimization import HOOKS, DirectOptimization
+from triptych.direct_optimization import HOOKS, write_out_steps
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
 from triptych.progress_bar import ProgressBar
@@ -211,7 +211,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("trainer.compile needs a C++ compiler on a CPU: install g++, or leave it false")
-    trainer.fit_loop.epoch_loop.automatic_optimization = DirectOptimization(trainer)
+    write_out_steps(trainer)
     # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the first.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer

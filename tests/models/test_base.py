@@ -29,8 +29,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from triptych.models.base import Model, regression_loss
+from triptych.models.regressor import Regressor
 from triptych.models.waiting import MOST
 from triptych.progress_bar import ProgressBar
+from triptych.terminal import quiet_lightning
 
 CONF = Path(__file__).parents[2] / "conf"
 TABULAR = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "embedding_size": 4, "width": 8, "depth": 1}
@@ -156,6 +158,31 @@ def test_training_metrics_start_anew_each_epoch(tmp_path: Path):
     first = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=1).callback_metrics["train/rmse"]
     third = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=3).callback_metrics["train/rmse"]
     assert first == third
+
+
+def test_a_batchs_hooks_are_those_of_the_run_under_way(tmp_path: Path):
+    """Lightning is asked once a run which of model and datamodule has them."""
+    seen: list[str] = []
+
+    class Counted(Batches):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            seen.append("data")
+            return batch
+
+    class Own(Regressor):
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            seen.append("model")
+            return batch
+
+    model = regressor()
+    model.__class__ = Own
+    run = fit(model, Counted(rows(4, 4)), tmp_path)
+    assert seen == ["model", "data"] * 2
+    seen.clear()
+    run.fit_loop.max_epochs = 2
+    with quiet_lightning():
+        run.fit(regressor(), datamodule=Batches(rows(4, 4)))
+    assert (seen, run.global_step) == ([], 4)
 
 
 # L1 and weight decay

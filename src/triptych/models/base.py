@@ -2,8 +2,7 @@
 
 import math
 from abc import abstractmethod
-from functools import partial
-from inspect import signature
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -167,8 +166,6 @@ class Model(LightningModule):
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
         return loss
 
-    training_step.__signature__ = signature(training_step)  # type: ignore[attr-defined]  # Lightning asks in each step
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Only where it is written, and past `log`, which costs as much as a small network's forward pass.
         if self._is_point():
@@ -290,6 +287,9 @@ class Model(LightningModule):
 
     def on_fit_start(self) -> None:
         self.waiting.batches, self.measured_epoch = [], -1
+        # Lightning would find out three times a step whether a batch's hook is the model's or the datamodule's.
+        selector: Any = self.trainer._data_connector._datahook_selector
+        selector.get_instance = cache(selector.get_instance)
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
         self.several = self.trainer.world_size > 1
         # Of a batch each process takes a part.
