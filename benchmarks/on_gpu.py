@@ -32,6 +32,8 @@ def busy(experiment: str, *overrides: str) -> float:
     """Seconds a step in which the GPU computes or copies, in the loop written by hand, by torch's profiler."""
     with TemporaryDirectory() as folder, unseen():
         parts = Parts.of(composed(f"experiment={experiment}", *short(experiment), *overrides, *PROFILED))
+        if parts.settings["trainer"]["compile"]:
+            bare(parts, Path(folder))  # compiles
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             bare(parts, Path(folder))
     # The optimizer's step is there once more as a whole.

@@ -45,8 +45,8 @@ What a step pays for, and what makes it cheap:
   holds up the step under way.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.
 - On a CPU a look at the loss costs nothing. On a GPU, where the host waits for the device, it comes every
-  `trainer.log_every_n_steps` steps, behind the forward pass, when least is under way. Between two of them no step waits:
-  the order of an epoch lies on the GPU beside the samples, and so do the numbers of columns that a network chooses.
+  `trainer.log_every_n_steps` steps, behind the forward pass of a single process, when least is under way. Between two
+  of them no step waits: the order of an epoch lies there beside its arrays, and networks send no numbers.
 
 Measured on {cpu} with {threads}, torch {torch}, at {commit}.
 """

@@ -1,6 +1,7 @@
-"""No forward pass makes a GPU's host wait: on tensors that stand for some on a GPU, where there is none."""
+"""No forward pass, loss or metric makes a GPU's host wait: on tensors that stand for some on a GPU."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from triptych.results import load_run
 HERE, THERE = "cpu", "cuda"
 LOOKS = ("_linalg_check_errors", "_local_scalar_dense", "nonzero", "is_nonzero", "equal")
 """Operations whose answer the host reads."""
+COPIES = ("_to_copy", "copy_")
 
 
 class Waits(TorchDispatchMode):
@@ -29,8 +31,12 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = function.__name__.partition(".")[0]
-        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim}
-        devices.add(torch.device(kwargs["device"]).type if kwargs.get("device") is not None and devices else THERE)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if name not in COPIES:
+            tensors = [tensor for tensor in tensors if tensor.ndim]  # a number of the host's goes along with the launch
+        devices = {tensor.device.type for tensor in tensors}
+        if devices and kwargs.get("device") is not None:
+            devices.add(torch.device(kwargs["device"]).type)
         if name in LOOKS or devices == {HERE, THERE}:
             self.found.append(name)
         return function(*args, **kwargs)
@@ -51,9 +57,9 @@ def on_gpu(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=THERE)
 
 
-def waits_of(module: nn.Module, *inputs: Tensor) -> list[str]:
+def waits_of(module: nn.Module, *inputs: Tensor, mode: FakeTensorMode | None = None) -> list[str]:
     """What a module's forward pass, in training, would make the host wait for."""
-    mode = FakeTensorMode()
+    mode = mode or FakeTensorMode()
     to_gpu(module.train(), mode)
     given = [on_gpu(part, mode) for part in inputs]
     with mode, Waits() as waits:
@@ -62,7 +68,7 @@ def waits_of(module: nn.Module, *inputs: Tensor) -> list[str]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiments_forward_pass_and_loss(experiment: str, data_root: Path, tmp_path: Path):
+def test_an_experiments_forward_pass_loss_and_metrics(experiment: str, data_root: Path, tmp_path: Path):
     train(tmp_path, *small_config(experiment, data_root, "trainer.max_epochs=1", "test=false"))
     run = load_run(tmp_path)
     run.datamodule.setup("fit")
@@ -74,10 +80,15 @@ def test_an_experiments_forward_pass_and_loss(experiment: str, data_root: Path, 
             super().__init__()
             self.model = run.model
 
-        def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-            return self.model.loss(self.model(inputs), targets)
+        def forward(self, inputs: Tensor, targets: Tensor) -> None:
+            outputs = self.model(inputs)
+            self.model.loss(outputs, targets)
+            self.model.update_metrics(metrics, outputs, targets)
 
-    assert waits_of(Step(), *batch) == []
+    run.model._trainer = SimpleNamespace(testing=False, validating=False, sanity_checking=False)
+    with (mode := FakeTensorMode()), torch.device(THERE):
+        metrics = run.model.metrics_of_split()
+    assert waits_of(Step(), *batch, mode=mode) == []
 
 
 class Listed(nn.Module):
@@ -95,7 +106,17 @@ class Sent(nn.Module):
         return rows * torch.arange(3.0).to(rows.device)
 
 
-@pytest.mark.parametrize("module", [Listed, Solved, Sent])
+class Read(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.sum().cpu()
+
+
+class Number(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows * torch.tensor(2.0).to(rows.device)
+
+
+@pytest.mark.parametrize("module", [Listed, Solved, Sent, Read, Number])
 def test_what_waits_is_found(module: type[nn.Module]):
     assert waits_of(module(), torch.rand(3, 3)) != []
 

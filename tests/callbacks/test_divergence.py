@@ -113,18 +113,25 @@ def test_where_no_sample_is_wrong_the_whole_batch_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("device", "processes", "steps"), [("cpu", 1, [0, 1, 2, 3, 4]), ("cuda", 1, [2]), ("cpu", 2, [2])]
+    ("device", "processes", "every", "steps"),
+    [
+        ("cpu", 1, 1, [0, 1, 2, 3, 4, 5, 6]),
+        ("cpu", 1, 4, [3]),
+        ("cuda", 1, 1, [2, 5]),
+        ("cpu", 2, 1, [2, 5]),
+        ("cuda", 1, 4, [5]),
+    ],
 )
 def test_a_gpu_or_another_process_is_waited_for_when_something_is_logged_anyway(
-    device: str, processes: int, steps: list[int]
+    device: str, processes: int, every: int, steps: list[int]
 ):
-    stop = StopOnDivergence()
+    stop = StopOnDivergence(every)
     trainer: Any = SimpleNamespace(world_size=processes, log_every_n_steps=3, strategy=None)
     model: Any = SimpleNamespace(device=torch.device(device))
     stop.on_train_start(trainer, model)
     looked = []
     stop._check = lambda trainer, *_: looked.append(trainer.global_step)  # type: ignore[method-assign]
-    for trainer.global_step in range(5):
+    for trainer.global_step in range(7):
         stop.on_before_backward(trainer, model, torch.tensor(1.0))
     assert looked == steps
 

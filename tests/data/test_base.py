@@ -106,6 +106,9 @@ def test_a_batch_that_is_where_it_has_to_be_stays_as_it_is(monkeypatch: pytest.M
     on_it, elsewhere = torch.empty(3, device=there), torch.empty(3)
     assert data.transfer_batch_to_device(batch := (on_it, on_it), there, 0) is batch
     assert not moved
+    whole = SimpleNamespace(to=None)  # a batch of one's own kind
+    data.transfer_batch_to_device(whole, there, 0)  # type: ignore[arg-type]
+    assert moved.pop()[1] is whole
     data.transfer_batch_to_device((on_it, elsewhere), there, 0)
     assert len(moved) == 1
 

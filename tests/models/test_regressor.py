@@ -102,7 +102,7 @@ def test_columns_are_told_to_the_network_by_number():
         "feature_names": ["age", "north", "east"],
     }
     model = regressor(**options, columns={"place": ["east", "north"], "similar": ["age"]})
-    assert (model.network.nearest.place, model.network.nearest.similar.numbers.tolist()) == ([2, 1], [0])
+    assert (model.network.nearest.place, model.network.nearest.similar) == ([2, 1], [0])
     with pytest.raises(ValueError, match=r"model.columns.place: no column west; there are age, north, east"):
         regressor(**options, columns={"place": ["west"]})
 

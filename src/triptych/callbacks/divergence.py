@@ -25,8 +25,8 @@ class StopOnDivergence(Callback):
 
     Args:
         every_n_steps: steps between two looks at the training loss. On a GPU, where a look makes the host wait for the
-            device, and where several processes train, they come no more often than ``trainer.log_every_n_steps``, at
-            the steps whose loss is logged.
+            device, and where several processes train, they come at steps whose loss is logged, every
+            ``trainer.log_every_n_steps`` or a multiple of that.
     """
 
     def __init__(self, every_n_steps: int = 1) -> None:
@@ -37,7 +37,8 @@ class StopOnDivergence(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.interval = self.every_n_steps
         if trainer.world_size > 1 or pl_module.device.type != "cpu":
-            self.interval = max(self.every_n_steps, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+            logged = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+            self.interval = math.ceil(self.every_n_steps / logged) * logged
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.batch = batch

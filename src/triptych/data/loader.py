@@ -73,7 +73,7 @@ class ResumableLoader(DataLoader[Batch]):
         """The samples of the batch that was handed out last, as numbers of the dataset."""
         self._begin()
         numbers = next(islice(self._drawn(), self.taken - 1, None))
-        return numbers.tolist() if hasattr(numbers, "tolist") else numbers
+        return numbers.tolist() if hasattr(numbers, "tolist") else numbers  # torch's own sampler has a list
 
     def weight(self) -> float:
         """What the mean over the batch that was handed out last weighs among those of all processes."""

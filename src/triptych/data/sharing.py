@@ -64,7 +64,7 @@ class SharedBatches(BatchSampler):
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[start : start + self.batch_size][self.process :: self.processes]
 
-    def _order(self) -> Any:
+    def _order(self) -> np.ndarray | Tensor:
         """The samples of one more epoch, as an array, or a tensor on the device."""
         if isinstance(self.sampler, Shuffled):
             order = self.sampler.order()
@@ -124,7 +124,8 @@ def training_batches(
     Raises:
         ValueError: a batch is smaller than the number of processes.
     """
-    (process, processes), size = place(trainer), len(dataset)  # type: ignore[arg-type]
+    process, processes = place(trainer)
+    size = len(dataset)  # type: ignore[arg-type]
     if batch_size < processes:
         raise ValueError(
             f"data.batch_size={batch_size}: these are the samples of all {processes} processes together; choose at "
@@ -136,7 +137,8 @@ def training_batches(
     drop_last = 0 < size % batch_size < fewest
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
         sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # the same few batches in each epoch
-    sampler, device = sampler or Shuffled(size, generator), getattr(dataset, "gathers_on", None)
+    sampler = sampler or Shuffled(size, generator)
+    device = getattr(dataset, "gathers_on", None)
     return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes, device)}
 
 

@@ -170,14 +170,18 @@ class Model(LightningModule):
         # Only where it is written, and past `log`, which costs as much as a small network's forward pass.
         if self._is_point():
             connector = self.trainer._logger_connector
-            loss: Any = self.trainer.strategy.reduce(self.step_loss.clone(), reduce_op="mean")
+            loss: Any = self.step_loss.clone()
+            if self.several:
+                loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
             connector.log_metrics({"train/loss_step": loss})
             connector._callback_metrics["train/loss_step"] = loss
             connector._progress_bar_metrics["train/loss_step"] = loss.item()
 
     def _is_point(self) -> bool:
         """Whether the loss of the step under way is to be logged."""
-        trainer = self.trainer
+        trainer = self._trainer
+        if trainer is None:
+            return False
         return trainer._logger_connector.should_update_logs and not trainer.fit_loop._should_accumulate()
 
     def _weight(self) -> float:

@@ -98,7 +98,7 @@ class Classifier(Model):
         self.calibration = Calibration(prior, threshold)
 
     def metrics_of_split(self) -> MetricCollection:
-        # To look whether what comes is valid, each would make the host wait for a GPU.
+        # To look whether what comes is valid, some would make the host wait for a GPU.
         return MetricCollection(
             {
                 "auroc": BinaryAUROC(validate_args=False),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from triptych.networks.layers import Columns, Positive, start_at_zero
+from triptych.networks.layers import Positive, columns, start_at_zero
 from triptych.networks.nearest import NearestRows, Neighbours, squared_distances
 
 
@@ -48,10 +48,8 @@ class LocalKriging(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.aspect, self.neighbours = aspect, neighbours
-        spacings = range(num_features - NearestRows.SPACINGS, num_features)
-        self.place, self.similar = Columns(place), Columns(similar)
-        self.seen = Columns([*place, *similar, *spacings])
+        self.place, self.similar, self.aspect, self.neighbours = list(place), list(similar), aspect, neighbours
+        self.seen = [*place, *similar, *range(num_features - NearestRows.SPACINGS, num_features)]
         described = len(similar) + features
         self.learnt = nn.Sequential(
             nn.Linear(len(self.seen), width),
@@ -82,9 +80,9 @@ class LocalKriging(nn.Module):
 
     def _predict(self, x: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
         everyone = torch.cat([rows, x[:, None]], dim=1)  # the row itself comes last
-        learnt = self.learnt(self.seen(everyone))
-        description = torch.cat([self.similar(everyone), self.features(learnt)], dim=2)
-        covariance = self._covariance(self.place(everyone), description)
+        learnt = self.learnt(columns(everyone, self.seen))
+        description = torch.cat([columns(everyone, self.similar), self.features(learnt)], dim=2)
+        covariance = self._covariance(columns(everyone, self.place), description)
         noise = (self.noise() * torch.exp(self.noisiness(learnt[:, :-1]).squeeze(2))).square() + self.JITTER
         among = covariance[:, :-1, :-1] + torch.diag_embed(noise)
         to_row = covariance[:, :-1, -1:]

@@ -1,6 +1,6 @@
 """What the networks are built from: activations, normalisations, a convolution block and its initialisation."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -134,26 +134,14 @@ class Positive(nn.Module):
         return self.start * torch.exp(self.speed * self.change)
 
 
-class Columns(nn.Module):
-    """Some columns of rows: (..., columns) -> (..., their number).
+def columns(rows: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Some columns of rows: (..., columns) -> (..., len(numbers)).
 
-    On the device, where a list of numbers would be sent there each time, and a GPU's host wait.
-
-    Args:
-        numbers: which, from 0.
+    Taken one by one: a list of numbers as an index would be sent to a GPU each time, and the host wait.
     """
-
-    numbers: Tensor
-
-    def __init__(self, numbers: Iterable[int]) -> None:
-        super().__init__()
-        self.register_buffer("numbers", torch.tensor(list(numbers), dtype=torch.long), persistent=False)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows[..., self.numbers]
+    if not numbers:
+        return rows[..., :0]
+    return torch.stack([rows[..., number] for number in numbers], dim=-1)
 
 
 def center_crop(maps: Tensor, like: Tensor) -> Tensor:

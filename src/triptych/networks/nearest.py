@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from triptych.networks.layers import Columns
+from triptych.networks.layers import columns
 
 
 class Neighbours(NamedTuple):
@@ -59,7 +59,7 @@ class NearestRows(nn.Module):
     ) -> None:
         super().__init__()
         self.place = list(place)
-        self.similar = Columns(similar)
+        self.similar = list(similar)
         self.count = count
         self.aspect = aspect
         self.register_buffer("rows", torch.zeros(0, num_features))
@@ -94,7 +94,7 @@ class NearestRows(nn.Module):
 
     def _look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers of the nearest training rows, and their distances, both (N, count)."""
-        squared = squared_distances(self.similar(x), self.similar(self.rows)) * self.SIMILARITY**2
+        squared = squared_distances(columns(x, self.similar), columns(self.rows, self.similar)) * self.SIMILARITY**2
         for column, aspect in zip(self.place, (self.aspect, 1.0), strict=True):
             # One column at a time, for a product of matrices would lose the digits that tell near places apart.
             squared = squared + (aspect * (x[:, column, None] - self.rows[:, column])).square()
@@ -114,8 +114,7 @@ class NearestRows(nn.Module):
         last = distances.shape[1] - 1
         if last < 0:
             return distances.new_zeros(len(distances), self.SPACINGS)
-        chosen = [distances[:, number] for number in (min(3, last), min(15, last), last)]
-        return (torch.stack(chosen, dim=1) + 1e-3).log()
+        return (columns(distances, [min(3, last), min(15, last), last]) + 1e-3).log()
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from triptych.networks.layers import Columns, Positive
+from triptych.networks.layers import Positive, columns
 from triptych.networks.nearest import Neighbours
 
 
@@ -31,8 +31,7 @@ class KernelSmoother(nn.Module):
 
     def __init__(self, similar: Sequence[int], heads: int, neighbours: int) -> None:
         super().__init__()
-        self.heads, self.neighbours = heads, neighbours
-        self.similar = Columns(similar)
+        self.similar, self.heads, self.neighbours = list(similar), heads, neighbours
         low, high = map(math.log, self.PLACE)
         self.place = Positive(torch.empty(heads).uniform_(low, high).exp(), self.SPEED)
         likeness = torch.empty(heads, 1).uniform_(-1, 1.5) + 0.3 * torch.randn(heads, len(similar))
@@ -46,7 +45,7 @@ class KernelSmoother(nn.Module):
     def forward(self, near: Neighbours) -> Tensor:
         """Rows and their neighbours -> (N, out_features), of which the first `heads` are mean targets."""
         rows, targets = near.rows[:, : self.neighbours], near.targets[:, : self.neighbours, None]
-        differences = self.similar(near.row)[:, None] - self.similar(rows)  # (N, K, S)
+        differences = columns(near.row, self.similar)[:, None] - columns(rows, self.similar)  # (N, K, S)
         far = near.distances[:, : self.neighbours, None] / self.place()
         precisions = self.likeness().square().reciprocal()
         weights = (-far - differences.square() @ precisions.T / 2).softmax(dim=1)  # (N, K, heads)

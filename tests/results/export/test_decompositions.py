@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from triptych.results.export.decompositions import normal_quantile, search_sorted, solve
+from triptych.results.export.decompositions import normal_quantile, search_sorted, solve, solve_ex
 
 
 def test_the_normal_quantile_is_torchs():
@@ -27,6 +27,8 @@ def test_what_is_solved_is_torchs(size: int):
     half = torch.randn(4, size, size + 3, dtype=torch.double)
     matrix, right = half @ half.mT, torch.randn(4, size, 2, dtype=torch.double)
     torch.testing.assert_close(solve(matrix, right), torch.linalg.solve(matrix, right))
+    for ours, torchs in zip(solve_ex(matrix, right), torch.linalg.solve_ex(matrix, right), strict=True):
+        torch.testing.assert_close(ours, torchs)
 
 
 def test_other_systems_are_refused():

@@ -94,7 +94,7 @@ def table() -> dict[Any, Callable[..., Any]]:
     return {
         torch.ops.aten.special_ndtri.default: normal_quantile,
         torch.ops.aten.searchsorted.Tensor: search_sorted,
-        torch.ops.aten.linalg_solve.default: solve,
+        torch.ops.aten.linalg_solve.default: solve,  # of a user's network
         torch.ops.aten.linalg_solve_ex.default: solve_ex,
     }
 
