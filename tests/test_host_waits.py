@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.harness import EXPERIMENTS, train
-from tests.harness import small as small_config
+from benchmarks.pace import Parts
+from hydra import compose, initialize_config_dir
+from tests.harness import CONF, EXPERIMENTS, small
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from triptych.results import load_run
 
 HERE, THERE = "cpu", "cuda"
 LOOKS = ("_linalg_check_errors", "_local_scalar_dense", "nonzero", "is_nonzero", "equal")
@@ -67,27 +66,28 @@ def waits_of(module: nn.Module, *inputs: Tensor, mode: FakeTensorMode | None = N
     return waits.found
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # torchmetrics copies states
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiments_forward_pass_loss_and_metrics(experiment: str, data_root: Path, tmp_path: Path):
-    train(tmp_path, *small_config(experiment, data_root, "trainer.max_epochs=1", "test=false"))
-    run = load_run(tmp_path)
-    run.datamodule.setup("fit")
-    dataset: Any = run.datamodule.datasets["train"]
-    batch = run.datamodule.prepare_batch(dataset.__getitems__([0, 1, 2, 3]), training=False)
+def test_an_experiments_forward_pass_loss_and_metrics(experiment: str, data_root: Path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        parts = Parts.of(compose("config", small(experiment, data_root)))
+    model = parts.model()
+    dataset: Any = parts.datamodule.datasets["train"]
+    batch = parts.datamodule.prepare_batch(dataset.__getitems__([0, 1, 2, 3]), training=False)
 
     class Step(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = run.model
+            self.model = model
 
         def forward(self, inputs: Tensor, targets: Tensor) -> None:
             outputs = self.model(inputs)
             self.model.loss(outputs, targets)
             self.model.update_metrics(metrics, outputs, targets)
 
-    run.model._trainer = SimpleNamespace(testing=False, validating=False, sanity_checking=False)
+    model._trainer = SimpleNamespace(testing=False, validating=False, sanity_checking=False)
     with (mode := FakeTensorMode()), torch.device(THERE):
-        metrics = run.model.metrics_of_split()
+        metrics = model.metrics_of_split()
     assert waits_of(Step(), *batch, mode=mode) == []
 
 
