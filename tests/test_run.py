@@ -214,6 +214,8 @@ def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> 
     few = [] if name == "smoke" else ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
     own = ("data.source", "trainer.max_epochs", "model.network")
     options = [option for option in small(FASTEST, data_root) if not option.startswith(own)]
+    if name == "overfit":
+        options += ["trainer.max_epochs=40"]  # of a hundred
     metrics = train(tmp_path / "run", *options, f"debug={name}", *few, "logger=none", "callbacks.figures=null")
     if name == "overfit":
         with (tmp_path / "run/metrics.csv").open() as file:
