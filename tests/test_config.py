@@ -4,6 +4,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from tests.harness import FASTEST
 
 from triptych.composed import Composer
 from triptych.config import ConfigError, check, flags_first
@@ -470,6 +471,22 @@ def test_flags_may_stand_anywhere(conf: Path) -> None:
         ("null | dict", {"a": 1}, True),
         ("int | full", [1], False),
         ("float | auto", float("nan"), True),
+        ("int>=1 | full", 1, True),
+        ("int>=1 | full", 0, False),
+        ("int>=1 | full", 2.0, False),
+        ("int>=1 | full", "full", True),
+        ("int>=-1", -1, True),
+        ("int>=-1", True, False),
+        ("0<=float<1", 0, True),
+        ("0<=float<1", 0.999, True),
+        ("0<=float<1", 1.0, False),
+        ("0<=float<1", -0.001, False),
+        ("0<=float<1", float("nan"), False),
+        ("0<=float<1", "${other}", True),
+        ("null | float>1e-3", 1e-3, False),
+        ("null | float>1e-3", None, True),
+        ("int<4 | int>6", 5, False),
+        ("int<4 | int>6", 7, True),
     ],
 )
 def test_values_against_alternatives(comment: str, value: object, accepted: bool) -> None:
@@ -483,6 +500,11 @@ def test_values_against_alternatives(comment: str, value: object, accepted: bool
         ("sigmoid | tanh", ("sigmoid", "tanh")),
         ("null | float (share)", ("null", "float")),
         ("a | b; c | d", ("a", "b")),
+        ("int>=1: rows a step", ("int>=1",)),
+        ("0<=float<=1", ("0<=float<=1",)),
+        ("int: rows a step", ()),
+        ("int >= 1: rows a step", ()),
+        ("str>=1", ()),
         ("rows: a | b", ()),
         ("this one | or that", ()),
         ("prose", ()),
@@ -553,6 +575,29 @@ class TestRepository:
     def test_sweeps(self, group: str) -> None:
         for path in sorted(self.conf.glob(f"{group}/[!_]*.yaml")):
             check(["-m", f"{group}={path.stem}"], self.conf)
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "seed=-1",
+            "data.folds=1",
+            "data.batch_size=0",
+            "data.train_size=1.5",
+            "model.dropout=1",
+            "model.weight_decay=-0.1",
+            "optimizer.lr=-0.1",
+            "trainer.accumulate_grad_batches=0",
+            "trainer.check_val_every_n_epoch=0",
+            "trainer.gradient_clip_val=-1",
+            "trainer.limit_train_batches=0",
+            "trainer.log_every_n_steps=-3",
+            "trainer.val_check_interval=0",
+            "callbacks.early_stopping.patience=-1",
+        ],
+    )
+    def test_numbers_have_bounds(self, override: str) -> None:
+        with pytest.raises(ConfigError, match=rf"{override}: expected .*[<>].* \(declared in conf/"):
+            check([f"experiment={FASTEST}", override], self.conf)
 
     def test_every_key_is_documented_where_it_stands(self) -> None:
         assert undocumented(self.conf) == []

@@ -10,12 +10,13 @@
 and a comment on the key's own line that begins with alternatives, joined by " | ", says more exactly what it takes::
 
     activation: relu                # sigmoid | tanh | relu | gelu | silu
-    batch_size: 64                  # int | full: rows a step; full is batch gradient descent
-    lr: null                        # null | float: null leaves the optimizer's own
+    batch_size: 64                  # int>=1 | full: rows a step; full is batch gradient descent
+    dropout: 0.1                    # 0<=float<1: share of units dropped in training
 
-The words int, float, str, bool, list, dict and null are types, any other word stands for itself. The alternatives end
-at the first ": ", " (" or ";" or with the comment. A comment without " | " before that, or with a blank inside an
-alternative, is prose and changes nothing. A float takes an integer too, a mapping takes null (it is left out).
+The words int, float, str, bool, list, dict and null are types, the first two with bounds where they have any; any other
+word stands for itself. The alternatives end at the first ": ", " (" or ";" or with the comment. A comment that begins
+with anything else is prose and changes nothing: one with a blank inside an alternative, or with a lone word without
+bounds. A float takes an integer too, a mapping takes null (it is left out).
 
 A file that inherits from another (through its defaults list) may give a key a new default; alternatives that it does
 not repeat stay, and its default is checked against them.
@@ -27,7 +28,9 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import ge, gt, le, lt
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.plugins.config_source import ConfigSource
@@ -41,6 +44,9 @@ TYPES: dict[str, Callable[[object], bool]] = {
     "list": lambda value: isinstance(value, list),
     "dict": lambda value: isinstance(value, dict),
 }
+NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?"
+BOUNDED = re.compile(rf"(?:({NUMBER})(<=?))?(int|float)(?:(<=?|>=?)({NUMBER}))?")
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 END_OF_ALTERNATIVES = re.compile(r":\s|:$|\s\(|;")
 NEAR = 0.65  # difflib's similarity from which a name is worth suggesting
 YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -71,7 +77,7 @@ class Declaration:
     def complaint(self, value: object) -> str:
         """What is wrong with a `value` that is not accepted, beginning with what would be right."""
         words = ["a mapping"] if self.expected == ("dict", "null") else list(self.expected)
-        literals = [word for word in self.expected if word not in TYPES]
+        literals = [word for word in self.expected if not (word in TYPES or BOUNDED.fullmatch(word))]
         types = {*self.expected} - {*literals, "null"}
         wanted = f"expected {' or '.join(words)}" if types else f"choose one of {', '.join(words)}"
         near = difflib.get_close_matches(show(value).lower(), literals, 1, NEAR)
@@ -144,7 +150,9 @@ class Declared:
 def alternatives_in(comment: str) -> tuple[str, ...]:
     """The alternatives a comment begins with, () for prose: "int | full: rows a step" gives ("int", "full")."""
     words = tuple(word.strip() for word in END_OF_ALTERNATIVES.split(comment, maxsplit=1)[0].split(" | "))
-    return words if len(words) > 1 and all(word and " " not in word for word in words) else ()
+    if len(words) == 1:
+        return words if words[0] not in TYPES and BOUNDED.fullmatch(words[0]) else ()
+    return words if all(word and " " not in word for word in words) else ()
 
 
 def comments_in(text: str) -> dict[str, str]:
@@ -220,10 +228,18 @@ def show(value: object) -> str:
 
 
 def _fits(value: object, word: str) -> bool:
-    """Whether a value is of the type that `word` names, or is that word."""
+    """Whether a value is of the type that `word` names and within its bounds, or is that word."""
     if word in TYPES:
         return TYPES[word](value)
-    if TYPES["float"](value) and re.fullmatch(r"-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?", word):
+    if bounded := BOUNDED.fullmatch(word):
+        low, above, name, compare, limit = bounded.groups()
+        number: Any = value
+        return (
+            TYPES[name](value)
+            and (not low or COMPARISONS[above](float(low), number))
+            and (not limit or COMPARISONS[compare](number, float(limit)))
+        )
+    if TYPES["float"](value) and re.fullmatch(NUMBER, word):
         return float(word) == value  # 1 for 1.0
     return not isinstance(value, list | dict) and show(value) == word
 
