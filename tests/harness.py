@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 REPOSITORY = Path(__file__).parent.parent
 CONF = REPOSITORY / "conf"
@@ -50,8 +52,7 @@ def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> 
     """Run in this process, as train.py does, into ``directory``; returns what metrics.json holds."""
     from triptych.run import run
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", list(overrides), return_hydra_config=True)
+    config = deepcopy(composed(overrides))
     choices: dict[str, Any] = dict(config.hydra.runtime.choices)
     with read_write(config), open_dict(config):
         del config["hydra"]
@@ -61,6 +62,13 @@ def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> 
     OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), saved / "hydra.yaml")
     (saved / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
     return run(config, directory, choices["experiment"], resume_from)
+
+
+@cache
+def composed(overrides: tuple[str, ...]) -> DictConfig:
+    """What Hydra makes of the overrides, once for each: it takes as long as training a small network."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=True)
 
 
 def command(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
