@@ -124,6 +124,20 @@ def test_training_on_everything_runs_to_the_end_and_tests_nothing(
     assert all(torch.equal(best[name], last[name]) for name in last)
 
 
+def test_averaged_weights_are_what_is_validated_tested_and_kept(data_root: Path, tmp_path: Path) -> None:
+    mean = "+callbacks.mean={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
+    # Lightning copies a model before it is set up, and the neighbours' network has no rows by then.
+    model = ["model=mlp"] if FASTEST == "housing" else []
+    options = small(FASTEST, data_root, *model, mean, "logger=none", "callbacks.figures=null")
+    metrics = train(tmp_path / "run", *options)
+    saved = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    stepped = saved["current_model_state"]
+    assert any(not torch.equal(weight, stepped[name]) for name, weight in saved["state_dict"].items())
+    for split, measured in (("val", metrics["best"]), ("test", metrics["test"])):
+        again = evaluate(str(tmp_path / "run"), split=split)
+        assert again["loss"] == pytest.approx(measured[f"{split}/loss"], rel=1e-5)
+
+
 MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 OPTIONS = [f"model={name}" for name in MODELS] + [
     f"{group}={path.stem}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -290,6 +290,9 @@ def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
 def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, float]:
     """Metrics of the test split with the best checkpoint, or with the weights as they are where none was saved."""
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    # What is validated and kept is the mean of the weights; this would put those of the last step back in its place.
+    others = [callback for callback in trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
+    trainer.callbacks = others  # type: ignore[attr-defined]
     results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     return dict(results[0]) if results else {}
 
