@@ -48,6 +48,16 @@ def test_yaml_is_as_large_as_its_text():
     assert parse_yaml("a: [1, 2]\nb: '*text'\nc: 2 * 3") == {"a": [1, 2], "b": "*text", "c": "2 * 3"}
     with pytest.raises(ValueError, match="aliases"):
         parse_yaml("a: &a [x, x]\nb: [*a, *a]")
+    many = "- []\n" * 3000
+    assert parse_yaml(many) == [[]] * 3000
+    with pytest.raises(ValueError, match="aliases"):
+        parse_yaml(f"{many}- &a []\n- *a")
+
+
+def test_yaml_that_is_too_deep_is_given_up_within_a_second_or_two():
+    """And not looked through to its end, where each of PyYAML's steps goes through all that is open."""
+    with pytest.raises(RecursionError):
+        parse_yaml("a: '*'\nb: " + "[" * 500_000)
 
 
 def test_a_file_of_its_own_is_read(tmp_path: Path):

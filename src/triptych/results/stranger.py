@@ -22,6 +22,8 @@ DEEPEST_JSON = 50
 """Levels; a run's own files have some 5."""
 DEEPEST = 2000
 """Levels to which libyaml's recursion is let; at some 20,000 it overruns the stack, and the process is gone."""
+ALIASES = "it has aliases (*name), which what Hydra saves never has"
+"""Nine lines of nine aliases each are a billion items to whoever walks over them, and merges of them copy each."""
 MOST_THREADS = 1024
 """More are no run's, and would take a machine down."""
 
@@ -84,12 +86,20 @@ def parse_yaml(text: str) -> Any:
     """
     # A level takes one of these, or a line that is indented further than the one before.
     shallow = sum(map(text.count, "[{-?")) < DEEPEST and len(text) < DEEPEST**2 // 2
-    # Python's own loader is slow, and gives up on what is too deep with an exception.
-    loader = FastLoader if shallow else yaml.SafeLoader
-    # Nine lines of nine aliases each are a billion items to whoever walks over them.
-    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
-        raise ValueError("it has aliases (*name), which what Hydra saves never has")
-    return yaml.load(text, loader)
+    if not shallow:
+        return yaml.load(text, _SlowLoader)
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, FastLoader)):
+        raise ValueError(ALIASES)
+    return yaml.load(text, FastLoader)
+
+
+class _SlowLoader(yaml.SafeLoader):
+    """Python's own loader, which gives up on what is too deep with an exception, and here on the first alias."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError(ALIASES)
+        return super().compose_node(parent, index)
 
 
 def read_yaml(path: Path) -> Any:
