@@ -209,7 +209,7 @@ def test_a_missing_extra_is_named_with_the_command_that_adds_it(
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("hydra.launcher.num_cpus=x", "num_cpus=x: expected int .*ray.yaml"),
+        ("hydra.launcher.num_cpus=x", "num_cpus=x: expected int>=1 .*ray.yaml"),
         ("hydra.launcher.num_cpu=2", "did you mean hydra.launcher.num_cpus?"),
         ("hydra.launcher.address=3", "address=3: expected null or str"),
     ],
