@@ -571,10 +571,9 @@ class TestRepository:
     def test_experiment(self, experiment: str) -> None:
         check([f"experiment={experiment}"], self.conf)
 
-    @pytest.mark.parametrize("group", ["study", "search"])
-    def test_sweeps(self, group: str) -> None:
-        for path in sorted(self.conf.glob(f"{group}/[!_]*.yaml")):
-            check(["-m", f"{group}={path.stem}"], self.conf)
+    @pytest.mark.parametrize("search", sorted(path.stem for path in conf.glob("search/[!_]*.yaml")))
+    def test_search(self, search: str) -> None:
+        check(["-m", f"search={search}"], self.conf)
 
     @pytest.mark.parametrize(
         "override",

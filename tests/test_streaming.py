@@ -16,9 +16,14 @@ def test_metrics_are_the_same_to_the_last_bit(
     experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    limits = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+    quick = [
+        "callbacks.figures=null",
+        "trainer.limit_train_batches=3",
+        "trainer.limit_val_batches=2",
+        "trainer.limit_test_batches=2",
+    ]
     results = [
-        train(tmp_path / there, *small(experiment, data_root, *limits, f"data.in_memory={there}"))
+        train(tmp_path / there, *small(experiment, data_root, *quick, f"data.in_memory={there}"))
         for there in ("true", "false")
     ]
     memory, disk = ({part: result[part] for part in ("best", "test", "data", "steps")} for result in results)

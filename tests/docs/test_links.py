@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -46,6 +47,12 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(arguments) for arguments in found if not PLACEHOLDER.search(arguments)]
 
 
+@cache
+def checked(*arguments: str) -> None:
+    """Check a command, once for all pages."""
+    check(arguments, REPOSITORY / "conf")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str):
     folder = (REPOSITORY / page).parent
@@ -64,7 +71,7 @@ def test_commands_pass_the_check(page: str):
     for arguments in commands(PAGES[page]):
         # A page's own new experiment is run by a test of its own; a resumed run is checked against its own config.
         if not any(word.partition("=")[2] in new or word.startswith("resume=") for word in arguments):
-            check(arguments, REPOSITORY / "conf")
+            checked(*arguments)
 
 
 def test_the_patterns_find_what_they_look_for():

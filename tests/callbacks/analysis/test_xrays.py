@@ -155,7 +155,9 @@ def test_every_picture_has_room_however_few_or_wrong_the_answers(count: int, tmp
         for number, figure in enumerate(
             (
                 plots.confusion(labels, predicted, NAMES, 0.5),
-                plots.curves(*bands(labels, given), operating_point(labels, predicted), 0.5, "PNEUMONIA", "images"),
+                plots.curves(
+                    *bands(labels, given, replicates=20), operating_point(labels, predicted), 0.5, "PNEUMONIA", "images"
+                ),
                 plots.calibration(labels, given, "PNEUMONIA"),
                 plots.errors(images[some], ["IM-0001.jpeg"] * 20, *shown, NAMES, count, 0.5),
                 plots.grad_cam(images[:8], images[:8] - 0.5, labels[:8], given[:8], predicted[:8], NAMES),
