@@ -213,7 +213,8 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
 @pytest.mark.slow
 def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
-    options = small(FASTEST, data_root, "trainer.max_epochs=1", "optimizer.lr=0.01,-1,0.02", f"hydra.sweep.dir={sweep}")
+    monitors = "monitor=val/loss,val/nothing,train/loss"
+    options = small(FASTEST, data_root, "trainer.max_epochs=1", monitors, f"hydra.sweep.dir={sweep}")
     several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     ended = command("-m", *options, *several, cwd=tmp_path)
     assert ended.returncode == 1
@@ -264,7 +265,7 @@ def _results(sweep: Path, jobs: int) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "joblib"])
 def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, data_root: Path, tmp_path: Path) -> None:
-    options = small(FASTEST, data_root, "trainer.max_epochs=80", "model.dropout=0.2", "seed=0,1,2")
+    options = small(FASTEST, data_root, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
     at_once = 2 if launcher == "joblib" else 1
     options += [
         "callbacks.figures=null",

@@ -32,4 +32,4 @@ def test_a_run_is_timed_and_one_that_fails_is_named(tmp_path: Path):
     assert 0 < cost.seconds < 60
     assert cost.memory > 100
     with pytest.raises(RuntimeError, match="said 0 of 3: epoch 1/, epoch 2/, epoch 3/"):
-        measure((f"experiment={FASTEST}", *scaling.COMMON, "optimizer.lr=-1"), tmp_path / "failed")
+        measure((f"experiment={FASTEST}", *scaling.COMMON, "monitor=val/nothing"), tmp_path / "failed")
