@@ -8,7 +8,6 @@ once with the columns that our run adds. Each stops early on the validation rows
 import argparse
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -188,13 +187,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train our housing network and its peers, and compare them.")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for train.py experiment=housing")
     options: Any = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "ours"
-        scores = [train_ours(directory, options.overrides)]
-        for one in peers(load_run(directory)):
-            print(f"{one.name}: {one.seconds:.1f} s, {one.test:,.0f} dollars", flush=True)
-            scores.append(one)
-        stand_in = read_metrics(directory)["data"]["stand_in"]
+    directory = REPOSITORY / "logs/housing" / time.strftime("peers-%Y-%m-%d_%H-%M-%S")
+    scores = [train_ours(directory, options.overrides)]
+    for one in peers(load_run(directory)):
+        print(f"{one.name}: {one.seconds:.1f} s, {one.test:,.0f} dollars", flush=True)
+        scores.append(one)
+    stand_in = read_metrics(directory)["data"]["stand_in"]
     print(f"\n{page(scores)}")
     if stand_in:
         print(f"\nNot the published split itself: {stand_in}.")

@@ -156,11 +156,12 @@ def _train(root: Path, work: Path, run: Path, overrides: Iterable[str], watched:
     places = [f"data.root={root}", f"data.cache_dir={work / 'cache'}", f"hydra.run.dir={run}"]
     # One thread: two on cores that others use wait for each other.
     fixed = ["experiment=pneumonia", "data.source=files", "trainer=cpu", "threads=1"]
-    command = [sys.executable, "train.py", *fixed, *places, *overrides]
+    command = [sys.executable, str(REPOSITORY / "train.py"), *fixed, *places, *overrides]
     print(" ".join(overrides), flush=True)
     shutil.rmtree(run, ignore_errors=True)
     with (work / "said").open("w+") as said:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=said, stderr=subprocess.STDOUT)
+        # There it leaves a link to the run, which will be deleted.
+        process = subprocess.Popen(command, cwd=work, stdout=said, stderr=subprocess.STDOUT)
         peak = 0.0
         while process.poll() is None:
             peak = max(peak, _memory(process.pid) if watched else 0.0)

@@ -17,7 +17,15 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("TRIPTYCH_DATA", raising=False)
+        # A run points `logs/<experiment>/latest` at itself where it is started.
+        patch.chdir(tmp_path_factory.mktemp("current"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a current folder of its own too; fixtures of a wider scope share one."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)

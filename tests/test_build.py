@@ -266,12 +266,11 @@ CODE = "__import__('pathlib').Path('ran').touch()"
         ("lightning.pytorch.loggers.TensorBoardLogger", {"save_dir": "evil.pkl", "name": CODE}),
     ],
 )
-def test_plain_data_is_never_run(target: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch):
+def test_plain_data_is_never_run(target: str, arguments: dict[str, Any], tmp_path: Path):
     class Evil:
         def __reduce__(self) -> Any:
             return eval, (CODE,)
 
-    monkeypatch.chdir(tmp_path)
     Path("evil.pkl").write_bytes(pickle.dumps(Evil()))
     with suppress(Exception):
         build({"_target_": target} | arguments)

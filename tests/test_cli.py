@@ -27,11 +27,6 @@ def trained(experiment: str, data_root: Path, directory: Path) -> Path:
     return directory
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_pages_come_out_with_their_names_and_sizes(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

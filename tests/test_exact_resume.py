@@ -18,11 +18,6 @@ from tests.harness import EXPERIMENTS, FASTEST, small, train
 from triptych.results.checkpoints import resumable
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def outcome(directory: Path) -> dict[str, Any]:
     """All that a run ends with and that time and place do not change."""
     metrics = json.loads((directory / "metrics.json").read_text())

@@ -32,10 +32,7 @@ def instruments(experiment: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_all_instruments_of_an_experiment(
-    experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_all_instruments_of_an_experiment(experiment: str, data_root: Path, tmp_path: Path) -> None:
     keys = instruments(experiment)
     assert keys.keys() >= {"gradient_flow", "weights", "training_score"}
     on = [f"callbacks.{name}.{key}=1" for name, key in keys.items()]

@@ -1,6 +1,5 @@
 """triptych reproduce: what it takes from a run directory, and whole runs once more."""
 
-import contextlib
 import json
 import os
 import shlex
@@ -52,8 +51,7 @@ def write(directory: Path, config: Any = CONFIG, metrics: Any = METRICS, choices
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def run(tmp_path: Path) -> Path:
     return write(tmp_path / "logs/sums/one")
 
 
@@ -152,15 +150,13 @@ def test_a_run_without_any_metric_has_nothing_to_compare_with(run: Path, capsys:
 def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs. Only to be read."""
     folder = tmp_path_factory.mktemp("trained")
-    with contextlib.chdir(folder):
-        train(folder / "run", *small(FASTEST, data_root, "logger=none"))
+    train(folder / "run", *small(FASTEST, data_root, "logger=none"))
     return folder / "run"
 
 
 @pytest.fixture
 def copy(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that run, to be changed."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["triptych"])
     return shutil.copytree(trained, tmp_path / "copy")
 
@@ -209,7 +205,6 @@ def test_other_data_are_refused_before_training(
 def test_a_run_on_all_data_is_compared_by_what_it_logged_last(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["triptych"])
     train(tmp_path / "run", *small(FASTEST, data_root, "logger=none", "data.split=all"))
     assert reproduce("run") == 0
@@ -221,7 +216,6 @@ def test_a_run_on_all_data_is_compared_by_what_it_logged_last(
 def test_a_run_resumed_with_other_values_says_so(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["triptych"])
     train(tmp_path / "run", *small(FASTEST, data_root, "logger=none", "scheduler=constant"))
     values = ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=2"]

@@ -20,9 +20,8 @@ callbacks: {early_stopping: {monitor: "${monitor}"}}
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(tmp_path: Path) -> Path:
     """A run directory with a config and no checkpoint, ``logs/sums/one``, in the current folder."""
-    monkeypatch.chdir(tmp_path)
     directory = tmp_path / "logs/sums/one"
     (directory / ".hydra").mkdir(parents=True)
     (directory / ".hydra/config.yaml").write_text(SAVED)

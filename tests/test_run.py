@@ -31,11 +31,6 @@ def with_pictures(experiment: str, data_root: Path, *overrides: str) -> list[str
     return [option for option in small(experiment, data_root, *overrides) if option != NO_PICTURES]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_trains_in_double_precision(experiment: str, data_root: Path, tmp_path: Path) -> None:
     short = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none")

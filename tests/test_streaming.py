@@ -12,10 +12,7 @@ STREAMED = [name for name in EXPERIMENTS if TASKS.get(name)]
 
 
 @pytest.mark.parametrize("experiment", STREAMED)
-def test_metrics_are_the_same_to_the_last_bit(
-    experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_metrics_are_the_same_to_the_last_bit(experiment: str, data_root: Path, tmp_path: Path):
     quick = [
         "callbacks.figures=null",
         "trainer.limit_train_batches=3",

@@ -56,8 +56,7 @@ def test_a_launcher_may_be_chosen_anew(tmp_path: Path) -> None:
     assert arguments[1:-1] == [*TASK, "hydra/launcher=local"]
 
 
-def test_latest_is_the_newest_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_latest_is_the_newest_sweep(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no sweep below"):
         sweep_resumption(["-m", "resume=latest"], CONF)
     for time_stamp in ("2026-11-02_10", "2026-11-22_09", "2026-11-21_23"):
@@ -79,10 +78,7 @@ def test_latest_is_the_newest_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("resume=sweep hydra/launcher=basic", "choose one of joblib, local, ray"),
     ],
 )
-def test_what_it_cannot_go_on_with_is_said(
-    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_it_cannot_go_on_with_is_said(arguments: str, message: str, tmp_path: Path) -> None:
     save(tmp_path / "sweep", TASK, [])
     (tmp_path / "run/.hydra").mkdir(parents=True)
     (tmp_path / "run/.hydra/config.yaml").touch()

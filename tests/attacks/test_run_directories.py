@@ -29,9 +29,7 @@ def victim_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Pat
     if "housing" not in EXPERIMENTS:
         pytest.skip("the housing panel is not here")
     run = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
-        train(run, *small("housing", data_root, "scheduler=constant", "trainer.max_epochs=1"))
+    train(run, *small("housing", data_root, "scheduler=constant", "trainer.max_epochs=1"))
     (run / "DONE").unlink()
     config("trainer.max_epochs", 2)(run, run)
     (run / ".hydra/overrides.yaml").write_text("[experiment=housing, seed=0]")
@@ -47,7 +45,6 @@ def case(victim_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
     (outside / "victim").write_text(SECRET)
     (outside / "evil.pkl").write_bytes(pickle.dumps(Evil(outside), protocol=2))
     (tmp_path / "evil_project.py").write_text(f"open({str(outside / 'ran')!r}, 'w')\nclass Net: ...\n")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["triptych"])
     monkeypatch.setenv("TRIPTYCH_SECRET", SECRET)

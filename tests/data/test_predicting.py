@@ -27,8 +27,7 @@ def test_inputs_are_named_below_the_source_and_sorted(tmp_path: Path):
     assert find_inputs(tmp_path / "b.png", tmp_path / "out") == {tmp_path / "b.png": "b.png"}
 
 
-def test_outputs_of_before_are_no_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def test_outputs_of_before_are_no_inputs(tmp_path: Path):
     for name in ("pages/1.png", "pages/clean/1.png", "pages/cleanest/1.png"):
         image(tmp_path / name)
     left = ["1.png", "cleanest/1.png"]

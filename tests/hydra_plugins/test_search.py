@@ -331,7 +331,7 @@ def test_a_run_that_ended_untold_is_told_and_not_launched_again(searches: Search
     assert searches.states() == ["COMPLETE"] * 3
 
 
-def test_a_process_killed_while_it_drew_leaves_no_gap(searches: Searches, monkeypatch: pytest.MonkeyPatch):
+def test_a_process_killed_while_it_drew_leaves_no_gap(searches: Searches):
     searches.run(searches(trials=1))
     open_study(searches.folder).ask()  # without settings, and nobody's
     runs = searches.run(searches(trials=3))

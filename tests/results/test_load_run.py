@@ -89,8 +89,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("place", ["callbacks", "hyper_parameters", "state_dict", "hparams_type"])
-def test_a_checkpoint_runs_no_code(place: str, checkpoint: dict[str, Any], tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_checkpoint_runs_no_code(place: str, checkpoint: dict[str, Any], tmp_path: Path):
     run = directory(tmp_path, checkpoint | {place: {"a": Evil()}})
     with pytest.raises(ValueError, match="is no checkpoint of this run"):
         load_run(run)
