@@ -125,8 +125,8 @@ def options_of(variant: str, data_root: Path) -> list[str]:
     return small(FASTEST, data_root, *VARIANTS[variant], *short)
 
 
-# Each variant is stopped at two moments or three, and each moment comes with three variants.
-@pytest.mark.parametrize(("variant", "step", "sent"), PAIRS[::2])
+# Each variant is stopped at one moment or two, and each moment comes with two variants or three.
+@pytest.mark.parametrize(("variant", "step", "sent"), PAIRS[::3])
 def test_wherever_a_signal_comes(
     variant: str,
     step: int,
