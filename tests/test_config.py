@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from tests.harness import FASTEST
 
 from triptych.composed import Composer
 from triptych.config import ConfigError, check, flags_first
-from triptych.declared import Declaration, alternatives_in, comments_in, nearest, undocumented
+from triptych.declared import BOUNDED, Declaration, alternatives_in, comments_in, nearest, undocumented
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = {
@@ -484,6 +485,8 @@ def test_flags_may_stand_anywhere(conf: Path) -> None:
         ("0<=float<1", float("nan"), False),
         ("0<=float<1", "${other}", True),
         ("null | float>1e-3", 1e-3, False),
+        ("0<float<.5", 0.5, False),
+        ("float>=1e+3", 999, False),
         ("null | float>1e-3", None, True),
         ("int<4 | int>6", 5, False),
         ("int<4 | int>6", 7, True),
@@ -597,6 +600,14 @@ class TestRepository:
     def test_numbers_have_bounds(self, override: str) -> None:
         with pytest.raises(ConfigError, match=rf"{override}: expected .*[<>].* \(declared in conf/"):
             check([f"experiment={FASTEST}", override], self.conf)
+
+    def test_no_bound_is_misspelt(self) -> None:
+        """Which would be prose, or a word that stands for itself."""
+        comments = [comment for path in self.conf.rglob("*.yaml") for comment in comments_in(path.read_text()).values()]
+        bounds = [word for comment in comments for word in re.split(r": | \| |$", comment, maxsplit=2)[:2]]
+        meant = [word for word in bounds if re.search(r"[<>]", word) and len(word.split()) < 3]
+        assert len(meant) > 70
+        assert [word for word in meant if not BOUNDED.fullmatch(word)] == []
 
     def test_every_key_is_documented_where_it_stands(self) -> None:
         assert undocumented(self.conf) == []

@@ -119,18 +119,25 @@ def test_training_on_everything_runs_to_the_end_and_tests_nothing(
     assert all(torch.equal(best[name], last[name]) for name in last)
 
 
-def test_averaged_weights_are_what_is_validated_tested_and_kept(data_root: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_averaged_weights_are_what_is_validated_tested_and_kept(
+    experiment: str, data_root: Path, tmp_path: Path
+) -> None:
     mean = "+callbacks.mean={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
     # Lightning copies a model before it is set up, and the neighbours' network has no rows by then.
-    model = ["model=mlp"] if FASTEST == "housing" else []
-    options = small(FASTEST, data_root, *model, mean, "logger=none", "callbacks.figures=null")
+    model = ["model=mlp"] if experiment == "housing" else []
+    options = small(experiment, data_root, *model, mean, "logger=none", "callbacks.figures=null")
     metrics = train(tmp_path / "run", *options)
     saved = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     stepped = saved["current_model_state"]
     assert any(not torch.equal(weight, stepped[name]) for name, weight in saved["state_dict"].items())
-    for split, measured in (("val", metrics["best"]), ("test", metrics["test"])):
-        again = evaluate(str(tmp_path / "run"), split=split)
-        assert again["loss"] == pytest.approx(measured[f"{split}/loss"], rel=1e-5)
+    assert evaluate(str(tmp_path / "run"), split="val")["loss"] == pytest.approx(metrics["best"]["val/loss"], rel=1e-5)
+    again = evaluate(str(tmp_path / "run"))
+    assert {f"test/{name}": value for name, value in again.items()} == pytest.approx(metrics["test"], rel=1e-5)
+    # What a classifier is calibrated by is chosen for the mean.
+    chosen = {name: metrics["best"].get(f"val/{name}") for name in ("temperature", "bias", "threshold")}
+    assert all(value == pytest.approx(float(saved["state_dict"][name])) for name, value in chosen.items() if value)
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))

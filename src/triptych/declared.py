@@ -44,7 +44,7 @@ TYPES: dict[str, Callable[[object], bool]] = {
     "list": lambda value: isinstance(value, list),
     "dict": lambda value: isinstance(value, dict),
 }
-NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:e-?[0-9]+)?"
+NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?"
 BOUNDED = re.compile(rf"(?:({NUMBER})(<=?))?(int|float)(?:(<=?|>=?)({NUMBER}))?")
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 END_OF_ALTERNATIVES = re.compile(r":\s|:$|\s\(|;")

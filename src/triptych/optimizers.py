@@ -148,7 +148,7 @@ def _matrices(weights: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _is_matrix(weight: Tensor) -> bool:
-    return weight.ndim > 1 and min(_sides(weight)) > 1
+    return weight.ndim > 1 and weight.numel() > 0 and min(_sides(weight)) > 1
 
 
 def _sides(weight: Tensor) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -290,10 +291,13 @@ def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
 def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, float]:
     """Metrics of the test split with the best checkpoint, or with the weights as they are where none was saved."""
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-    # What is validated and kept is the mean of the weights; this would put those of the last step back in its place.
+    # The checkpoint holds the mean of the weights, which was validated, and beside it those that were stepped: the
+    # callback would load these.
     others = [callback for callback in trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     trainer.callbacks = others  # type: ignore[attr-defined]
-    results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*callbacks used to create the checkpoint need to be provided.*Averaging")
+        results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     return dict(results[0]) if results else {}
 
 

@@ -325,6 +325,14 @@ def test_a_schedule_of_the_runs_length_needs_a_run_with_an_end(scheduler: str, i
         fit(model, Batches(rows(4)), tmp_path, max_epochs=-1)
 
 
+def test_a_schedule_that_ends_before_the_run_is_refused_before_it(tmp_path: Path):
+    short = regressor(scheduler=SCHEDULERS["onecycle"] | {"total_steps": 3})
+    with pytest.raises(ValueError, match=r"total_steps=3: the run has 4; set as many at least, or auto"):
+        fit(short, Batches(rows(4)), tmp_path, max_epochs=4)
+    rates = learning_rates(tmp_path, SCHEDULERS["onecycle"] | {"total_steps": 400})
+    assert rates == sorted(rates)
+
+
 def test_a_schedule_can_count_epochs(tmp_path: Path):
     rates = learning_rates(tmp_path, SCHEDULERS["cosine"] | {"interval": "epoch"})
     assert rates[::2] == rates[1::2]

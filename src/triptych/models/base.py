@@ -270,10 +270,17 @@ class Model(LightningModule):
         }
 
     def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
-        """The configured scheduler at its beginning; ``auto`` filled in from the run."""
+        """The configured scheduler at its beginning; ``auto`` filled in from the run.
+
+        Raises:
+            ValueError: it ends with the run, which has no end, or before it.
+        """
         settings = {key: value for key, value in self.scheduler_config.items() if key != "interval"}
+        interval, given = self.scheduler_config["interval"], settings.get("total_steps")
+        if isinstance(given, int) and given < (steps := self._length(interval)):
+            raise ValueError(f"scheduler.total_steps={given}: the run has {steps}; set as many at least, or auto")
         if "auto" in settings.values():
-            steps = self._length(self.scheduler_config["interval"])
+            steps = self._length(interval)
             # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
             cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
             filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}

@@ -145,6 +145,11 @@ class Classifier(Model):
             getattr(self, name).copy_(value)
             self.log(f"val/{name}", value, sync_dist=True)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Where weights are averaged these stand beside the mean, which was validated, and not beside what is here.
+        for name in ("temperature", "bias", "threshold"):
+            checkpoint["state_dict"][name] = getattr(self, name)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # In a checkpoint from before there were these, the threshold is one for logits as they are.
         checkpoint["state_dict"].setdefault("temperature", torch.tensor(1.0))

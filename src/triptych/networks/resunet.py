@@ -107,12 +107,12 @@ class ResidualUNet(EncoderDecoder):
 
         widths = [min(width * 2**level, max_width) for level in range(depth + 1)]
         upwards = list(pairwise(reversed(widths)))
-        self.encoder = nn.ModuleList([level(in_channels, width, first=True)])
+        self.encoder = nn.ModuleList([level(in_channels, widths[0], first=True)])
         self.encoder.extend(level(above, below) for above, below in pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(below, above, 2, stride=2) for below, above in upwards)
         self.decoder = nn.ModuleList(level(above, above) for _, above in upwards)
         self.output = nn.Sequential(
-            norm_layer(norm, width, dims=2), activation_layer(activation), nn.Conv2d(width, 1, kernel_size=1)
+            norm_layer(norm, widths[0], dims=2), activation_layer(activation), nn.Conv2d(widths[0], 1, kernel_size=1)
         )
         start_at_zero(self.output[-1])
 
