@@ -1,5 +1,6 @@
 """Exports of short runs: raw inputs in, the run's own predictions out."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -48,7 +49,8 @@ def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         if name not in runs:
             runs[name] = tmp_path_factory.mktemp(name) / "run"
             options = small(experiment, data_root, "trainer.max_epochs=1", "logger=none", "test=false", *overrides)
-            train(runs[name], *options)
+            with contextlib.chdir(runs[name].parent):  # not among the files of the test that asks first
+                train(runs[name], *options)
         return runs[name]
 
     return run
