@@ -137,7 +137,9 @@ def test_averaged_weights_are_what_is_validated_tested_and_kept(
     assert {f"test/{name}": value for name, value in again.items()} == pytest.approx(metrics["test"], rel=1e-5)
     # What a classifier is calibrated by is chosen for the mean.
     chosen = {name: metrics["best"].get(f"val/{name}") for name in ("temperature", "bias", "threshold")}
-    assert all(value == pytest.approx(float(saved["state_dict"][name])) for name, value in chosen.items() if value)
+    assert all(
+        value == pytest.approx(float(saved["state_dict"][name])) for name, value in chosen.items() if value is not None
+    )
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))

@@ -93,7 +93,8 @@ class Composer:
         self.overrides = self.parse(overrides)
         with _refusals():
             self.loader._process_config_searchpath(name, self.overrides, self.repo)
-        # The loader starts from a copy of what it is given: so no file is read and parsed again for each merge.
+        # The loader starts from a copy of what it is given: so no file is read and parsed again for each merge. Hydra
+        # declares the attribute as the class that it fills it with, but only uses what all repositories have.
         self.loader.repository = self.repo  # type: ignore[assignment]
         self._files: dict[str, ConfigFile] = {}
         self._compositions: dict[tuple[str | None, ...], Composition] = {}

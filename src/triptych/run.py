@@ -293,8 +293,7 @@ def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, f
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     # The checkpoint holds the mean of the weights, which was validated, and beside it those that were stepped: the
     # callback would load these.
-    others = [callback for callback in trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
-    trainer.callbacks = others  # type: ignore[attr-defined]
+    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*callbacks used to create the checkpoint need to be provided.*Averaging")
         results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
