@@ -184,7 +184,7 @@ def run(
         "steps": trainer.global_step,
         "seconds": round(books.seconds, 2),
         "memory_at_start_mb": memory_at_start,
-        "peak_memory_mb": peak_memory(device),
+        "peak_memory_mb": peak_memory(device, memory_at_start),
         "parameters": parameters,
         "data": data,
         "resumed": resumed_steps(directory),

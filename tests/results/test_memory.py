@@ -27,6 +27,16 @@ def test_a_large_array_shows_while_it_is_there_and_stays_in_the_peak():
     assert peak_memory(CPU) == pytest.approx(peak_before + 100, abs=30)
 
 
+def test_a_peak_is_no_less_than_what_was_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    # As the kernel of a run in CI had it: 1,387.0 MB as the run began, and a peak of 1,386.8 as it ended.
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmHWM:\t 1420083 kB\nVmRSS:\t 1300000 kB\n")
+    monkeypatch.setattr(memory, "STATUS", status)
+    assert peak_memory(CPU) == 1386.8
+    assert peak_memory(CPU, at_start=1387.0) == 1387.0
+    assert peak_memory(CPU, at_start=1200.0) == 1386.8
+
+
 def test_without_proc_the_peak_is_what_the_system_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     pytest.importorskip("resource")
     usual = peak_memory(CPU)
@@ -36,3 +46,4 @@ def test_without_proc_the_peak_is_what_the_system_counts(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert peak_memory(CPU) is None
     assert memory_in_use(CPU) is None
+    assert peak_memory(CPU, at_start=100.0) is None

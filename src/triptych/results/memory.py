@@ -16,11 +16,18 @@ def memory_in_use(device: torch.device) -> float | None:
     return _status("VmRSS") or _largest_resident()
 
 
-def peak_memory(device: torch.device) -> float | None:
-    """The most that ``memory_in_use`` has been: of this process, or on a GPU since ``reset_peak_memory``."""
+def peak_memory(device: torch.device, at_start: float | None = None) -> float | None:
+    """The most that ``memory_in_use`` has been: of this process, or on a GPU since ``reset_peak_memory``.
+
+    Args:
+        device: whose memory.
+        at_start: what ``memory_in_use`` said earlier. Linux counts the pages of each core in batches, so the peak that
+            it tells later may lie a little below.
+    """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / MEGABYTE, 1)
-    return _status("VmHWM") or _largest_resident()
+    peak = _status("VmHWM") or _largest_resident()
+    return peak if peak is None or at_start is None else max(peak, at_start)
 
 
 def reset_peak_memory(device: torch.device) -> None:
