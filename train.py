@@ -33,7 +33,7 @@ def main() -> None:
         arguments = sweep_resumption(sys.argv[1:], CONF)
         if arguments is None:
             arguments = sys.argv[1:]
-            resumed = resumption(arguments)
+            resumed = resumption(arguments, CONF)
             if resumed is not None:
                 sys.exit(job.go_on(resumed))
             refuse_used_folder(arguments)

@@ -5,6 +5,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from tests.harness import CONF, FASTEST
 
 from triptych.config import ConfigError
 from triptych.resume import refuse_used_folder, resumption
@@ -109,6 +110,27 @@ def test_what_is_no_value_of_its_config_is_refused(arguments: list[str], message
     with pytest.raises(ConfigError, match=message):
         resumption(["resume=latest", *arguments])
     assert not list(run.glob(".hydra/resume-*"))
+
+
+def test_values_are_held_against_the_files_of_the_choices(run: Path) -> None:
+    choices = f"experiment: {FASTEST}, optimizer: momentum"
+    (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
+    for value, expected in (("optimizer.lr=-1", r"float>=0 \(.*momentum"), ("trainer.max_epochs=-2", "int>=-1")):
+        with pytest.raises(ConfigError, match=expected):
+            resumption(["resume=latest", value], CONF)
+        assert resumption(["resume=latest", value])  # by its type alone
+    changed = resumption(["resume=latest", "optimizer.lr=0", "optimizer.betas=[0.8,0.9]"], CONF)
+    assert changed is not None
+    assert changed.config.optimizer == {"_target_": "torch.optim.SGD", "lr": 0, "betas": [0.8, 0.9]}
+
+
+def test_a_choice_that_is_gone_leaves_the_types_of_the_run(run: Path) -> None:
+    choices = f"experiment: {FASTEST}, optimizer: gone"
+    (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
+    assert resumption(["resume=latest", "optimizer.lr=-1"], CONF)  # not by the default in its place
+    for value, expected in (("optimizer.lr=high", "float .*the run's config"), ("trainer.max_epochs=-2", "int>=-1")):
+        with pytest.raises(ConfigError, match=expected):
+            resumption(["resume=latest", value], CONF)
 
 
 @pytest.mark.parametrize(

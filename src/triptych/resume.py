@@ -12,8 +12,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from triptych.config import ConfigError
-from triptych.declared import Declaration
+from triptych.config import ConfigError, declarations
+from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.processes import process_number
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
@@ -51,10 +51,14 @@ class Resumption:
         (folder / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
 
 
-def resumption(arguments: Sequence[str]) -> Resumption | None:
+def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption | None:
     """What ``resume=RUN`` among the arguments asks for; None without it.
 
     The config is the saved one with the given values.
+
+    Args:
+        arguments: what follows the program's name, without flags.
+        conf: the folder with ``config.yaml``, whose files say what the values may be; None: each keeps its type.
 
     Raises:
         ConfigError: there is no such run, or an argument is not a value that its config has.
@@ -76,17 +80,18 @@ def resumption(arguments: Sequence[str]) -> Resumption | None:
         anew = [override.key_or_group for override in overrides]
         # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
         config = OmegaConf.create(read_config(directory, anew=anew) | {"packages": []})
-        experiment = read_choices(directory)["experiment"]
+        choices = read_choices(directory)
     except (OSError, ValueError, HydraException) as error:
         raise ConfigError(f"resume={names[0]}: {error}") from error
+    declared = declarations(choices, conf) if conf and overrides else Declared()
     for override in overrides:
-        _apply(config, override)
+        _apply(config, override, declared)
     finished = (directory / DONE).exists() and not overrides
     checkpoint, damaged = (None, []) if finished else resumable(directory)
     if damaged and checkpoint is None:
         files = " and ".join(map(str, damaged))
         raise ConfigError(f"resume={names[0]}: damaged, and nothing to go on from: {files}; delete to begin again")
-    return Resumption(config, directory, experiment, checkpoint, damaged, finished, rest)
+    return Resumption(config, directory, choices["experiment"], checkpoint, damaged, finished, rest)
 
 
 def refuse_used_folder(arguments: Sequence[str]) -> None:
@@ -109,7 +114,7 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
             )
 
 
-def _apply(config: DictConfig, override: Override) -> None:
+def _apply(config: DictConfig, override: Override, declared: Declared) -> None:
     """Set one value. Only what the saved config has can be set, and only to a value."""
     key = override.key_or_group
     text = override.input_line
@@ -123,10 +128,14 @@ def _apply(config: DictConfig, override: Override) -> None:
         near = get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{key} is not a key of this run{hint}")
-    declared = Declaration(OmegaConf.select(config, key), "the run's config")
-    # Text such as `auto` may have stood for a number, but a number for nothing else.
-    if not isinstance(declared.default, str) and not declared.accepts(override.value()):
-        raise ConfigError(f"{text}: {declared.complaint(override.value())}")
+    declaration = declared.find(key)
+    if declaration is None or not declaration.expected:
+        declaration = Declaration(OmegaConf.select(config, key), "the run's config")
+        # Text such as `auto` may have stood for a number, but a number for nothing else.
+        if isinstance(declaration.default, str):
+            declaration = ANYTHING
+    if not declaration.accepts(override.value()):
+        raise ConfigError(f"{text}: {declaration.complaint(override.value())}")
     OmegaConf.update(config, key, override.value())
 
 
