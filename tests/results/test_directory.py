@@ -125,7 +125,8 @@ def test_no_run_at_all_is_said_with_the_place(unfinished: bool, tmp_path: Path):
 
 def test_all_runs_done_is_said(tmp_path: Path):
     make_run(tmp_path / "housing" / "a", 1)
-    with pytest.raises(ValueError, match="no unfinished run"):
+    make_run(tmp_path / "housing" / "b", 2)
+    with pytest.raises(ValueError, match=r"no unfinished run.*resume=\S+/housing/b trainer.max_epochs=N"):
         find_run("latest", tmp_path, unfinished=True)
 
 

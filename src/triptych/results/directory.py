@@ -61,11 +61,17 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
         runs |= {config.parent.parent.resolve() for config in logs.glob(f"sweeps/*/*/{CONFIG}")}
         # A run that was refused never began.
         runs = {run for run in runs if (run / "checkpoints").exists() or not (run / ERROR).exists()}
-        if unfinished:
-            runs = {run for run in runs if not (run / DONE).exists()}
         if not runs:
-            raise ValueError(f"no {'unfinished ' if unfinished else ''}run below {logs.absolute()}: train one first")
-        return max(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns)
+            raise ValueError(f"no run below {logs.absolute()}: train one first")
+        newest = sorted(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns, reverse=True)
+        if not unfinished:
+            return newest[0]
+        if waiting := next((run for run in newest if not (run / DONE).exists()), None):
+            return waiting
+        raise ValueError(
+            f"no unfinished run below {logs.absolute()}: all are done; name one to train it for longer, "
+            f"resume={newest[0]} trainer.max_epochs=N"
+        )
     directory = Path(name)
     if not (directory / CONFIG).is_file():
         raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}")
