@@ -1,10 +1,26 @@
 """Which jobs a study plans."""
 
+import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hydra_plugins.triptych.study import plan
 
 PARSER = OverridesParser.create()
+
+
+@pytest.mark.parametrize(
+    "arm",
+    ["relu", "group norm", "1e-3", "0.10", "1_000", "true", "null", "a,b", "größer", "L1 (0.1)", "a=b", "it's", r"a\b"],
+)
+def test_an_arm_may_have_any_name(arm: str):
+    ((line,),) = plan({arm: {}}, {}, set(), [], PARSER)
+    (override,) = PARSER.parse_overrides([line])
+    assert (override.key_or_group, override.value(), override.is_sweep_override()) == ("study.arm", arm, False)
+
+
+def test_an_arm_is_quoted_only_where_it_must_be():
+    jobs = plan({"relu": {}, "1e-3": {}}, {}, set(), [], PARSER)
+    assert jobs == [["+study.arm=relu"], ["+study.arm='1e-3'"]]
 
 
 def test_every_arm_with_every_value_and_the_command_line_last():

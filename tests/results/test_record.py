@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fake_sweep import begun, done, failed
+from tests.fake_sweep import CONFIG, begun, done, failed
 
 from triptych.results.directory import DONE, METRICS
 from triptych.results.record import Record, read_record, read_records
@@ -111,8 +111,15 @@ def test_metrics_that_are_not_json_objects_are_none(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("override", "arm"),
-    [("+study.arm=relu", "relu"), (r"+study.arm=group\ norm", "group norm"), ("study=activations", "")],
+    ("study", "arm"),
+    [
+        ({"arm": "group norm"}, "group norm"),
+        ({"arm": "1e-3"}, "1e-3"),
+        ({"arm": 64}, "64"),
+        ({"claim": "it is so"}, ""),
+        ({"arm": ["a"]}, ""),
+        (None, ""),
+    ],
 )
-def test_a_run_of_a_study_has_an_arm(tmp_path: Path, override: str, arm: str):
-    assert read_record(begun(tmp_path, "0", override)).arm == arm
+def test_a_run_of_a_study_has_an_arm(tmp_path: Path, study: Any, arm: str):
+    assert read_record(begun(tmp_path, "0", config=CONFIG | {"study": study})).arm == arm

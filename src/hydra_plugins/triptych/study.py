@@ -7,7 +7,9 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -81,7 +83,19 @@ def plan(
     jobs: list[list[str]] = []
     for arm, settings in (arms or {"": {}}).items():
         own = {key: value for key, value in {**params, **settings}.items() if key not in debug}
-        named = parser.parse_overrides([f"+study.arm={arm}"] if arm else [])
+        named = [_named(arm, parser)] if arm else []
         (batch,) = BasicSweeper.split_arguments([*given(own, arguments, parser), *named], max_batch_size=None)
         jobs += batch
     return jobs
+
+
+def _named(arm: str, parser: OverridesParser) -> Override:
+    """The override that tells a job its arm, quoted where Hydra would not read this very text: 1e-3, true, L1 (0.1)."""
+    try:
+        plain = parser.parse_override(f"+study.arm={arm}")
+    except HydraException:
+        pass
+    else:
+        if plain.value() == arm:
+            return plain
+    return parser.parse_override(f"+study.arm={QuotedString(text=arm, quote=Quote.single).with_quotes()}")

@@ -54,9 +54,9 @@ class Record:
     @property
     def arm(self) -> str:
         """The arm of a study that the run is of; empty where it is of none."""
-        lines = (line.lstrip("+").partition("=") for line in self.overrides)
-        # Hydra escapes the blanks in it.
-        return next((re.sub(r"\\(.)", r"\1", value) for key, _, value in lines if key == "study.arm"), "")
+        # Not from the overrides, where it is quoted and escaped.
+        arm = _mapping(self.config.get("study")).get("arm", "")
+        return str(arm) if isinstance(arm, str | int | float) else ""
 
     @property
     def monitor(self) -> str:

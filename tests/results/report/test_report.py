@@ -246,7 +246,7 @@ def test_a_study_and_a_search_come_first(
 
     sweep = tmp_path / "sweep"
     for name, arm in (("0", "relu"), ("1", "sigmoid")):
-        config = CONFIG | {"study": {"claim": "Sigmoid's gradients vanish."}}
+        config = CONFIG | {"study": {"claim": "Sigmoid's gradients vanish.", "arm": arm}}
         done(sweep, name, "study=activations", f"study.arm={arm}", value=40_000 + int(name), config=config)
     (sweep / "search.db").touch()
     asked: list[Any] = []

@@ -93,6 +93,121 @@ def test_runs_that_diverged_are_named_and_leave_their_pair_out(sweep: Sweep, tmp
     assert any("1 of 8 runs diverged: 7" in line for line in section.lines)
 
 
+@pytest.mark.parametrize("end", ["killed", "failed"])
+@pytest.mark.parametrize("measured", [{"last": "val/rmse"}, {"steps_to": "val/rmse", "within": 9}])
+def test_what_a_run_logged_before_it_was_killed_is_no_result(
+    sweep: Sweep, tmp_path: Path, end: str, measured: dict[str, Any]
+):
+    runs = colours([3.0, 3.1, 2.9, 3.0], [1.0, 1.1, 1.0, 1.0])
+    study = {**STUDY, "measures": {"RMSE": measured}}
+    sweep(runs, study)
+    for name in ("DONE", "metrics.json"):
+        (tmp_path / "7" / name).unlink()
+    if end == "failed":
+        (tmp_path / "7/error.txt").write_text("MemoryError: \n")
+    (section,) = sections(read_records([tmp_path]), tmp_path)
+    assert "seeds: 3" in section.lines[2]
+    assert section.rows[1][-1] == "3 of 4"
+
+
+GRID = {
+    **STUDY,
+    "arms": {},
+    "expect": [{"measure": "RMSE", "arm": {"width": "64"}, "against": {"width": "4"}}],
+    "plots": [],
+}
+
+
+def test_what_else_is_swept_is_averaged_within_each_seed(sweep: Sweep, tmp_path: Path):
+    # Differences of the depths: -1 and -3 with seed 0, -2 and -4 with seed 1, -3 and -5 with seed 2.
+    runs = [
+        ("", {"width": width, "depth": depth, "seed": seed}, [10.0 - (width == 64) * (seed + depth)])
+        for width in (4, 64)
+        for depth in (1, 3)
+        for seed in range(3)
+    ]
+    (section,) = sections(sweep(runs, GRID), tmp_path)
+    # Means -2, -3, -4, deviation 1: 4.3027 / sqrt(3) = 2.484.
+    assert "is -3 (expected: lower), 95 % interval -5.484 to -0.5159, seeds: 3: holds" in section.lines[2]
+
+
+def test_a_grid_of_one_seed_decides_nothing(sweep: Sweep, tmp_path: Path):
+    runs = [("", {"width": width, "depth": depth}, [100.0 / width]) for width in (4, 64) for depth in (1, 2, 3)]
+    (section,) = sections(sweep(runs, GRID), tmp_path)
+    assert "seeds: 1: undecided" in section.lines[2]
+
+
+def test_arms_under_several_settings_have_no_more_seeds(sweep: Sweep, tmp_path: Path):
+    runs = [
+        (arm, {"width": width, "seed": seed}, [value + 10 * width + 0.1 * seed * value])
+        for arm, value in (("red", 3.0), ("blue", 1.0))
+        for width in (1, 2, 4)
+        for seed in (0, 1)
+    ]
+    (section,) = sections(sweep(runs), tmp_path)
+    assert "is -2.1 (expected" in section.lines[2]
+    assert "seeds: 2: undecided" in section.lines[2]
+
+
+def test_all_values_of_a_key_that_only_one_side_names_count(sweep: Sweep, tmp_path: Path):
+    values = {(64, 1): 1.0, (64, 2): 1.0, (64, 4): 9.0, (4, 1): 5.0, (4, 2): 2.0, (4, 4): 7.0}
+    runs = [
+        ("", {"width": width, "depth": depth, "seed": seed}, [value])
+        for (width, depth), value in values.items()
+        for seed in range(3)
+    ]
+    expect = [{"measure": "RMSE", "arm": {"width": "64"}, "against": {"width": "4.0", "depth": "2"}}]
+    (section,) = sections(sweep(runs, {**GRID, "expect": expect}), tmp_path)
+    assert "is 1.667 (expected" in section.lines[2]  # (1 + 1 + 9) / 3 - 2
+
+
+def test_a_ratio_is_averaged_within_a_seed_as_factors(sweep: Sweep, tmp_path: Path):
+    runs = [
+        ("", {"width": width, "depth": depth, "seed": seed}, [(2.0 if depth == 1 else 8.0) if width == 64 else 1.0])
+        for width in (4, 64)
+        for depth in (1, 2)
+        for seed in range(3)
+    ]
+    expect = [GRID["expect"][0] | {"direction": "higher", "scale": "ratio", "by": 2}]  # type: ignore[index]
+    (section,) = sections(sweep(runs, {**GRID, "expect": expect}), tmp_path)
+    assert "is 4 times that of width=4" in section.lines[2]
+    assert "Verdict: holds" in section.lines
+
+
+def test_no_factor_of_what_is_not_positive(sweep: Sweep, tmp_path: Path):
+    expect = [STUDY["expect"][0] | {"scale": "ratio"}]  # type: ignore[index]
+    (section,) = sections(sweep(colours([1.0, 2.0, 0.0], [1.0, 1.0, 1.0]), {**STUDY, "expect": expect}), tmp_path)
+    assert section.lines[2] == "Effect on RMSE: not measured, seeds: 3: undecided"
+
+
+def test_the_spread_over_seeds_is_not_that_over_settings(sweep: Sweep, tmp_path: Path):
+    runs = [("", {"width": width, "seed": seed}, [width + seed]) for width in (100, 1000) for seed in range(5)]
+    expect = [{"measure": "RMSE", "spread_above": 0.1}]
+    (section,) = sections(sweep(runs, {**GRID, "expect": expect}), tmp_path)
+    # Deviation 1.5811 of means 102 and 1002.
+    assert "is 0.01102 of its mean" in section.lines[2]
+    assert "seeds: 5: does not hold" in section.lines[2]
+
+
+def test_the_monitor_is_meant_wherever_it_is_named():
+    measures = {"rate": {"preferred": "lr", "of": "monitor"}, "error": {"test": "monitor"}, "m": {"best": "monitor"}}
+    expect = [{"measure": "rate", "arm": "red", "against": "blue"}]
+    study = read_study("colours", {**STUDY, "measures": measures, "expect": expect, "plots": []}).monitoring("val/rmse")
+    assert [(of.target, of.of) for of in study.measures.values()] == [
+        ("lr", "val/rmse"),
+        ("test/rmse", ""),
+        ("val/rmse", ""),
+    ]
+
+
+def test_dollars_in_the_name_of_an_arm_begin_no_formula(sweep: Sweep, tmp_path: Path):
+    arms = {"red": {}, "a$^$": {}}
+    study = {**STUDY, "arms": arms, "expect": [{"measure": "RMSE", "arm": "a$^$", "against": "red"}]}
+    runs = [(arm, {"seed": 0}, [1.0]) for arm in arms]
+    (section,) = sections(sweep(runs, study), tmp_path)
+    section.figures["study"].savefig(tmp_path / "study.png")
+
+
 def test_nothing_measured_is_undecided(sweep: Sweep, tmp_path: Path):
     (section,) = sections(sweep([("red", {}, []), ("blue", {}, [])]), tmp_path)
     assert "Verdict: undecided" in section.lines

@@ -1,15 +1,17 @@
 """Studies: from the runs of a sweep to a verdict on its claim, with the numbers and the pictures it rests on."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from triptych.results.record import Record
 from triptych.results.section import Section
 from triptych.results.study.charts import draw
-from triptych.results.study.measures import Unit, Value, chosen_units, measure, units_of
+from triptych.results.study.measures import Unit, Value, as_number, chosen_units, measure, units_of
 from triptych.results.study.spec import Expectation, Study, read_study
 from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
 from triptych.results.summary import format_number
@@ -66,36 +68,60 @@ def study_of(records: Sequence[Record]) -> Study:
 
 
 def judge(expectation: Expectation, values: Sequence[Value], chosen: str = "") -> Finding:
-    """Hold what was measured against what was expected; the key that was ``chosen`` may differ within a pair."""
+    """Hold what was measured against what was expected; the key that was ``chosen`` may differ within a pair.
+
+    What else is swept (grids, arms under several settings) is averaged within each seed first, of both sides over the
+    same settings: only seeds repeat one another, and the interval is to be theirs.
+    """
     if expectation.spread_above is not None:
-        found = [value.value for value in _of(expectation.arm, values) if value.value is not None]
-        return spread(found, expectation.spread_above)
+        settings: dict[object, list[float]] = defaultdict(list)
+        for value, number in _of(expectation.arm, values):
+            settings[value.arm, *sorted(value.swept.items())].append(number)
+        return spread(list(settings.values()), expectation.spread_above)
     sides_keys = (side for side in (expectation.arm, expectation.against) if isinstance(side, Mapping))
     fixed = {chosen, *(key for keys in sides_keys for key in keys)}
-    sides = [
-        {_pair(value, fixed): value.value for value in _of(side, values) if value.value is not None}
-        for side in (expectation.arm, expectation.against)
-    ]
-    both = [key for key in sides[0] if key in sides[1]]
-    one, other = ([side[key] for key in both] for side in sides)
-    return compare(one, other, expectation.direction, expectation.scale, expectation.by)
+    ratio = expectation.scale == "ratio"
+    arm, against = (_by_seed(_of(side, values), fixed, ratio) for side in (expectation.arm, expectation.against))
+    differences = []
+    for seed in arm:
+        both = [setting for setting in arm[seed] if setting in against.get(seed, {})]
+        if both:
+            differences.append(fmean(fmean(arm[seed][one]) - fmean(against[seed][one]) for one in both))
+    return compare(differences, expectation.direction, expectation.scale, expectation.by)
 
 
-def _of(side: str | Mapping[str, str], values: Sequence[Value]) -> list[Value]:
-    """The values of an arm, by its name or by swept keys and their values."""
+def _of(side: str | Mapping[str, str], values: Sequence[Value]) -> list[tuple[Value, float]]:
+    """What was measured of an arm, which is given by its name or by swept keys and their values."""
+    found = [(value, value.value) for value in values if value.value is not None]
     if isinstance(side, str):
-        return [value for value in values if not side or value.arm == side]
-    return [value for value in values if all(value.swept.get(key) == wanted for key, wanted in side.items())]
+        return [(value, number) for value, number in found if not side or value.arm == side]
+    return [
+        (value, number)
+        for value, number in found
+        if all(_alike(value.swept.get(key, ""), wanted) for key, wanted in side.items())
+    ]
 
 
-def _pair(value: Value, fixed: set[str]) -> tuple[object, ...]:
-    """What two values that are compared have in common: the seed, and what else is swept."""
-    return value.seed, *((key, text) for key, text in sorted(value.swept.items()) if key not in fixed)
+def _alike(one: str, other: str) -> bool:
+    """Whether two settings are equal: 1e-3 is 0.001."""
+    return one == other or as_number(one) == as_number(other)
+
+
+def _by_seed(
+    found: Sequence[tuple[Value, float]], fixed: set[str], ratio: bool
+) -> dict[str, dict[object, list[float]]]:
+    """The numbers of each seed, or their logarithms, by what else is swept; ``fixed`` keys tell no two apart."""
+    seeds: dict[str, dict[object, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for value, number in found:
+        rest = tuple((key, text) for key, text in sorted(value.swept.items()) if key not in fixed)
+        scaled = number if not ratio else math.log(number) if number > 0 else math.nan
+        seeds[value.seed][rest].append(scaled)
+    return seeds
 
 
 def _told(expectation: Expectation, finding: Finding) -> str:
     """Effect, interval and seeds of one expectation, in one line."""
-    count = f"{'pairs of runs' if isinstance(expectation.arm, Mapping) else 'seeds'}: {finding.pairs}"
+    count = f"seeds: {finding.seeds}"
     low, high = format_number(finding.low), format_number(finding.high)
     interval = f"95 % interval {low} to {high}, {count}: {finding.verdict}"
     if math.isnan(finding.effect):
@@ -145,8 +171,8 @@ def _table(units: Sequence[Unit], measured: Mapping[str, Sequence[Value]]) -> tu
                 and all(settings.get(key) == text for key, text in value.swept.items())
             ]
             row.append(_mean(own))
-        runs = sum(unit.arm == arm and unit.swept == settings for unit in units)
-        rows.append([*row, str(runs)])
+        runs = [unit.record.ended for unit in units if unit.arm == arm and unit.swept == settings]
+        rows.append([*row, str(len(runs)) if all(runs) else f"{sum(runs)} of {len(runs)}"])
     shown = [key.rpartition(".")[2] for key in keys]
     return [*(["arm"] if named else []), *shown, *measured, "runs"], rows
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from triptych.results.report.scales import figure_text
 from triptych.results.study.measures import Unit, Value, as_number
 from triptych.results.study.spec import Plot, Study
 
@@ -52,7 +53,7 @@ def _dots(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
         for label in axis.get_xticklabels():
             label.set_horizontalalignment("right")
     axis.set_xlim(-0.6, len(groups) - 0.4)
-    axis.set_title(name, fontsize=10)
+    axis.set_title(figure_text(name), fontsize=10)
     if plot.log:
         axis.set_yscale("log")
     axis.grid(axis="y", alpha=0.25)
@@ -72,7 +73,7 @@ def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
         axis.plot(steps, np.nanmean(lines, axis=0), color=colour, linewidth=1.4, label=label)
         axis.fill_between(steps, np.nanmin(lines, axis=0), np.nanmax(lines, axis=0), color=colour, alpha=0.13, lw=0)
     axis.set(xlabel="optimizer step")
-    axis.set_title(str(plot.of), fontsize=10)
+    axis.set_title(figure_text(str(plot.of)), fontsize=10)
     if plot.log:
         axis.set_yscale("log")
     _legend(axis)
@@ -91,7 +92,7 @@ def _layers(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
         means = [np.exp(np.mean(np.log(np.maximum(starts[layer], 1e-30)))) for layer in layers]
         axis.plot(range(1, len(layers) + 1), means, "o-", color=colour, markersize=3.5, linewidth=1.4, label=label)
     axis.set(xlabel="layer, from the input to the output", yscale="log")
-    axis.set_title(f"{plot.of} of each layer at the start", fontsize=10)
+    axis.set_title(figure_text(f"{plot.of} of each layer at the start"), fontsize=10)
     _legend(axis)
 
 
@@ -109,10 +110,10 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
         for colour, (label, points) in zip(cycle(COLOURS), groups.items(), strict=False):
             places = sorted(points)
             means = [float(np.mean(points[place])) for place in places]
-            text = ", ".join(filter(None, (name if len(names) > 1 else "", label)))
+            text = ", ".join(filter(None, (figure_text(name) if len(names) > 1 else "", label)))
             axis.plot(places, means, f"o{style}", color=colour, markersize=3.5, linewidth=1.4, label=text)
     axis.set(xlabel=plot.x, xscale="log")
-    axis.set_title(names[0] if len(names) == 1 else "mean over the seeds", fontsize=10)
+    axis.set_title(figure_text(names[0]) if len(names) == 1 else "mean over the seeds", fontsize=10)
     if plot.log:
         axis.set_yscale("log")
     _legend(axis)
@@ -140,7 +141,7 @@ def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
     axis.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
     axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
     axis.set(xlabel=plot.x, ylabel=plot.y)
-    axis.set_title(str(plot.of), fontsize=10)
+    axis.set_title(figure_text(str(plot.of)), fontsize=10)
 
 
 def _units_by_label(units: Sequence[Unit]) -> dict[str, list[Unit]]:
@@ -160,9 +161,9 @@ def _by_label(values: Sequence[Value]) -> dict[str, list[float]]:
 
 
 def _label(arm: str, swept: Mapping[str, str]) -> str:
-    """An arm's name; the swept values where there are no arms."""
+    """An arm's name, as a figure shows it; the swept values where there are no arms."""
     values = [f"{key.rpartition('.')[2]} {value}" for key, value in swept.items()]
-    return arm or ", ".join(values) or "all runs"
+    return figure_text(arm or ", ".join(values) or "all runs")
 
 
 def _legend(axis: Axes) -> None:

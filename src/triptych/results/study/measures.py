@@ -68,7 +68,11 @@ def units_of(records: Sequence[Record]) -> list[Unit]:
 
 
 def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
-    """Measure every unit; the kinds that look over a swept key give one value for the units that differ only in it."""
+    """Measure every unit; the kinds that look over a swept key give one value for the units that differ only in it.
+
+    A run that failed or was killed says nothing, whatever it logged till then; that one diverged is a finding.
+    """
+    units = [unit for unit in units if unit.record.ended or unit.record.state == "diverged"]
     if kind.kind in ("largest", "preferred"):
         return _over_key(kind, units)
     if kind.kind == "steps_to":

@@ -19,9 +19,10 @@ Each study is one command: it runs the sweep in its file under `conf/study/`, me
 claim of the course. This page is made by `make studies` from the runs alone. A verdict is for these data, this network
 and this budget: change them in the study's file, or on its command line, and ask again.
 
-An effect is the mean over pairs of runs with the same seed; its 95 % interval is Student's. A claim *holds* where all
-its intervals lie on the expected side, *does not hold* where one lies on the other, and is *undecided* otherwise, and
-with fewer than three seeds.
+An effect is the mean, of factors the geometric mean, over pairs of runs with the same seed; what else is swept is
+averaged within each seed first. Its 95 % interval over the seeds is Student's. A claim *holds* where all its intervals
+lie on the expected side, *does not hold* where one lies on the other, and is *undecided* otherwise, and with fewer than
+three seeds.
 """
 
 

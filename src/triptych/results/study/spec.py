@@ -61,7 +61,8 @@ class Expectation:
 
     Either the measure of ``arm`` is ``direction`` (lower or higher) than that of ``against``, by at least ``by``: a
     difference, or with ``scale`` ratio a factor. Or, with ``spread_above``, the standard deviation over the seeds is
-    more than this share of the mean. An arm is named, or given by swept keys and their values.
+    more than this share of the mean. An arm is named, or given by swept keys and their values. What else is swept is
+    averaged within each seed.
     """
 
     measure: str
@@ -105,9 +106,11 @@ class Study:
 
         tested = f"test/{metric.partition('/')[2]}"
         measures = {
-            name: replace(measure, target=tested if measure.kind == "test" else metric)
-            if measure.target == "monitor"
-            else measure
+            name: replace(
+                measure,
+                target=tested if (measure.kind, measure.target) == ("test", "monitor") else named(measure.target),
+                of=named(measure.of),
+            )
             for name, measure in self.measures.items()
         }
         return replace(self, measures=measures, plots=[replace(plot, of=named(plot.of)) for plot in self.plots])

@@ -11,7 +11,7 @@ from triptych.results.study.spec import FAILS, HOLDS, UNDECIDED
 
 CONFIDENCE = 0.95
 FEWEST = 3
-"""Pairs from which on an expectation is decided; two have an interval of thirteen deviations."""
+"""Seeds from which on an expectation is decided; two have an interval of thirteen deviations."""
 
 
 @dataclass(frozen=True)
@@ -22,58 +22,63 @@ class Finding:
         verdict: HOLDS, FAILS or UNDECIDED.
         effect: the mean difference, the geometric mean of the ratios, or the relative deviation; NaN without values.
         low, high: the ends of the 95 % interval of the effect.
-        pairs: how many seeds (or pairs) it is from.
+        seeds: how many it is from.
     """
 
     verdict: str
     effect: float
     low: float
     high: float
-    pairs: int
+    seeds: int
 
 
-def compare(arm: Sequence[float], against: Sequence[float], direction: str, scale: str, by: float) -> Finding:
-    """Whether the values of an arm are lower (or higher) than those of another, by at least ``by``.
+def compare(differences: Sequence[float], direction: str, scale: str, by: float) -> Finding:
+    """Whether an arm is lower (or higher) than another, by at least ``by``.
 
-    Student's interval of the mean paired difference, of the logarithms where ``scale`` is ratio. The expectation holds
-    where the whole interval lies beyond ``by``, does not where the whole interval falls short of it.
+    Student's interval of the mean difference of the seeds. The expectation holds where the whole interval lies beyond
+    ``by``, does not where the whole interval falls short of it.
 
     Args:
-        arm: values (pairs,), all finite; positive where the scale is ratio.
-        against: the values (pairs,) with the same seeds.
+        differences: of each seed the arm less the other (seeds,); of their logarithms where the scale is ratio, NaN for
+            what has none.
         direction: ``lower`` or ``higher``.
         scale: ``difference`` or ``ratio``.
         by: least difference, or least factor (2 is half as large, or twice).
     """
-    pairs = len(arm)
+    seeds = len(differences)
     sign = 1.0 if direction == "higher" else -1.0
     ratio = scale == "ratio"
-    if not pairs or (ratio and min(*arm, *against) <= 0):
-        return Finding(UNDECIDED, math.nan, math.nan, math.nan, pairs)
-    one, other = np.asarray(arm, float), np.asarray(against, float)
-    differences = np.log(one) - np.log(other) if ratio else one - other
-    mean = float(differences.mean())
+    if not seeds or not all(map(math.isfinite, differences)):
+        return Finding(UNDECIDED, math.nan, math.nan, math.nan, seeds)
+    mean = float(np.mean(differences))
     margin = math.inf
-    if pairs >= 2:
-        error = float(differences.std(ddof=1)) / math.sqrt(pairs)
-        margin = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1)) if error else 0.0
+    if seeds >= 2:
+        error = float(np.std(differences, ddof=1)) / math.sqrt(seeds)
+        margin = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) if error else 0.0
     least = math.log(by) if ratio and by > 0 else by
-    verdict = _decided(sign * mean - margin, sign * mean + margin, least, pairs)
+    verdict = _decided(sign * mean - margin, sign * mean + margin, least, seeds)
     ends = np.array([mean, mean - margin, mean + margin])
     with np.errstate(over="ignore"):
         effect, low, high = map(float, np.exp(ends) if ratio else ends)
-    return Finding(verdict, effect, low, high, pairs)
+    return Finding(verdict, effect, low, high, seeds)
 
 
-def spread(values: Sequence[float], above: float) -> Finding:
-    """Whether the standard deviation of values (seeds,) is more than the share ``above`` of their mean.
+def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
+    """Whether the standard deviation over the seeds is more than the share ``above`` of the mean.
 
-    The interval is that of the variance of normal values, by the chi-squared distribution.
+    Of several settings the squared shares are averaged. The interval is that of the variance of normal values, by the
+    chi-squared distribution, with the seeds of one setting: the settings share theirs, so that they say little more.
+
+    Args:
+        settings: of each setting the values of its seeds (seeds,); one with a single seed, or the mean 0, has no share.
+        above: the share.
     """
-    seeds = len(values)
-    if seeds < 2 or not np.mean(values):
+    several = [values for values in settings if len(values) > 1 and np.mean(values)]
+    seeds = max(map(len, several or settings), default=0)
+    if not several:
         return Finding(UNDECIDED, math.nan, math.nan, math.nan, seeds)
-    share = float(np.std(values, ddof=1) / abs(np.mean(values)))
+    squares = [np.var(values, ddof=1) / np.mean(values) ** 2 for values in several]
+    share = math.sqrt(np.average(squares, weights=[len(values) - 1 for values in several]))
     tail = (1 - CONFIDENCE) / 2
     low, high = (share * math.sqrt((seeds - 1) / stats.chi2.ppf(q, seeds - 1)) for q in (1 - tail, tail))
     return Finding(_decided(low, high, above, seeds), share, low, high, seeds)
@@ -99,6 +104,6 @@ def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
 def _decided(low: float, high: float, least: float, count: int) -> str:
     if count < FEWEST:
         return UNDECIDED
-    if low > least:
+    if low > least or low == least > 0:  # by exactly as much as is asked for; but equal is neither lower nor higher
         return HOLDS
     return FAILS if high < least or low == high == least else UNDECIDED
