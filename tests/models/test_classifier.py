@@ -118,10 +118,11 @@ def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
     )
 
 
-def test_a_split_with_one_class_is_no_crash(tmp_path: Path):
-    with pytest.warns(UserWarning, match="No negative samples"):
-        metrics = measured(teller(), [told([0.9, 0.4], [1, 1])], tmp_path, "val")
-    assert metrics["sensitivity"] == 0.5
+@pytest.mark.parametrize(("label", "unknown"), [(1, {"auroc", "specificity"}), (0, {"auroc", "sensitivity"})])
+def test_what_a_missing_class_leaves_unknown_is_no_number(label: int, unknown: set[str], tmp_path: Path):
+    metrics = measured(teller(), [told([0.9, 0.4], [label, label])], tmp_path, "val")
+    assert {name for name, value in metrics.items() if math.isnan(value)} == unknown
+    assert metrics["sensitivity" if label else "specificity"] == 0.5
     assert (metrics["temperature"], metrics["bias"]) == (1, 0)
 
 

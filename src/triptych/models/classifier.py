@@ -1,21 +1,17 @@
 """X-ray in, probability out."""
 
+from math import nan
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanSquaredError, MetricCollection
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryCalibrationError,
-    BinaryRecall,
-    BinarySpecificity,
-)
+from torchmetrics.classification import BinaryAccuracy, BinaryCalibrationError, BinaryRecall
 
 from triptych.models.base import Model
 from triptych.models.calibration import Calibration
+from triptych.models.metrics import AUROC, Specificity
 from triptych.networks.contrast import locally_standardized, standardized
 
 
@@ -101,10 +97,10 @@ class Classifier(Model):
         # To look whether what comes is valid, some would make the host wait for a GPU.
         return MetricCollection(
             {
-                "auroc": BinaryAUROC(validate_args=False),
+                "auroc": AUROC(validate_args=False),
                 "accuracy": BinaryAccuracy(validate_args=False),
-                "sensitivity": BinaryRecall(validate_args=False),
-                "specificity": BinarySpecificity(validate_args=False),
+                "sensitivity": BinaryRecall(validate_args=False, zero_division=nan),
+                "specificity": Specificity(validate_args=False),
                 "brier": MeanSquaredError(),
                 "ece": BinaryCalibrationError(n_bins=15, validate_args=False),
             },

@@ -3,19 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from triptych.models.base import Model, regression_loss
+from triptych.models.metrics import R2
 from triptych.networks.scaling import InputScaler, TargetScaler
-
-
-class R2(R2Score):
-    """The share of the variance that is explained; NaN for a single sample, where torchmetrics raises an error."""
-
-    def compute(self) -> Tensor:
-        return super().compute() if self.total > 1 else torch.tensor(torch.nan, device=self.device)
 
 
 class Regressor(Model):
