@@ -8,7 +8,7 @@ import yaml
 from tests.harness import CONF, FASTEST
 
 from triptych.config import ConfigError
-from triptych.resume import refuse_used_folder, resumption
+from triptych.resume import make_folder, refuse_used_folder, resumption
 
 SAVED = """
 data: {_target_: triptych.data.base.DataModule, batch_size: 32, form: null}
@@ -34,7 +34,7 @@ def test_other_command_lines_are_none_of_its_business() -> None:
     assert resumption(["experiment=housing", "seed=1"]) is None
 
 
-@pytest.mark.parametrize("name", ["logs/sums/one", "latest"])
+@pytest.mark.parametrize("name", ["logs/sums/one", "'logs/sums/one'", "latest"])
 def test_the_saved_config_comes_back_with_its_references_filled_in(name: str, run: Path) -> None:
     resumed = resumption([f"resume={name}"])
     assert resumed is not None
@@ -97,6 +97,7 @@ def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
         (["experiment=other"], "keeps its experiment"),
         (["monitor=val/loss"], "keeps its monitor"),
         (["mode=max"], "keeps its mode"),
+        (["seed=1"], "keeps its seed"),
         (["trainer.max_epochs=many"], "expected int"),
         (["trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
         (["+trainer.max_epochs=3"], "values only"),
@@ -155,3 +156,18 @@ def test_a_folder_that_holds_runs_is_not_written_over(argument: str, run: Path) 
     with pytest.raises(ConfigError, match="resume=RUN"):
         refuse_used_folder(["experiment=sums", argument])
     refuse_used_folder(["experiment=sums", "hydra.run.dir=logs/sums/two", f"data.root={run}"])
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    for argument in ("hydra.run.dir=taken/run", "hydra.sweep.dir='taken'"):
+        with pytest.raises(ConfigError, match=r"no folder can be made there .*; name another by hydra.run.dir=FOLDER"):
+            make_folder(["experiment=sums", argument])
+    make_folder(["--help", "hydra.run.dir=taken/run"])
+    make_folder(["experiment=sums", "hydra.run.dir=taken/${seed}"])  # which Hydra fills in
+    make_folder(["-m", "experiment=sums", "hydra.sweep.dir='a sweep/of mine'"])
+    assert (tmp_path / "a sweep/of mine").is_dir()
+    assert not (tmp_path / "logs").exists()
+    (tmp_path / "logs").touch()
+    with pytest.raises(ConfigError, match="logs: no folder can be made there"):
+        make_folder(["experiment=sums"])

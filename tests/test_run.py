@@ -200,6 +200,38 @@ def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path:
     assert len({row["step"] for row in rows}) == len(rows)
 
 
+def test_a_run_goes_without_callbacks_and_loggers(data_root: Path, tmp_path: Path) -> None:
+    options = [option for option in small(FASTEST, data_root) if not option.startswith(("callbacks.", "logger"))]
+    metrics = train(tmp_path / "run", *options, "~callbacks", "~logger", "trainer.max_epochs=1")
+    assert metrics["test"]["test/loss"] > 0
+    assert not list(tmp_path.glob("run/events.*"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("trainer.max_epochs=1", "Ask for more: trainer.max_epochs=N"),
+        ("model.network.width=8", "a run that is gone on with keeps its network"),
+    ],
+)
+def test_what_a_run_cannot_be_gone_on_with(more: str, message: str, data_root: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    options = small(FASTEST, data_root, "logger=none", "callbacks.figures=null")
+    train(directory, *options, "trainer.max_epochs=3", "trainer.limit_train_batches=2")
+    with pytest.raises(UserError, match=message):
+        train(directory, *options, more, resume_from=directory / "checkpoints/last.ckpt")
+
+
+@pytest.mark.parametrize("more", ["trainer.max_epochs=2", "trainer.max_epochs=1"])
+def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_root: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    options = small(FASTEST, data_root, "logger=none", "trainer.max_epochs=1", "callbacks.figures=null")
+    first = train(directory, *options)
+    with pytest.raises(UserError, match=r"other samples .* start a new run"):
+        train(directory, *options, more, "data.split_seed=7", resume_from=directory / "checkpoints/last.ckpt")
+    assert json.loads((directory / "metrics.json").read_text()) == first
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

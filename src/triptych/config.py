@@ -33,6 +33,12 @@ from triptych.declared import Declared, is_deferred, leaves, nearest, nodes, sho
 
 PROGRAM = "python train.py"
 TASK_GROUP = "experiment"  # the one group that must be chosen
+NEEDED = (
+    *("data", "model", "optimizer", "scheduler", "trainer", "monitor", "mode", "seed", "threads", "packages", "test"),
+    *("trainer.accelerator", "trainer.precision", "trainer.max_epochs"),
+    *("trainer.limit_val_batches", "trainer.enable_progress_bar"),
+)
+"""What no run can do without: it takes another value, but ``~KEY`` does not leave it out."""
 
 
 class ConfigError(ValueError):
@@ -229,12 +235,18 @@ def _wrong_choice(composer: Composer, override: Override) -> str | None:
     """What is wrong with a choice of a group's option (or of several), None if nothing is."""
     group, value = override.key_or_group, override.value()
     if override.is_delete():
-        return None
+        return _needed(group) if group in NEEDED else None
     if value is None:
-        return f"{override.input_line}: choose one of {', '.join(composer.options(group))}; ~{group} leaves it out"
+        without = "" if group in NEEDED else f"; ~{group} leaves it out"
+        return f"{override.input_line}: choose one of {', '.join(composer.options(group))}{without}"
     names = value if isinstance(value, list) else [value]
     complaints = [composer.no_option(group, name) for name in names if not composer.has_option(group, name)]
     return "; ".join(complaints) or None
+
+
+def _needed(key: str) -> str:
+    """Says that a key cannot be left out."""
+    return f"~{key}: a run cannot do without {key}; give it another value"
 
 
 def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -> Iterator[str]:
@@ -274,6 +286,9 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
 
     known = [*declared.keys, *(key for _, key, _ in composition.settings)]
     for key in jobs.deleted:
+        if key in NEEDED:
+            yield _needed(key)
+            continue
         is_hydra = _is_below(key, ["hydra"])
         if not is_hydra and declared.find(key) is None and not any(_is_below(other, [key]) for other in known):
             yield declared.unknown(key, composer.groups())

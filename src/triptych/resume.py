@@ -1,5 +1,6 @@
 """Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,7 +17,7 @@ from triptych.config import ConfigError, declarations
 from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.processes import process_number
 from triptych.results.checkpoints import resumable
-from triptych.results.directory import CONFIG, DONE, SWEEP, find_run
+from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
 from triptych.results.saved_config import read_choices, read_config
 from triptych.results.stranger import refuse_links
 
@@ -63,7 +64,8 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
     Raises:
         ConfigError: there is no such run, or an argument is not a value that its config has.
     """
-    names = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    # In quotes too, as Hydra wants a path with blanks.
+    names = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     if not names:
         return None
     rest = [argument for argument in arguments if not argument.startswith("resume=")]
@@ -71,7 +73,8 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
         raise ConfigError("resume= is given more than once")
     if (Path(names[0]) / SWEEP).is_file():
         raise ConfigError(
-            f"{names[0]} is a sweep: python train.py -m resume={names[0]}, or one of its jobs, without -m"
+            f"{names[0]} is a sweep: python train.py -m {shlex.quote(f'resume={names[0]}')}, or one of its jobs, "
+            "without -m"
         )
     try:
         directory = find_run(names[0], unfinished=True)
@@ -114,14 +117,35 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
             )
 
 
+def make_folder(arguments: Sequence[str]) -> None:
+    """Make the folder that runs are to lie in, where the arguments name it plainly: Hydra would end in a traceback.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
+        return  # such as --help, which trains nothing
+    named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
+    for argument in named or [f"={LOGS}"]:
+        folder = argument.partition("=")[2].strip("'\"")
+        try:
+            if "${" not in folder:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{argument.lstrip('=')}: no folder can be made there ({error.strerror}: {error.filename}); "
+                "name another by hydra.run.dir=FOLDER, of a sweep by hydra.sweep.dir=FOLDER"
+            ) from error
+
+
 def _apply(config: DictConfig, override: Override, declared: Declared) -> None:
     """Set one value. Only what the saved config has can be set, and only to a value."""
     key = override.key_or_group
     text = override.input_line
     if override.is_delete() or override.is_add() or override.is_force_add() or override.is_sweep_override():
         raise ConfigError(f"{text}: a resumed run takes values only (key=value)")
-    # By monitor and mode the best epoch so far was chosen.
-    if key in ("experiment", "monitor", "mode") or OmegaConf.is_dict(OmegaConf.select(config, key)):
+    # By monitor and mode the best epoch so far was chosen, and with the seed all of it was drawn.
+    if key in ("experiment", "monitor", "mode", "seed") or OmegaConf.is_dict(OmegaConf.select(config, key)):
         raise ConfigError(f"{text}: a resumed run keeps its {key}; start a new run to change it")
     known = {name for name, _ in _leaves(config)}
     if key not in known:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ def run(
     saved = on_start is not None or fingerprint is not None
     with quiet_lightning(), user_errors(saved):
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        settings = {"callbacks": {}, "logger": {}} | settings  # which ~callbacks and logger=[] leave out
         trust(settings["packages"])
         start = Start.read(resume_from)
         threads = start.threads if settings["threads"] is None else settings["threads"]
@@ -121,14 +123,7 @@ def run(
                 f"the data in {data['root']} are not those of the run: their fingerprint is {data['fingerprint']}, "
                 f"and was {fingerprint}; say with --root in which folder the run's data lie now"
             )
-        model: Model = build(
-            settings["model"],
-            kinds=(LightningModule,),
-            optimizer=settings["optimizer"],
-            scheduler=settings["scheduler"],
-            monitor=settings["monitor"],
-            **datamodule.model_arguments(),
-        )
+        model = _model(settings, datamodule)
         check_before_training(model, settings["monitor"])
         history = History(directory / "metrics.csv", start.step)
         loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
@@ -201,6 +196,20 @@ def run(
     return metrics
 
 
+def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:
+    """The model of the config, told what it must know of the data; a ValueError where it is made for others."""
+    parts = {name: settings[name] for name in ("optimizer", "scheduler", "monitor")}
+    try:
+        model: Model = build(settings["model"], kinds=(LightningModule,), **parts, **datamodule.model_arguments())
+    except ValueError as error:
+        if "missing a required argument" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}, which {type(datamodule).__name__} does not tell: this model is for other data"
+        ) from error
+    return model
+
+
 @contextmanager
 def user_errors(saved: bool = False) -> Iterator[None]:
     """Turn what users can mend into UserErrors: ValueErrors, references to nothing, files that cannot be used.
@@ -252,7 +261,8 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
     except MisconfigurationException as error:
-        raise UserError(str(error)) from error
+        done = "current_epoch" in str(error)  # Lightning's, where the checkpoint has more epochs than are asked for
+        raise UserError(f"{error}{' Ask for more: trainer.max_epochs=N' if done else ''}") from error
     except ValueError as error:
         if started and batches.completed > started[0]:
             raise
@@ -260,6 +270,11 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
     except (RuntimeError, TypeError, AttributeError, LookupError) as error:
         if resume_from is None or started:
             raise
+        if "loading state_dict" in str(error):
+            raise UserError(
+                f"the weights in {resume_from} are not those of this network: a run that is gone on with keeps its "
+                "network; start a new run to change it"
+            ) from error
         # What it restores are states of many classes, and each has words of its own for one that is not its own.
         raise UserError(f"{resume_from} is no checkpoint of this run ({type(error).__name__}: {error})") from error
 
@@ -281,7 +296,7 @@ def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
         checkpoint, _ = resumable(directory)
         saved = "the start" if checkpoint is None else f"step {Start.read(checkpoint).step}"
         more = " with other settings, such as optimizer.lr=..." if isinstance(error, Diverged) else ""
-        how = f"python train.py resume={directory}{more}"
+        how = f"python train.py {shlex.quote(f'resume={directory}')}{more}"
         log.warning("%s at step %d. Go on from %s with: %s", what, trainer.global_step, saved, how)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutOfSpace(f"{error.filename or directory}: {error.strerror}") from error

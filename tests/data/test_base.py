@@ -1,5 +1,6 @@
 """What every DataModule does: checks its arguments, loads batches, describes itself, leaves data.root alone."""
 
+import shutil
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -256,6 +257,30 @@ def test_examples_are_the_same_each_time_and_as_many_as_there_are(name: str, dat
     assert torch.equal(first.nan_to_num(), again.nan_to_num())
     assert len(first) == len(targets) == 3
     assert len(data.examples(10_000)[0]) == len(data.split.val)
+
+
+def test_a_data_set_that_does_not_say_what_an_export_takes_says_how_to():
+    with pytest.raises(NotImplementedError, match=r"^Numbers has no method `serving`.* add it"):
+        Numbers().serving(None)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_checkpoint_goes_on_with_its_own_data_alone(name: str, data_copy: Path, tmp_path: Path):
+    def data(root: Path = data_copy, **more: Any) -> DataModule:
+        made = MODULES[name](root=str(root), source="files", batch_size=1, cache_dir=str(tmp_path / "cache"), **more)
+        made.setup()
+        return made
+
+    state = data().state_dict()
+    moved = Path(shutil.copytree(data_copy, tmp_path / "moved"))
+    data(moved, augment="none", num_workers=1).load_state_dict(state)
+    for other in ({"split_seed": 7}, {"train_size": 3}, {"split": "all"}):
+        with pytest.raises(DataError, match="other samples"):
+            data(**other).load_state_dict(state)
+    for file in (moved / MODULES[name].slug).rglob("*.*"):
+        file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(DataError, match="files in"):
+        data(moved).load_state_dict(state)
 
 
 @pytest.mark.parametrize("name", MODULES)

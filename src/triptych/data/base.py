@@ -1,5 +1,6 @@
 """What every data set shares: finding the files, splitting, loading batches, saying what was used."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -170,9 +171,12 @@ class DataModule(LightningDataModule, Generic[Samples]):
         """What `triptych export` writes: the model (after ``setup``) from raw inputs to answers.
 
         Raises:
-            ValueError: the data set does not say.
+            NotImplementedError: the data set does not say.
         """
-        raise ValueError(f"{type(self).__name__} has no `serving`, which says what goes into an exported model")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method `serving`, which says what goes into an exported model and what comes "
+            "out: add it, as data/serving/contract.py and the other data sets show"
+        )
 
     def model_arguments(self) -> dict[str, Any]:
         """What the model must know of the training data (after ``setup``): plain numbers, strings and lists."""
@@ -226,6 +230,30 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def describe(self) -> dict[str, Any]:
         """The data's part of ``metrics.json``."""
         return asdict(self.description)
+
+    def state_dict(self) -> dict[str, str]:
+        """What a checkpoint keeps of the data: a digest of the files, and of the samples of each split."""
+        rows = (self.split.train, self.split.val, self.split.test)
+        digest = hashlib.sha256(b"".join(hashlib.sha256(part.astype("<i8").tobytes()).digest() for part in rows))
+        return {"fingerprint": self.description.fingerprint, "split": digest.hexdigest()[:16]}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Refuse to go on with other data: what was trained on could be what is tested on.
+
+        Raises:
+            DataError: the files, or the samples of a split, are not those of the checkpoint.
+        """
+        now = self.state_dict()
+        if state.get("fingerprint") != now["fingerprint"]:
+            raise DataError(
+                f"the files in {self.description.root} are not those that the run was trained on: give it its own "
+                "(data.root=...), or start a new run"
+            )
+        if state.get("split") != now["split"]:
+            raise DataError(
+                "the splits hold other samples than the run's, which could be tested on what it was trained on: leave "
+                "data.split, split_seed, folds, fold and train_size as they were, or start a new run"
+            )
 
     def _split(self) -> Split:
         if self.split_rule == "all":

@@ -10,7 +10,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 class AUROC(BinaryAUROC):
     """The area under the ROC curve; NaN where a class is missing."""
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]  # torchmetrics' own, of a class of curves
         targets = dim_zero_cat(self.target)
         return super().compute() if (targets != targets[0]).any() else torch.full((), torch.nan, device=self.device)
 
@@ -19,7 +19,8 @@ class Specificity(BinarySpecificity):
     """The share of the negatives that are found; NaN without any."""
 
     def compute(self) -> Tensor:
-        return super().compute() if self.tn + self.fp > 0 else torch.full((), torch.nan, device=self.device)
+        negatives = dim_zero_cat(self.tn) + dim_zero_cat(self.fp)
+        return super().compute() if negatives > 0 else torch.full((), torch.nan, device=self.device)
 
 
 class R2(R2Score):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import secrets
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
             return waiting
         raise ValueError(
             f"no unfinished run below {logs.absolute()}: all are done; name one to train it for longer, "
-            f"resume={newest[0]} trainer.max_epochs=N"
+            f"{shlex.quote(f'resume={newest[0]}')} trainer.max_epochs=N"
         )
     directory = Path(name)
     if not (directory / CONFIG).is_file():
