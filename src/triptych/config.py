@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.composed import Composer, Composition, Refusal, alternatives
-from triptych.declared import Declared, is_deferred, leaves, nearest, nodes, show
+from triptych.declared import is_deferred, leaves, nearest, nodes, show
 
 PROGRAM = "python train.py"
 TASK_GROUP = "experiment"  # the one group that must be chosen
@@ -69,25 +69,6 @@ def check(arguments: Sequence[str], conf: Path) -> None:
         mistakes = str(refusal).splitlines()
     if mistakes:
         raise ConfigError("\n".join(map(_reworded, mistakes)))
-
-
-def declarations(choices: Mapping[str, str], conf: Path) -> Declared:
-    """What the files of a run's choices declare today; an option that is no longer there declares nothing.
-
-    Args:
-        choices: the option of each group.
-        conf: the folder with `config.yaml`.
-    """
-    found = Declared()
-    try:
-        composer = Composer(conf, "config", None, [])
-        there = [group for group in composer.groups() if choices.get(group) in composer.options(group)]
-        declared = composer.compose(composer.parse(f"{group}={choices[group]}" for group in there)).declared
-    except Refusal:  # files of today that do not go together with choices of then
-        return found
-    gone = [group.replace("/", ".") for group in choices if group not in there]
-    found.keys = {key: declaration for key, declaration in declared.keys.items() if not _is_below(key, gone)}
-    return found
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from triptych.config import ConfigError, declarations
+from triptych.composed import Composer, Refusal
+from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.processes import process_number
 from triptych.results.checkpoints import resumable
@@ -86,7 +87,7 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
         choices = read_choices(directory)
     except (OSError, ValueError, HydraException) as error:
         raise ConfigError(f"resume={names[0]}: {error}") from error
-    declared = declarations(choices, conf) if conf and overrides else Declared()
+    declared = _declared(choices, conf) if conf and overrides else Declared()
     for override in overrides:
         _apply(config, override, declared)
     finished = (directory / DONE).exists() and not overrides
@@ -136,6 +137,20 @@ def make_folder(arguments: Sequence[str]) -> None:
                 f"{argument.lstrip('=')}: no folder can be made there ({error.strerror}: {error.filename}); "
                 "name another by hydra.run.dir=FOLDER, of a sweep by hydra.sweep.dir=FOLDER"
             ) from error
+
+
+def _declared(choices: Mapping[str, str], conf: Path) -> Declared:
+    """What the files of a run's choices declare today; an option that is no longer there declares nothing."""
+    found = Declared()
+    try:
+        composer = Composer(conf, "config", None, [])
+        there = [group for group in composer.groups() if choices.get(group) in composer.options(group)]
+        declared = composer.compose(composer.parse(f"{group}={choices[group]}" for group in there)).declared
+    except Refusal:  # files of today that do not go together with choices of then
+        return found
+    gone = tuple(f"{group.replace('/', '.')}." for group in choices if group not in there)
+    found.keys = {key: declaration for key, declaration in declared.keys.items() if not f"{key}.".startswith(gone)}
+    return found
 
 
 def _apply(config: DictConfig, override: Override, declared: Declared) -> None:

@@ -1,9 +1,8 @@
 """What every data set shares: finding the files, splitting, loading batches, saying what was used."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -18,6 +17,7 @@ from triptych.data import placing, sharing, splits
 from triptych.data.augment import chosen
 from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
+from triptych.data.description import Description, identity, refuse_others
 from triptych.data.download import from_kaggle
 from triptych.data.errors import DataError
 from triptych.data.loader import ResumableLoader, begin_worker
@@ -35,19 +35,6 @@ class Predictor(Protocol):
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
         """From a batch of inputs, as training sees them, to named columns."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What the results say about the data."""
-
-    source: str
-    root: str
-    split: str
-    fold: str | None
-    stand_in: str | None
-    fingerprint: str
-    sizes: dict[str, int]
 
 
 class DataModule(LightningDataModule, Generic[Samples]):
@@ -232,28 +219,12 @@ class DataModule(LightningDataModule, Generic[Samples]):
         return asdict(self.description)
 
     def state_dict(self) -> dict[str, str]:
-        """What a checkpoint keeps of the data: a digest of the files, and of the samples of each split."""
-        rows = (self.split.train, self.split.val, self.split.test)
-        digest = hashlib.sha256(b"".join(hashlib.sha256(part.astype("<i8").tobytes()).digest() for part in rows))
-        return {"fingerprint": self.description.fingerprint, "split": digest.hexdigest()[:16]}
+        """What checkpoints keep of the data, and a run goes on with."""
+        return identity(self.description.fingerprint, self.split)
 
     def load_state_dict(self, state: dict[str, str]) -> None:
-        """Refuse to go on with other data: what was trained on could be what is tested on.
-
-        Raises:
-            DataError: the files, or the samples of a split, are not those of the checkpoint.
-        """
-        now = self.state_dict()
-        if state.get("fingerprint") != now["fingerprint"]:
-            raise DataError(
-                f"the files in {self.description.root} are not those that the run was trained on: give it its own "
-                "(data.root=...), or start a new run"
-            )
-        if state.get("split") != now["split"]:
-            raise DataError(
-                "the splits hold other samples than the run's, which could be tested on what it was trained on: leave "
-                "data.split, split_seed, folds, fold and train_size as they were, or start a new run"
-            )
+        """Refuse, with a DataError, to go on with other data than the checkpoint's."""
+        refuse_others(state, self.state_dict(), self.description.root)
 
     def _split(self) -> Split:
         if self.split_rule == "all":
