@@ -91,7 +91,7 @@ def packages(modules: set[str]) -> set[str]:
         ("declared", set()),
         ("composed", {"declared"}),
         ("config", {"composed", "declared"}),
-        ("resume", {"config", "declared", "processes", "results"}),
+        ("resume", {"composed", "config", "declared", "processes", "results"}),
         ("reproduce", {"results"}),
         ("sweeps", {"config", "results"}),
     ],

@@ -200,6 +200,24 @@ def test_what_there_is_to_do_for_a_job(tmp_path: Path) -> None:
             standing(job, other)
 
 
+def test_what_may_be_given_anew_makes_no_other_job(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    recorded = "[seed=1, data.cache_dir=/old, logger.wandb.project=old, +logger.mlflow.run_id=old, 'packages=[old]']"
+    (tmp_path / ".hydra/overrides.yaml").write_text(recorded)
+    for given in ([], ["data.cache_dir=/new"], ["logger.wandb.project=new", "packages=[new]"]):
+        assert standing(tmp_path, ["seed=1", *given]) == "begun"
+    with pytest.raises(ConfigError, match="directory of another job"):
+        standing(tmp_path, ["seed=1", "logger=wandb"])
+
+
+def test_an_added_setting_of_a_logger_is_given_anew_as_it_was_given(tmp_path: Path) -> None:
+    folder = save(tmp_path, ["+logger.mlflow.tracking_uri=http://old", "seed=0,1"], [])
+    anew = "+logger.mlflow.tracking_uri=http://new"
+    arguments = sweep_resumption(["-m", f"resume={folder}", anew], CONF)
+    assert arguments is not None
+    assert arguments[1:3] == ["seed=0,1", anew]
+
+
 def files(folder: Path) -> dict[str, tuple[int, int]]:
     """Each file with its inode and the time it was last written."""
     found = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -210,7 +228,8 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
 def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     monitors = "monitor=val/loss,val/nothing,train/loss"
-    options = small(FASTEST, data_root, "trainer.max_epochs=1", monitors, f"hydra.sweep.dir={sweep}")
+    old, new = (f"data.cache_dir={tmp_path / name}" for name in ("old", "new"))
+    options = small(FASTEST, data_root, "trainer.max_epochs=1", monitors, old, f"hydra.sweep.dir={sweep}")
     several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     ended = command("-m", *options, *several, cwd=tmp_path)
     assert ended.returncode == 1
@@ -223,12 +242,13 @@ def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None
     (sweep / "2/DONE").unlink()
     before, again = files(sweep / "0"), files(sweep / "2/.hydra")
     del again["started.json"]  # a start more
-    resumed = command("-m", f"resume={sweep}", "hydra.launcher.n_jobs=3", cwd=tmp_path)
+    resumed = command("-m", f"resume={sweep}", "hydra.launcher.n_jobs=3", new, cwd=tmp_path)
     assert resumed.returncode == 1
     assert "1 of 3 jobs have ended already" in resumed.stdout
     assert files(sweep / "0") == before
     assert (sweep / "2/DONE").exists()
     assert again.items() <= files(sweep / "2/.hydra").items()
+    assert f"cache_dir: {tmp_path / 'new'}\n" in (sweep / "2/.hydra/resume-1/config.yaml").read_text()
     assert "job 1 failed: " in resumed.stderr
     assert sorted(path.parent.name for path in sweep.glob("*/.hydra")) == ["0", "1", "2"]
 

@@ -24,6 +24,8 @@ from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_ya
 
 LAUNCHERS = Path("hydra") / "launcher"
 """Below conf/: the launchers that go on with jobs. Others, such as Hydra's own, would write over them."""
+LAUNCHING = re.compile(r"hydra/launcher=|hydra\.launcher\.")
+ANEW = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
 
 
 def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
@@ -46,7 +48,7 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     folder = find_sweep(names[0])
     given = [argument for argument in arguments if not argument.startswith("resume=") and argument not in flags]
     for argument in given:
-        if not re.match(r"hydra/launcher=|hydra\.launcher\.|packages=|data\.cache_dir=|logger\.", argument):
+        if not (LAUNCHING.match(argument) or may_change(argument)):
             raise ConfigError(
                 f"{argument}: a sweep goes on as it began; only a launcher and its settings, packages=, "
                 "data.cache_dir= and settings of loggers can be given anew"
@@ -81,12 +83,20 @@ def find_sweep(name: str, logs: Path = LOGS) -> Path:
     return folder.resolve()
 
 
+def may_change(override: str) -> bool:
+    """Whether an override may have another value when a sweep goes on: whose code may run, where caches and logs go.
+
+    A job stays the same job, and goes on with the value that is given then.
+    """
+    return bool(ANEW.match(override))
+
+
 def standing(directory: Path, overrides: Iterable[str]) -> str:
     """What there is to do for a job of a sweep, as its directory tells.
 
     Args:
         directory: where the job has, or will have, its run directory.
-        overrides: what the job is to be run with.
+        overrides: what the job is planned with, without the threads that a launcher adds.
 
     Returns:
         ``new``: run it. ``begun``: go on from its last checkpoint, or if it has none begin again with its config.
@@ -112,8 +122,8 @@ def standing(directory: Path, overrides: Iterable[str]) -> str:
 
 
 def _jobs_own(overrides: Iterable[str]) -> list[str]:
-    """The overrides of a job that are not Hydra's own, in order of their keys, as Hydra records them."""
-    return sorted(line for line in overrides if not line.startswith(("hydra.", "hydra/")))
+    """The overrides that make a job this one and no other, in order of their keys; Hydra's own do not."""
+    return sorted(line for line in overrides if not (line.startswith(("hydra.", "hydra/")) or may_change(line)))
 
 
 def _saved_command(folder: Path, conf: Path, given: Sequence[str]) -> list[str]:
@@ -132,7 +142,7 @@ def _saved_command(folder: Path, conf: Path, given: Sequence[str]) -> list[str]:
         overrides = OverridesParser.create().parse_overrides(lines)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError, HydraException) as error:
         raise ConfigError(f"{plan} cannot be used: {type(error).__name__}: {error}") from error
-    left_out = {argument.partition("=")[0] for argument in given} | {"hydra.sweep.dir", "hydra.mode"}
+    left_out = {argument.partition("=")[0].lstrip("+") for argument in given} | {"hydra.sweep.dir", "hydra.mode"}
     kept = []
     for line, override in zip(lines, overrides, strict=True):
         key = override.key_or_group

@@ -1,7 +1,9 @@
 """Sweeps by SLURM and Ray: jobs are sent away, die and come back, and the sweep is what it would be on one machine."""
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import fake_slurm
 from tests.harness import CONF, FASTEST, REPOSITORY, small
 
+from hydra_plugins.triptych import _remote
+from hydra_plugins.triptych._job import Job
 from hydra_plugins.triptych.ray_launcher import RayLauncher
 from hydra_plugins.triptych.submitit_launcher import SubmititLauncher
 from triptych.config import ConfigError, check
@@ -76,6 +81,70 @@ def writers(job: Path) -> set[int]:
 
 LONG = ["callbacks.early_stopping=null", "callbacks.figures=null", "trainer.max_epochs=60"]
 LONG += ["model=mlp"] if FASTEST == "housing" else []
+
+
+def errand(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *planned: str) -> int | None:
+    """Send a job with four threads to where one has begun; returns the exit code of a process of its own.
+
+    The job writes in its directory what it was to do.
+    """
+
+    def perform(job: Job, *_: object) -> int:
+        (job.directory / "performed").write_text(f"{job.standing} {job.threads}")
+        return 0
+
+    monkeypatch.setattr(_remote, "perform", perform)
+    (directory / ".hydra").mkdir(parents=True)
+    (directory / ".hydra/overrides.yaml").write_text(recorded)
+    anything: Any = None
+    job = Job(0, planned, directory, "new", threads=4)
+    sent = _remote.Errand(job, anything, anything, anything, version_base="1.3")
+    process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(sent.run()))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("recorded", ["[seed=0]", "[seed=0, threads=1]", "[seed=0, threads=4]"])
+def test_threads_of_another_launcher_make_no_other_job(
+    recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert errand(monkeypatch, tmp_path / "0", recorded, "seed=0") == 0
+    assert (tmp_path / "0/performed").read_text() == "begun 4"
+    assert not (tmp_path / "0/error.txt").exists()
+
+
+@pytest.mark.parametrize("planned", [["seed=0", "threads=4"], ["seed=1"]])
+def test_another_job_than_the_one_that_has_begun_is_refused_with_a_word(
+    planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert errand(monkeypatch, tmp_path / "0", "[seed=0, threads=1]", *planned) == 0
+    assert not (tmp_path / "0/performed").exists()
+    assert "is the directory of another job" in (tmp_path / "0/error.txt").read_text().splitlines()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("extra", "launcher"), [("submitit", "submitit_local"), ("ray", "ray")])
+def test_a_sweep_from_this_machine_goes_on_by_another_launcher(
+    extra: str, launcher: str, with_extra: Extra, data_root: Path, tmp_path: Path
+) -> None:
+    environment, sweep = with_extra(extra), tmp_path / "sweep"
+    options = [line for line in small(FASTEST, data_root, "trainer.max_epochs=1") if not line.startswith("threads=")]
+    begun = start(environment, tmp_path, *options, "seed=0,1", f"hydra.sweep.dir={sweep}")
+    _, errors = begun.communicate(timeout=120)
+    assert begun.returncode == 0, errors
+    # As if it had been killed before the first was done; and the directory of the second cannot be made.
+    (sweep / "0/DONE").unlink()
+    (sweep / "0/metrics.json").unlink()
+    shutil.rmtree(sweep / "1")
+    (sweep / "1").touch()
+    again = start(environment, tmp_path, f"resume={sweep}", f"hydra/launcher={launcher}")
+    output, errors = again.communicate(timeout=240)
+    assert again.returncode == 1, errors
+    assert (sweep / "0/DONE").exists()
+    assert "1 run: 1 done" in output
+    assert f"job 1 failed: FileExistsError: [Errno 17] File exists: '{sweep / '1'}'" in errors
+    assert "job 1 failed, which the report cannot tell: FileExistsError" in errors
 
 
 @pytest.fixture

@@ -19,11 +19,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from tests.fake_sweep import begun
 from tests.harness import CONF, EXPERIMENTS, REPOSITORY
 
+from hydra_plugins.triptych import _job
 from hydra_plugins.triptych.launcher import ProcessLauncher
 from triptych.job import leave_error
+from triptych.results.sweep import SweepSummary
+from triptych.resume import Resumption
 from triptych.run import UserError
 
 
@@ -39,8 +43,10 @@ def task(config: DictConfig) -> None:
     directory = Path(HydraConfig.get().runtime.output_dir)
     facts = [os.getpid(), config.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), sys.stdout.isatty(), time.time()]
     (directory / "facts.json").write_text(json.dumps(facts))
-    if config.seed == 1:
+    if config.seed in (1, 5):
         leave_error(directory, UserError("a mistake"))
+        if config.seed == 5:
+            end(directory, 5)
     elif config.seed == 2:
         os._exit(7)
     elif config.seed == 3:
@@ -90,10 +96,20 @@ def facts(folder: Path, number: int) -> list[object]:
     return json.loads((folder / str(number) / "facts.json").read_text())
 
 
+def exit_code(sweep: Path) -> int:
+    """Ends the sweep with its report."""
+    try:
+        SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
 def test_each_job_has_a_process_and_its_best_value_comes_back(launcher: Make, tmp_path: Path) -> None:
     results = launcher().launch(jobs(10, 11), initial_job_idx=5)
     assert [result.return_value for result in results] == [10, 11]
     assert len({os.getpid(), *(facts(tmp_path, number)[0] for number in (5, 6))}) == 3
+    assert exit_code(tmp_path) == 0
 
 
 def test_what_ends_one_job_ends_no_other_and_is_left_in_its_directory(
@@ -112,6 +128,32 @@ def test_a_job_that_cannot_be_composed_fails_alone(launcher: Make, tmp_path: Pat
     first = [*jobs(10)[0], "no.such.key=1"]
     assert [result.return_value for result in launcher().launch([first, *jobs(11)], 0)] == [None, 11]
     assert "no.such.key" in (tmp_path / "0" / "error.txt").read_text()
+    assert not (tmp_path / "0" / ".hydra").exists()
+    assert exit_code(tmp_path) == 1
+    assert "no.such.key" in (tmp_path / "report.md").read_text()
+
+
+def test_a_job_whose_directory_cannot_be_made_is_named_and_the_exit_code_is_1(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "1").touch()
+    results = launcher().launch(jobs(10, 11, 12), 0)
+    assert [result.return_value for result in results] == [10, None, 12]
+    assert "job 1 failed: " in capfd.readouterr().err
+    assert exit_code(tmp_path) == 1
+    told = capfd.readouterr()
+    assert "2 runs: 2 done" in told.out
+    (line,) = told.err.splitlines()
+    assert line.startswith("job 1 failed")
+    assert f"File exists: '{tmp_path / '1'}'" in line
+
+
+def test_a_job_that_was_refused_where_a_run_is_done_is_named_and_the_exit_code_is_1(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    launcher().launch(jobs(10, 5), 0)
+    assert exit_code(tmp_path) == 1
+    assert "job 1 failed, which the report cannot tell: a mistake" in capfd.readouterr().err
 
 
 def test_several_at_a_time_share_the_cores_and_the_gpus(
@@ -146,6 +188,22 @@ def test_what_is_done_is_left_and_the_rest_is_run(launcher: Make, tmp_path: Path
     results = launcher(2).launch([jobs(10)[0], jobs(14)[0], jobs(12)[0]], 0)
     assert [result.return_value for result in results] == [10, 14, 12]
     assert facts(tmp_path, 0) == before
+
+
+def test_what_has_begun_goes_on_with_what_is_given_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = "+logger.whole={name: kept}"
+    loggers = {"own": {"save_dir": "/old", "name": "old"}, "whole": {"name": "kept"}}
+    parts = {name: {"_target_": f"some.{name}"} for name in ("data", "model")}
+    parts["data"]["cache_dir"] = "/old"
+    directory = begun(tmp_path, "0", whole, "seed=3", config={**parts, "logger": loggers, "seed": 3})
+    resumed: list[Resumption] = []
+    monkeypatch.setattr("triptych.job.train_on", resumed.append)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    anew = ("data.cache_dir=/new", "+logger.own.save_dir=/new", "packages=[mine]")
+    _job._go_on(_job.Job(0, ("seed=3", whole, *anew), directory, "begun"))
+    (config,) = (one.config for one in resumed)
+    assert (config.data.cache_dir, config.packages, config.seed) == ("/new", ["mine"], 3)
+    assert config.logger == {"own": {"save_dir": "/new", "name": "old"}, "whole": {"name": "kept"}}
 
 
 def test_the_first_failure_ends_the_sweep_if_wanted(

@@ -259,6 +259,13 @@ def test_a_group_can_be_searched(searches: Searches):
     assert {setting(job, "model") for job in runs.jobs.values()} == {"small", "large"}
 
 
+def test_where_logs_go_may_change(searches: Searches):
+    searches.run(searches("+logger.place=here", trials=1))
+    runs = searches.run(searches("+logger.place=there", trials=2))
+    assert [setting(job, "+logger.place") for job in runs.jobs.values()] == ["there"]
+    assert searches.states() == ["COMPLETE", "COMPLETE"]
+
+
 def test_other_settings_than_those_of_the_search_are_refused(searches: Searches, capsys: pytest.CaptureFixture[str]):
     searches.run(searches(trials=1))
     for arguments, options in ((["fixed=8"], {}), ([], {"objectives": {"val/rmse": "maximize"}})):

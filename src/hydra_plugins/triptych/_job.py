@@ -17,7 +17,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from triptych import job as runs
+from triptych.results.record import read_record
 from triptych.resume import resumption
+from triptych.sweeps import may_change
+from triptych.terminal import harmless
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,22 @@ class Job:
 
     Attributes:
         number: its number, which names its directory.
-        overrides: what it is run with.
+        overrides: what the sweep plans it with.
         directory: its run directory, which may not be there yet.
         standing: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.standing``.
+        threads: the CPU threads that its launcher gives it; None for those of its config.
     """
 
     number: int
     overrides: tuple[str, ...]
     directory: Path
     standing: str
+    threads: int | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """What it is run with, were it run anew: its overrides, and the threads of its launcher."""
+        return [*self.overrides, *([] if self.threads is None else [f"threads={self.threads}"])]
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,12 @@ def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.shared:
         sys.stdout = _SharedTerminal(sys.stdout.buffer, line_buffering=True)
-    code = perform(job, context, config, task)
+    try:
+        code = perform(job, context, config, task)
+    except Exception as error:
+        # The launcher will see that this process failed, and not why.
+        print(f"job {job.number}: {type(error).__name__}: {harmless(error)}", file=sys.stderr)
+        code = 1
     if code:
         sys.exit(code)
 
@@ -72,6 +87,7 @@ def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunct
 
     Raises:
         SystemExit: the job was interrupted.
+        Exception: it failed before its task began, and that could not be left in its directory.
     """
     try:
         if job.standing == "begun":
@@ -81,19 +97,26 @@ def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunct
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # before the task began: it leaves its own
-        runs.leave_error(job.directory, error)
-        runs.say_failed(job.directory, job.number)
+        fail(job, error)
     return 0
+
+
+def fail(job: Job, error: Exception) -> None:
+    """Leave in the directory of a job, and say, why it failed before its task began; where that cannot be, raise it."""
+    runs.leave_error(job.directory, error)
+    if not read_record(job.directory).error:
+        raise error
+    runs.say_failed(job.directory, job.number)
 
 
 def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
     setup_globals()
-    composed = context.config_loader.load_sweep_config(config, list(job.overrides))
+    composed = context.config_loader.load_sweep_config(config, job.arguments)
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = job.number
         composed.hydra.run.dir = str(job.directory)
     # With this and hydra.run.dir Lightning starts the other processes of a distributed run.
-    sys.argv[1:] = [line for line in job.overrides if not re.match(r"\+*(study|search)[.=]", line)]
+    sys.argv[1:] = [line for line in job.arguments if not re.match(r"\+*(study|search)[.=]", line)]
     ended = run_job(
         hydra_context=context,
         task_function=task,
@@ -105,7 +128,10 @@ def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFuncti
 
 
 def _go_on(job: Job) -> None:
-    arguments = [f"resume={job.directory}", *(line for line in job.overrides if line.startswith("packages="))]
+    recorded = read_record(job.directory).overrides
+    # A mapping cannot be set as a whole, and one that is as it was need not be.
+    anew = [line for line in job.overrides if may_change(line) and not ("={" in line and line in recorded)]
+    arguments = [f"resume={job.directory}", *(line.lstrip("+") for line in anew)]
     # With these Lightning starts the other processes of a distributed run.
     sys.argv[1:] = arguments
     resumed = resumption(arguments)

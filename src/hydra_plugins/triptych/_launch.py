@@ -18,6 +18,7 @@ from hydra_plugins.triptych._job import Job
 from triptych.config import ConfigError
 from triptych.results.directory import DONE, ERROR
 from triptych.results.record import read_record
+from triptych.results.sweep import untold
 from triptych.sweeps import standing
 
 SHARED = ("search",)
@@ -118,9 +119,8 @@ class SweepLauncher(Launcher):
         directory = self.folder.absolute() / str(number)
         todo = standing(directory, overrides)
         asked = OmegaConf.select(self.config, "threads") is not None
-        if threads and not asked and not any(override.startswith("threads=") for override in overrides):
-            overrides = [*overrides, f"threads={threads}"]
-        return Job(number, tuple(overrides), directory, todo)
+        asked = asked or any(override.startswith("threads=") for override in overrides)
+        return Job(number, tuple(overrides), directory, todo, None if asked else threads)
 
     def _run(self, jobs: Iterable[Job], planned: int) -> None:
         waiting = deque(jobs)
@@ -133,7 +133,7 @@ class SweepLauncher(Launcher):
                     if not self.told:
                         self.start(waiting)
                     for job in self.ended():
-                        failed = failed or (job if (job.directory / ERROR).exists() else None)
+                        failed = failed or (job if _failed(job) else None)
                     if self.told:
                         self._stop(self.told[0])
                         print(f"Interrupted. Go on with: python train.py -m resume={self.folder}")
@@ -179,21 +179,33 @@ class SweepLauncher(Launcher):
 
     @staticmethod
     def _result(job: Job) -> JobReturn:
-        result = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+        result = JobReturn(overrides=job.arguments, status=JobStatus.COMPLETED)
         if (job.directory / DONE).exists():
             record = read_record(job.directory)
             result.return_value = record.best(record.monitor)
         return result
 
 
+def _failed(job: Job) -> bool:
+    """Whether a job that has ended left an error, or could not."""
+    record = read_record(job.directory)
+    if record.error and record.ended:  # refused, for another's run is done there
+        untold[job.directory] = record.error
+    return (job.directory / ERROR).exists() or job.directory in untold
+
+
 def say_started(job: Job) -> None:
     """Say on the terminal that a job starts or goes on, and with which settings."""
     verb = "goes on" if job.standing == "begun" else "starts"
-    print(f"\njob {job.number} {verb}: {' '.join(filter_overrides(job.overrides))}", flush=True)
+    print(f"\njob {job.number} {verb}: {' '.join(filter_overrides(job.arguments))}", flush=True)
 
 
 def leave_word(job: Job, what: str) -> None:
     """Say in the directory of a job that died, and on the terminal, what is known of it."""
-    job.directory.mkdir(exist_ok=True)
-    (job.directory / ERROR).write_text(f"{what}\n")
+    try:
+        job.directory.mkdir(exist_ok=True)
+        (job.directory / ERROR).write_text(f"{what}\n")
+    except OSError as error:
+        what = f"{what}; its directory cannot be written: {error}"
+        untold[job.directory] = what
     print(f"job {job.number} failed: {what}", file=sys.stderr)

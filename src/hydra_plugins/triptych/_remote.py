@@ -13,7 +13,7 @@ from hydra import version
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.triptych._job import Job, interrupt_once, perform
+from hydra_plugins.triptych._job import Job, fail, interrupt_once, perform
 from triptych.config import ConfigError
 from triptych.sweeps import standing
 
@@ -46,7 +46,11 @@ class Errand:
     version_base: str = field(default_factory=lambda: str(version.getbase()))
 
     def run(self) -> int:
-        """Run the job, or go on with it; returns 0, or 130 or 143 where it was told to stop and has saved."""
+        """Run the job, or go on with it; returns 0, or 130 or 143 where it was told to stop and has saved.
+
+        Raises:
+            Exception: it failed before its task began, and that could not be left in its directory.
+        """
         from filelock import FileLock
 
         import __main__
@@ -67,14 +71,18 @@ class Errand:
             locks = self.job.directory.with_name(".locks")
             locks.mkdir(exist_ok=True)
             with FileLock(locks / str(self.job.number)):
-                todo = standing(self.job.directory, self.job.overrides)
+                try:
+                    todo = standing(self.job.directory, self.job.overrides)
+                except ConfigError as error:  # another job, planned and sent away before this one, has begun there
+                    fail(self.job, error)
+                    return 0
                 if todo == "ended":
                     return 0
                 return perform(replace(self.job, standing=todo), self.context, self.config, self.task)
         except SystemExit as error:
             return int(error.code or 0)
-        except (ConfigError, KeyboardInterrupt) as error:  # another job's directory; told to stop while it waited
-            return 2 if isinstance(error, ConfigError) else 130
+        except KeyboardInterrupt:  # told to stop while it waited
+            return 130
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -12,7 +12,8 @@ from hydra_plugins.triptych._launch import SweepLauncher, leave_word, say_starte
 from hydra_plugins.triptych._remote import Errand
 from triptych.config import ConfigError
 from triptych.job import say_failed
-from triptych.results.directory import DONE, ERROR
+from triptych.results.directory import DONE
+from triptych.results.record import read_record
 
 
 class RayLauncher(SweepLauncher):
@@ -83,9 +84,10 @@ class RayLauncher(SweepLauncher):
                 ray.get(reference)
             except ray.exceptions.RayError as error:
                 if not self.told and not (job.directory / DONE).exists():
-                    leave_word(job, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                    cause = getattr(error, "cause", error)  # what the task raised; a death has none
+                    leave_word(job, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
             else:
-                if (job.directory / ERROR).exists():
+                if read_record(job.directory).error:
                     say_failed(job.directory, job.number)
             yield job
 

@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.triptych.space import Parameter, debug_keys, given, key, parameter
+from triptych.sweeps import may_change
 
 if TYPE_CHECKING:
     # Else in functions only: Hydra imports this file at every start, and Optuna takes most of a second.
@@ -131,7 +132,8 @@ class SearchSweeper(Sweeper):
                 raise ValueError(f"hydra.sweeper.objectives: {metric}: choose one of minimize, maximize")
             if metric.startswith("test/"):
                 raise ValueError(f"hydra.sweeper.objectives: {metric}: choices are made on val/ metrics, never on test")
-        settings = {key(override): str(override.input_line).partition("=")[2] for override in overrides}
+        lasting = [override for override in overrides if not may_change(str(override.input_line))]
+        settings = {key(override): str(override.input_line).partition("=")[2] for override in lasting}
         return {"objectives": self.objectives, "settings": settings, "pruning": self.pruning or None}
 
     def _run(self) -> None:

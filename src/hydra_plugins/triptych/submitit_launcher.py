@@ -20,7 +20,8 @@ from hydra_plugins.triptych._launch import SweepLauncher, leave_word, say_starte
 from hydra_plugins.triptych._remote import Errand
 from triptych.config import ConfigError
 from triptych.job import say_failed
-from triptych.results.directory import DONE, ERROR, new_run_id
+from triptych.results.directory import DONE, new_run_id
+from triptych.results.record import read_record
 
 
 class SubmititLauncher(SweepLauncher):
@@ -120,7 +121,7 @@ class SubmititLauncher(SweepLauncher):
         done = [(job, sent) for job, sent in self.running if sent.done()]
         self.running = [pair for pair in self.running if pair not in done]
         for job, sent in done:
-            if (job.directory / ERROR).exists():
+            if read_record(job.directory).error:
                 say_failed(job.directory, job.number)
             elif not (job.directory / DONE).exists() and not self.told and sent.exception() is not None:
                 leave_word(job, self._death(sent))

@@ -9,6 +9,9 @@ from omegaconf import DictConfig
 
 from triptych.results.record import ENDED, Record, read_records
 
+untold: dict[Path, str] = {}
+"""The jobs of this process's sweep that failed and whose directories do not say so, with the reason: see launchers."""
+
 
 class SweepSummary(Callback):
     """Report on the runs, and end with exit code 1 if any failed, was interrupted or, except in a study, diverged."""
@@ -21,9 +24,12 @@ class SweepSummary(Callback):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         _report(folder, records)
+        missing = {directory: why for directory, why in untold.items() if directory.parent == folder.absolute()}
+        for directory, why in missing.items():
+            print(f"job {directory.name} failed, which the report cannot tell: {why}", file=sys.stderr)
         # Of a study that a run diverges is a finding, not a failure.
         well = (*ENDED, "diverged") if config.get("study") else ENDED
-        if any(record.state not in well for record in records):
+        if missing or any(record.state not in well for record in records):
             # Hydra turns exceptions of its callbacks into warnings, but not this one.
             sys.exit(1)
 
