@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from triptych import job
 from triptych.config import ConfigError, check, flags_first
 from triptych.processes import process_number, started_apart
-from triptych.resume import make_folder, refuse_used_folder, resumption
+from triptych.resume import make_run_folder, refuse_used_folder, resumption
 from triptych.sweeps import sweep_resumption
 from triptych.terminal import harmless
 
@@ -38,7 +38,7 @@ def main() -> None:
                 sys.exit(job.go_on(resumed))
             refuse_used_folder(arguments)
         check(arguments, CONF)
-        make_folder(arguments)
+        make_run_folder(arguments)
         # The first process of a distributed run keeps the config and the log.
         of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if process_number() else []
         given = {argument.partition("=")[0] for argument in arguments}

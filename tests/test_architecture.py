@@ -77,10 +77,15 @@ def packages(modules: set[str]) -> set[str]:
         ("results", {"results", "build", "files", "terminal", "trainer", "precision"}),
         (
             "trainer",
-            {"build", "checkpoint_io", "device", "precision", "processes", "direct_optimization", "progress_bar"},
+            {
+                *("build", "checkpoint_io", "device", "precision", "processes"),
+                *("direct_optimization", "progress_bar", "sharding"),
+            },
         ),
         ("direct_optimization", set()),
+        ("loggers", {"build"}),
         ("progress_bar", set()),
+        ("sharding", set()),
         ("precision", {"device"}),
         ("device", set()),
         ("checkpoint_io", set()),

@@ -156,6 +156,13 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("action", ["synthesize", "download"])
+def test_a_root_that_is_no_folder_is_said(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").touch()
+    assert call("data", action, min(data_sets()), "--root", tmp_path / "taken") == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'taken'} is a file: --root names a folder\n"
+
+
 def test_synthesized_data_are_found_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = min(data_sets())
     assert call("data", "synthesize", name, "--root", tmp_path / "made") == 0

@@ -3,17 +3,23 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
 from tests.harness import EXPERIMENTS, REPOSITORY, command, small
+
+from triptych.sharding import check_sharding, mend_sharding
 
 pytestmark = pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the housing panel is not here")
 
@@ -224,6 +230,104 @@ def test_sharding_needs_gpus(data_root: Path, tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
+# No CPU shards: the project and Lightning refuse it there, FSDP is told of no device, and what it gathers for a
+# checkpoint it copies only off a GPU, so that here each state of the optimizer would be overwritten by the next.
+# Python runs this file at its start, in the processes that Lightning starts too.
+CPU_AS_GPU = """
+import torch
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp._flat_param import FlatParamHandle
+import triptych.trainer
+
+check, init, views = (
+    _AcceleratorConnector._check_strategy_and_fallback,
+    FullyShardedDataParallel.__init__,
+    FlatParamHandle._get_unflat_views_aligned,
+)
+cpu = {"device_id": torch.device("cpu")}
+triptych.trainer.check_devices = lambda arguments: None
+_AcceleratorConnector._check_strategy_and_fallback = lambda self: self._strategy_flag == "fsdp" or check(self)
+FullyShardedDataParallel.__init__ = lambda self, *given, **more: init(self, *given, **more | cpu)
+FlatParamHandle._get_unflat_views_aligned = lambda self, *given: views(self, *(tensor.clone() for tensor in given))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("housing", "model=mlp", "trainer.gradient_clip_val=0.1", "callbacks.weights.every_n_epochs=1"),
+        ("pneumonia", "model=cnn", "optimizer=adamw", "data.augment=none", "callbacks.analysis.replicates=20"),
+    ],
+    ids=lambda given: given[0],
+)
+def test_a_sharded_network_trains_draws_and_tests_as_a_whole_one(
+    given: tuple[str, ...], data_root: Path, tmp_path: Path
+) -> None:
+    if given[0] not in EXPERIMENTS:
+        pytest.skip(f"the {given[0]} panel is not here")
+    pictures = ("callbacks.analysis.enabled=true", "model.norm=layer", "logger=none", "hydra.run.dir=run")
+    options = [option for option in small(given[0], data_root, *given[1:], *pictures) if option != "trainer=cpu"]
+    options += ["trainer.accelerator=cpu", "trainer.devices=2"]
+    (tmp_path / "sitecustomize.py").write_text(CPU_AS_GPU)
+    patched = {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(REPOSITORY / "src")))}
+    # Nothing but autocast is to round in a mixed precision; FSDP's is one for GPUs, which leaves a CPU's numbers alone.
+    kinds = {"ddp": ("32-true", {}), "fsdp": ("bf16-mixed", patched)}
+    found = {}
+    for kind, (precision, env) in kinds.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        trainer = (f"trainer={kind}", f"trainer.precision={precision}")
+        ended(start(str(REPOSITORY / "train.py"), *options, *trainer, cwd=folder, env=env))
+        first = json.loads((folder / "run/metrics.json").read_text())
+        saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
+        ended(start(str(REPOSITORY / "train.py"), "resume=run", "trainer.max_epochs=3", cwd=folder, env=env))
+        again = json.loads((folder / "run/metrics.json").read_text())
+        drawn = {path.name for path in (folder / "run/figures").iterdir()}
+        found[kind] = first, again, drawn, saved["state_dict"]
+    whole, sharded = found["ddp"], found["fsdp"]
+    for before, after in zip(whole[:2], sharded[:2], strict=True):
+        assert after["steps"] == before["steps"]
+        assert after["best"] == pytest.approx(before["best"], rel=1e-4)
+        assert after["test"] == pytest.approx(before["test"], rel=1e-4)
+    assert sharded[2] == whole[2]
+    assert len({name for name in sharded[2] if name.startswith("test-")}) >= 4
+    assert sharded[3].keys() == whole[3].keys()
+    for name, weights in whole[3].items():
+        torch.testing.assert_close(sharded[3][name], weights, rtol=0, atol=1e-5)
+
+
+def test_what_looks_at_whole_weights_in_each_step_is_not_sharded() -> None:
+    alone: Any = SimpleNamespace(world_size=1, callbacks=[])
+    both: Any = SimpleNamespace(world_size=2, callbacks=[])
+    check_sharding(alone, "triptych.optimizers.Muon")
+    check_sharding(both, "torch.optim.AdamW")
+    with pytest.raises(ValueError, match=r"optimizer=muon looks at whole matrices.*optimizer=adamw"):
+        check_sharding(both, "triptych.optimizers.Muon")
+    both.callbacks.append(EMAWeightAveraging())
+    with pytest.raises(ValueError, match=r"averaging weights needs whole ones.*trainer=ddp"):
+        check_sharding(both, "torch.optim.AdamW")
+
+
+class Attack:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_sharded_network_runs_nothing_that_a_checkpoint_holds(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "callbacks": Attack(tmp_path / "ran")}, tmp_path / "best.ckpt")
+    strategy = FSDPStrategy()
+    strategy.connect(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+    mend_sharding(strategy)
+    with pytest.raises(pickle.UnpicklingError):
+        strategy.load_checkpoint(tmp_path / "best.ckpt", weights_only=True)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_several_machines_must_be_started(data_root: Path, tmp_path: Path) -> None:
     from tests.harness import train
 
@@ -236,7 +340,8 @@ def test_several_machines_must_be_started(data_root: Path, tmp_path: Path) -> No
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_sharded_network_trains_and_its_checkpoint_is_whole(data_root: Path, tmp_path: Path) -> None:
-    done = command(*options(data_root, "trainer=fsdp", "trainer.devices=1"), f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    given = options(data_root, "trainer=fsdp", "trainer.devices=1", "callbacks.analysis.enabled=true")
+    done = command(*given, f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     saved: dict[str, Any] = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == 2 * 10

@@ -42,11 +42,12 @@ def digests(folder: Path) -> dict[Path, str]:
     return {path.relative_to(folder): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def run(copy: Path, *arguments: str) -> str:
+def run(copy: Path, *arguments: str, code: int = 0) -> str:
+    """What a command says: where it ends with an error, that."""
     environment = os.environ | {"PYTHONPATH": str(copy / "src")}
     done = subprocess.run([sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
 
 
 def test_new_files_are_a_whole_task(copy: Path):
@@ -70,6 +71,9 @@ def test_new_files_are_a_whole_task(copy: Path):
     errors = [float(row["prediction"]) - float(row["progression"]) for row in rows]
     assert (sum(error**2 for error in errors) / len(errors)) ** 0.5 < 65
     assert [{name: row[name] for name in patients[0]} for row in rows] == patients
+    assert re.search(r"^diabetes +diabetes +here ", run(copy, "-c", TRIPTYCH, "data", "list"), re.MULTILINE)
+    refused = run(copy, "-c", TRIPTYCH, "export", "latest", "--format", "torch", code=2)
+    assert refused.startswith("error: DiabetesDataModule has no method `serving`")
     assert digests(copy) == before
 
 

@@ -8,7 +8,7 @@ import yaml
 from tests.harness import CONF, FASTEST
 
 from triptych.config import ConfigError
-from triptych.resume import make_folder, refuse_used_folder, resumption
+from triptych.resume import make_run_folder, refuse_used_folder, resumption
 
 SAVED = """
 data: {_target_: triptych.data.base.DataModule, batch_size: 32, form: null}
@@ -160,14 +160,14 @@ def test_a_folder_that_holds_runs_is_not_written_over(argument: str, run: Path) 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    for argument in ("hydra.run.dir=taken/run", "hydra.sweep.dir='taken'"):
-        with pytest.raises(ConfigError, match=r"no folder can be made there .*; name another by hydra.run.dir=FOLDER"):
-            make_folder(["experiment=sums", argument])
-    make_folder(["--help", "hydra.run.dir=taken/run"])
-    make_folder(["experiment=sums", "hydra.run.dir=taken/${seed}"])  # which Hydra fills in
-    make_folder(["-m", "experiment=sums", "hydra.sweep.dir='a sweep/of mine'"])
+    for key, folder in (("hydra.run.dir", "taken/run"), ("hydra.sweep.dir", "'taken'")):
+        with pytest.raises(ConfigError, match=rf"taken.*: .*{key}=FOLDER|taken is a file: {key}=FOLDER"):
+            make_run_folder(["experiment=sums", f"{key}={folder}"])
+    make_run_folder(["--help", "hydra.run.dir=taken/run"])
+    make_run_folder(["experiment=sums", "hydra.run.dir=taken/${seed}"])  # which Hydra fills in
+    make_run_folder(["-m", "experiment=sums", "hydra.sweep.dir='a sweep/of mine'"])
     assert (tmp_path / "a sweep/of mine").is_dir()
     assert not (tmp_path / "logs").exists()
     (tmp_path / "logs").touch()
-    with pytest.raises(ConfigError, match="logs: no folder can be made there"):
-        make_folder(["experiment=sums"])
+    with pytest.raises(ConfigError, match=r"logs is a file: hydra\.run\.dir=FOLDER names"):
+        make_run_folder(["experiment=sums"])

@@ -57,7 +57,7 @@ def test_without_an_experiment_it_lists_them(tmp_path: Path) -> None:
         ("hydra.rum.dir=x", "hydra.run.dir"),
         ("--nonsense", "nonsense"),
         ("resume=nowhere", "nowhere"),
-        (f"hydra.run.dir={__file__}/run", "name another by hydra.run.dir=FOLDER"),
+        (f"hydra.run.dir={__file__}/run", "name another with hydra.run.dir=FOLDER"),
         ("data.source=files data.root=/nowhere/at/all", "triptych data download"),
     ],
 )

@@ -208,11 +208,13 @@ def _data_list(options: argparse.Namespace) -> int:
 def _data_synthesize(options: argparse.Namespace) -> int:
     from triptych.data.catalogue import data_set
     from triptych.data.sources import data_root, write_whole
+    from triptych.results.output import make_folder
 
     module = data_set(options.name)
     folder = data_root(options.root) / module.slug
     if folder.exists():
         raise ValueError(f"{folder} exists already: name another folder with --root, or move it away")
+    make_folder(folder.parent, "--root")
     write_whole(folder, module.synthesize)
     print(f"wrote {folder}; train on it with data.root={folder.parent} data.source=files")
     return 0
@@ -221,6 +223,9 @@ def _data_synthesize(options: argparse.Namespace) -> int:
 def _data_download(options: argparse.Namespace) -> int:
     from triptych.data.catalogue import data_set
     from triptych.data.sources import data_root
+    from triptych.results.output import make_folder
 
-    print(f"downloaded {data_set(options.name).download(data_root(options.root))}")
+    module, root = data_set(options.name), data_root(options.root)
+    make_folder(root, "--root")
+    print(f"downloaded {module.download(root)}")
     return 0

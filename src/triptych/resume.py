@@ -19,6 +19,7 @@ from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.processes import process_number
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
+from triptych.results.output import make_folder
 from triptych.results.saved_config import read_choices, read_config
 from triptych.results.stranger import refuse_links
 
@@ -118,7 +119,7 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
             )
 
 
-def make_folder(arguments: Sequence[str]) -> None:
+def make_run_folder(arguments: Sequence[str]) -> None:
     """Make the folder that runs are to lie in, where the arguments name it plainly: Hydra would end in a traceback.
 
     Raises:
@@ -127,16 +128,12 @@ def make_folder(arguments: Sequence[str]) -> None:
     if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
         return  # such as --help, which trains nothing
     named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
-    for argument in named or [f"={LOGS}"]:
-        folder = argument.partition("=")[2].strip("'\"")
+    for key, _, folder in (argument.partition("=") for argument in named or [f"hydra.run.dir={LOGS}"]):
         try:
             if "${" not in folder:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"{argument.lstrip('=')}: no folder can be made there ({error.strerror}: {error.filename}); "
-                "name another by hydra.run.dir=FOLDER, of a sweep by hydra.sweep.dir=FOLDER"
-            ) from error
+                make_folder(Path(folder.strip("'\"")), f"{key}=FOLDER")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _declared(choices: Mapping[str, str], conf: Path) -> Declared:

@@ -16,7 +16,6 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -30,24 +29,18 @@ from triptych.callbacks.own_paths import OwnPaths
 from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
+from triptych.loggers import build_loggers, log_hyperparameters
 from triptych.models.base import Model
 from triptych.results.checkout import read_code
 from triptych.results.checkpoints import resumable
-from triptych.results.directory import (
-    DONE,
-    ERROR,
-    METRICS,
-    link_latest,
-    resumed_steps,
-    write_json,
-)
+from triptych.results.directory import DONE, ERROR, METRICS, link_latest, resumed_steps, write_json
 from triptych.results.history import History
 from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
 from triptych.results.provenance import provenance, record_start, surroundings
 from triptych.results.record import read_record
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
-from triptych.trainer import build_loggers, build_trainer, compiled, exit_codes, spare_idle_hooks
+from triptych.trainer import build_trainer, compiled, exit_codes, spare_idle_hooks
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +161,7 @@ def run(
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = history.best(settings["monitor"], settings["mode"])
-    _log_hyperparameters(loggers, settings, best.get(settings["monitor"]), trainer.global_step)
+    log_hyperparameters(loggers, settings, best.get(settings["monitor"]), trainer.global_step)
     metrics = {
         "experiment": experiment,
         "monitor": settings["monitor"],
@@ -313,35 +306,6 @@ def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, f
         warnings.filterwarnings("ignore", r".*callbacks used to create the checkpoint need to be provided.*Averaging")
         results = trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     return dict(results[0]) if results else {}
-
-
-def _log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None, step: int) -> None:
-    """Fill TensorBoard's HParams tab: the knobs of the run beside its best monitored metric."""
-    groups = {name: settings[name] for name in ("data", "model", "optimizer", "scheduler")}
-    knobs = dict(
-        _flatten({**groups, "seed": settings["seed"], "trainer.max_epochs": settings["trainer"]["max_epochs"]})
-    )
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            # A name of its own: under the monitor's it would be one more point of that curve.
-            # At the last step, where a resume has it replaced.
-            logger.log_hyperparams(knobs, {} if score is None else {f"best/{settings['monitor']}": score}, step)
-        else:
-            logger.log_hyperparams(knobs)
-        logger.finalize("success")
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.close()
-        if isinstance(logger, WandbLogger):
-            # Or the next job of a sweep, in the same process, would go on in this one's run.
-            logger.experiment.finish()
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value if isinstance(value, int | float | str | bool) else str(value)
 
 
 def _class(model: Model) -> str:

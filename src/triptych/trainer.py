@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,8 +18,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
@@ -30,6 +32,7 @@ from triptych.direct_optimization import HOOKS, write_out_steps
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
 from triptych.progress_bar import ProgressBar
+from triptych.sharding import check_sharding, mend_sharding
 
 log = logging.getLogger(__name__)
 
@@ -111,27 +114,6 @@ class NoProfiler(PassThroughProfiler):
         return self.nothing
 
 
-def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
-    """The loggers of the config, writing into the run directory.
-
-    Raises:
-        ValueError: a logger's package is not installed.
-    """
-    loggers = []
-    for name, config in (configs or {}).items():
-        more: dict[str, Any] = {"save_dir": str(directory)}
-        if issubclass(resolve(config["_target_"], (Logger,)), TensorBoardLogger):
-            # What an earlier part of the run logged from there on is not shown.
-            more["purge_step"] = first_step
-        try:
-            loggers.append(build(config, kinds=(Logger,), **more))
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"logger={name} needs a package that is not installed ({error}): `make setup EXTRAS={name}` adds it"
-            ) from error
-    return loggers
-
-
 def check_devices(arguments: dict[str, Any]) -> None:
     """Refuse what would otherwise wait for ever, or end within Lightning.
 
@@ -201,7 +183,8 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             use_distributed_sampler=False,  # which has samples come twice to even out; see SharedBatches
         )
     except (MisconfigurationException, TypeError) as error:
-        raise ValueError(f"trainer: {error} (trainer=cpu always works)") from error
+        of_devices = re.search("accelerator|device|gpu|cuda", str(error), re.IGNORECASE)
+        raise ValueError(f"trainer: {error}{' (trainer=cpu always works)' if of_devices else ''}") from error
     started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) if started_apart() else None
     if started not in (None, trainer.world_size):
         raise ValueError(
@@ -212,6 +195,9 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("trainer.compile needs a C++ compiler on a CPU: install g++, or leave it false")
     write_out_steps(trainer)
+    if isinstance(trainer.strategy, FSDPStrategy):
+        check_sharding(trainer, settings["optimizer"]["_target_"])
+        mend_sharding(trainer.strategy)
     # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the first.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer

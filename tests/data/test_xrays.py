@@ -224,6 +224,14 @@ def test_a_wrong_slice_and_one_without_a_test_are_refused():
         XrayDataModule(hold_out="dark", split="all")
 
 
+def test_a_slice_of_nothing_is_refused(folder: Path, data_copy: Path):
+    for number, path in enumerate(sorted(folder.rglob("*.jpeg"))):
+        path.rename(path.with_name(f"{number}.jpeg"))  # of one family
+    xrays(data_copy)
+    with pytest.raises(DataError, match=r"data.hold_out=names finds none of the \d+ X-rays .*: choose another slice"):
+        xrays(data_copy, hold_out="names")
+
+
 def test_a_sampler_is_one_of_two():
     with pytest.raises(ValueError, match=r"data.sampler=weighted: choose shuffle or balanced"):
         XrayDataModule(sampler="weighted")
@@ -284,6 +292,15 @@ def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
     assert len(skipped) == 1
     assert "bad.jpeg: not a readable image" in skipped[0]
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
+
+
+def test_a_single_x_ray_that_is_none_leaves_an_earlier_table(tmp_path: Path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "predictions.csv").write_text("earlier")
+    with pytest.raises(DataError, match=r"bad.png: not a readable image"):
+        list(XrayDataModule().predict_files(Brightness(), tmp_path / "bad.png", tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "predictions.csv"]
+    assert (tmp_path / "predictions.csv").read_text() == "earlier"
 
 
 @pytest.fixture

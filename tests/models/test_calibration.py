@@ -110,6 +110,15 @@ def test_the_threshold_is_youdens(probabilities: list[float], labels: list[int],
     assert youden(torch.tensor(probabilities), torch.tensor(labels)).item() == pytest.approx(threshold, abs=1e-5)
 
 
+@pytest.mark.parametrize("best", [1.0, 0.75, 1e-30])
+def test_the_best_one_lies_above_the_threshold_however_near_the_next(best: float):
+    high = torch.tensor(best)
+    low = torch.nextafter(high, torch.tensor(0.0))
+    probabilities = torch.stack([low, high, low, high])
+    threshold = youden(probabilities, torch.tensor([0, 1, 0, 1]))
+    assert (probabilities > threshold).tolist() == [False, True, False, True]
+
+
 def test_batches_count_as_one():
     logits, targets = sample(100, 2)
     whole, pieces = Calibration(), Calibration()

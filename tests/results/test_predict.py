@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from triptych.cli import main
 from triptych.results import Run
 from triptych.results import predict as module
 from triptych.results.predict import predict
@@ -71,6 +72,55 @@ def test_strict_stops_at_the_first(copier: Copier, tmp_path: Path):
         predict("run", tmp_path, tmp_path / "out", strict=True)
     assert written(tmp_path / "out") == ["0"]
     assert copier.closed
+
+
+class Reader:
+    """Reads text files, of which those that are empty cannot be read; writes nothing."""
+
+    def predict_files(self, model: Any, source: Path, output: Path, **options: Any) -> Iterator[str]:
+        paths = [source] if source.is_file() else sorted(source.iterdir())
+        for number, path in enumerate(paths, start=1):
+            if not path.read_text():
+                yield f"{path.name} is empty"
+            options["progress"](number, len(paths))
+
+
+@pytest.fixture
+def pages(copier: Copier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two pages that cannot be read."""
+    run = Run(tmp_path, {}, SimpleNamespace(), Reader())
+    monkeypatch.setattr(module, "load_run", lambda *_, **__: run)
+    (tmp_path / "pages").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "pages" / name).touch()
+    return tmp_path / "pages"
+
+
+def test_a_single_input_that_cannot_be_read_is_an_error(
+    pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "run", str(pages / "a"), "--output", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "error: a is empty\n")
+
+
+def test_of_a_folder_of_which_nothing_could_be_read_nothing_is_said_to_be_written(
+    pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert predict("run", pages, tmp_path / "out") == ["a is empty", "b is empty"]
+    assert capsys.readouterr().out == "predicted nothing, for no input could be read\n"
+    (pages / "b").write_text("words")
+    assert predict("run", pages, tmp_path / "out") == ["a is empty"]
+    assert capsys.readouterr().out.startswith("wrote ")
+
+
+@pytest.mark.parametrize("taken", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_refused(taken: str, pages: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=rf"{taken} .*--output"):
+        predict("run", pages, tmp_path / taken)
 
 
 def test_an_option_of_another_task_is_refused(copier: Copier, tmp_path: Path):

@@ -44,6 +44,35 @@ def test_the_command_repeats_the_run_as_it_was_at_its_end(tmp_path: Path):
     )
 
 
+def test_settings_and_config_are_those_of_the_last_resume(tmp_path: Path):
+    study = CONFIG | {"study": {"arm": "relu"}, "mode": "min"}
+    run = begun(tmp_path, "0", "trainer.max_epochs=8", "+trainer.x=1", "data.cache_dir=a", config=study)
+    for number, lines in {
+        "2": "[data.batch_size=50]",
+        "10": "[data.batch_size=100, trainer.max_epochs=2, data.cache_dir=b]",
+    }.items():
+        folder = run / f".hydra/resume-{number}"
+        folder.mkdir()
+        (folder / "overrides.yaml").write_text(lines)
+        (folder / "config.yaml").write_text(json.dumps(study | {"mode": "max", "resume": number}))
+    record = read_record(run)
+    assert record.settings == {
+        "experiment": "housing",
+        "trainer.max_epochs": "2",
+        "trainer.x": "1",
+        "data.cache_dir": "a",  # the same job of a sweep, whose pictures and means would fall apart by it
+        "data.batch_size": "100",
+    }
+    assert (record.config["resume"], record.mode, record.arm) == ("10", "max", "relu")
+    (run / ".hydra/resume-10/config.yaml").write_text("{")  # killed while it went on
+    assert read_record(run).config["resume"] == "2"
+
+
+def test_a_link_has_the_name_of_its_run(tmp_path: Path):
+    (tmp_path / "latest").symlink_to(begun(tmp_path, "2026-07-01_a"))
+    assert read_record(tmp_path / "latest").name == "2026-07-01_a"
+
+
 @pytest.mark.parametrize(
     ("error", "state", "line"),
     [
@@ -66,7 +95,17 @@ def test_a_pruned_run_is_none_that_failed(tmp_path: Path):
 def test_an_end_has_its_mark_and_its_metrics(missing: str, tmp_path: Path):
     run = done(tmp_path, "0")
     (run / missing).unlink()
-    assert read_record(run).state == "interrupted"
+    record = read_record(run)
+    assert record.state == "interrupted"
+    assert record.damage == ("it is done, but its metrics.json is missing" if missing == METRICS else "")
+
+
+def test_metrics_that_were_cut_off_are_damage(tmp_path: Path):
+    run = done(tmp_path, "0")
+    assert read_record(run).damage == ""
+    (run / METRICS).write_text((run / METRICS).read_text()[:40])
+    record = read_record(run)
+    assert (record.state, record.damage) == ("interrupted", "it is done, but its metrics.json is damaged")
 
 
 @pytest.mark.parametrize("value", [None, True, "1", [1], float("nan"), float("inf")])
@@ -96,6 +135,18 @@ def test_runs_come_in_the_order_of_their_numbers_each_once(tmp_path: Path):
     records = read_records([tmp_path / "sweep" / "9", tmp_path / "sweep"])
     assert [record.name for record in records] == ["9", "0", "10", "11", "best"]
     assert records[3].state == "interrupted"
+
+
+def test_a_job_that_failed_before_it_began_counts(tmp_path: Path):
+    done(tmp_path, "0")
+    for name in ("1", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "error.txt").write_text("its process was killed\n")
+    records = read_records([tmp_path])
+    assert [(record.name, record.state, record.error) for record in records] == [
+        ("0", "done", ""),
+        ("1", "failed", "its process was killed"),
+    ]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path):

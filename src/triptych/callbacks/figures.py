@@ -34,10 +34,13 @@ class Figures(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Here and not after validation: a run without validation (data.split=all) has pictures too.
-        if not trainer.is_global_zero or trainer.fast_dev_run or not is_due(trainer, self.every_n_epochs):  # type: ignore[attr-defined]
+        if trainer.fast_dev_run or not is_due(trainer, self.every_n_epochs):  # type: ignore[attr-defined]
             return
-        inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]
         with undisturbed(pl_module):
+            # Behind this, where each process gives its part of the weights, only the first has something to do.
+            if not trainer.is_global_zero:
+                return
+            inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]
             answers = pl_module.predict(inputs.to(pl_module.device))  # type: ignore[operator]
         figure = self.draw(inputs, targets, {name: values.float().cpu() for name, values in answers.items()})
         path = self.directory / f"epoch-{trainer.current_epoch + 1:03d}.png"

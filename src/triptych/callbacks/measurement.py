@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from triptych.callbacks.sharding import whole_weights
+
 
 class Measurement(Callback):
     """Measure the model after an epoch; what is found is logged at the step of the epoch's other metrics.
@@ -59,11 +61,15 @@ def is_due(trainer: Trainer, every_n_epochs: int) -> bool:
 
 @contextmanager
 def undisturbed(model: LightningModule) -> Iterator[None]:
-    """Evaluation mode, no gradients, random numbers of its own; afterwards training finds everything as it was."""
+    """Evaluation mode, no gradients, random numbers of its own; afterwards training finds everything as it was.
+
+    On every process alike, for weights that are sharded are whole meanwhile: see ``whole_weights``.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        cuda = [model.device] if model.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(cuda), whole_weights(model):
             yield
     finally:
         for module, training in modes:

@@ -160,10 +160,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
         Raises:
             NotImplementedError: the data set does not say.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} has no method `serving`, which says what goes into an exported model and what comes "
-            "out: add it, as data/serving/contract.py and the other data sets show"
-        )
+        lacking = f"{type(self).__name__} has no method `serving`, which says what goes into an exported model"
+        raise NotImplementedError(f"{lacking}: add it, see docs/adding-a-task.md and data/serving/contract.py")
 
     def model_arguments(self) -> dict[str, Any]:
         """What the model must know of the training data (after ``setup``): plain numbers, strings and lists."""

@@ -144,6 +144,11 @@ class XrayDataModule(DataModule[Xrays]):
         images = images.take(known) if isinstance(images, StoredImages) else images[known]
         mask = unlike(self.hold_out, names, images, samples.labels[known], patients)
         held_out = known[mask]
+        if not len(held_out):
+            raise DataError(
+                f"data.hold_out={self.hold_out} finds none of the {len(known)} X-rays outside the test folder unlike "
+                "the others, and there would be no test: choose another slice, or data.hold_out=null"
+            )
         split = self.draw_split(samples, groups, np.setdiff1d(np.arange(len(samples)), known[~mask]))
         what = f"data.hold_out={self.hold_out} tests on {len(held_out)} X-rays outside the test folder"
         return Split(split.train, split.val, held_out, what)
@@ -219,7 +224,11 @@ class XrayDataModule(DataModule[Xrays]):
         progress: Progress = unseen,
         **options: Any,
     ) -> Iterator[str]:
-        """``predictions.csv`` with ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold."""
+        """``predictions.csv`` with ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold.
+
+        Raises:
+            DataError: there is no image, or the one that was named cannot be read.
+        """
         names = find_inputs(source, output)
         made_from = [weights, str(self.image_size), *names.values()]
         with (
@@ -238,6 +247,8 @@ class XrayDataModule(DataModule[Xrays]):
                         images.append(torch.from_numpy(image.result()))
                         found.append(names[path])
                     except DataError as error:
+                        if path == source:
+                            raise  # a table of nothing is not what was asked for
                         skipped.append(str(error))
                 yield from skipped
                 if images:

@@ -92,5 +92,6 @@ def youden(probabilities: Tensor, targets: Tensor) -> Tensor:
     false_positives, true_positives, thresholds = binary_roc(probabilities, targets)
     best = int((true_positives - false_positives).argmax())
     below = thresholds[best + 1] if best + 1 < len(thresholds) else torch.zeros_like(thresholds[best])
-    # The best one itself must lie above the threshold.
-    return (thresholds[best].clamp(max=1) + below) / 2
+    threshold = (thresholds[best].clamp(max=1) + below) / 2
+    # The best one itself must lie above the threshold; half-way to its next neighbour may be rounded up to it.
+    return torch.where(threshold < thresholds[best], threshold, below)

@@ -43,6 +43,7 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         print("The data are not those of the run: their fingerprints differ.")
     with quiet_lightning():
         trainer = Trainer(
+            devices=1,  # of several each would measure a part of the split
             precision=recorded_precision(stored.metrics.get("precision")),
             logger=False,
             enable_checkpointing=False,

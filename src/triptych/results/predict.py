@@ -16,6 +16,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.results import load_run
+from triptych.results.output import make_folder
 
 
 def predict(
@@ -40,8 +41,8 @@ def predict(
         options: see ``predict_files`` of the run's DataModule.
 
     Raises:
-        ValueError: there is no such run, nothing at ``source``, a file where the folder should be, an option that the
-            run's task does not have, or with ``strict`` an unreadable input.
+        ValueError: there is no such run, nothing at ``source``, the folder cannot be made, an option that the run's
+            task does not have, or an unreadable input: a single one that was named or, with ``strict``, any.
         SystemExit: 1 when the disk is full, 130 after Ctrl-C, 143 after SIGTERM.
     """
     loaded = load_run(run, trust=trust)
@@ -50,14 +51,18 @@ def predict(
         raise ValueError(f"--{name} is not for this run's task ({type(loaded.datamodule).__name__}): leave it out")
     if not source.exists():
         raise ValueError(f"nothing at {source}: expected a file or folder to predict")
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file: --output names a folder")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with (loaded.directory / "checkpoints" / "best.ckpt").open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     started = time.perf_counter()
-    skipped = []
-    with torch.inference_mode(), _saying_how_to_go_on(), _bar() as progress:
+    skipped, inputs = [], 0
+    with torch.inference_mode(), _saying_how_to_go_on(), _bar() as bar:
+
+        def progress(done: int, total: int) -> None:
+            nonlocal inputs
+            inputs = total
+            bar(done, total)
+
         lines = predict_files(
             loaded.model, source, output, resume=resume, weights=weights, progress=progress, **options
         )
@@ -66,7 +71,13 @@ def predict(
                 if strict:
                     raise ValueError(f"{line} (without --strict it would be skipped)")
                 skipped.append(line)
-    print(f"wrote {output} in {time.perf_counter() - started:.1f} s")
+    if source.is_file() and inputs == 1 and skipped:
+        raise ValueError(skipped[0])
+    # What does not tell its progress is taken to have written.
+    if skipped and len(skipped) == inputs:
+        print("predicted nothing, for no input could be read")
+    else:
+        print(f"wrote {output} in {time.perf_counter() - started:.1f} s")
     return skipped
 
 

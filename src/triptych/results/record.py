@@ -17,6 +17,8 @@ STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
 ENDED = ("done", "pruned")
 """The states of a run that ended well, and has results."""
+PLACES = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
+"""What can be given anew when a sweep goes on, its jobs staying the same: they are compared as before."""
 DIVERGED = "Diverged"
 """How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
 
@@ -44,7 +46,7 @@ class Record:
     @property
     def name(self) -> str:
         """The job's number in a sweep, else the run's id."""
-        return self.directory.name
+        return self.directory.resolve().name  # not `latest`
 
     @property
     def ended(self) -> bool:
@@ -70,14 +72,26 @@ class Record:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The config as composed, references not filled in."""
-        found = read_yaml(self.directory / CONFIG)
-        return found if isinstance(found, dict) else {}
+        """The config as composed, or as the last resume changed it, references not filled in."""
+        resumed = [folder / CONFIG.name for folder in reversed(_resumes(self.directory))]
+        found = (read_yaml(path) for path in (*resumed, self.directory / CONFIG))
+        return next((config for config in found if isinstance(config, dict)), {})
+
+    @property
+    def damage(self) -> str:
+        """Why a run that has its DONE counts as interrupted all the same; empty where that is not so."""
+        if self.state != "interrupted" or not (self.directory / DONE).exists():
+            return ""
+        return f"it is done, but its {METRICS} is {'damaged' if (self.directory / METRICS).exists() else 'missing'}"
 
     @property
     def settings(self) -> dict[str, str]:
-        """The overrides as key and value, without what only tells the sweep apart (``study=``, ``search=``)."""
-        pairs = (override.lstrip("+").partition("=")[::2] for override in self.overrides)
+        """What was given, as it was at the run's end, as key and value.
+
+        Without what only tells the sweep apart (``study=``, ``search=``), and where a resume put logs and caches.
+        """
+        changes = (change for change in self.changes if not PLACES.match(change))
+        pairs = (given.lstrip("+").partition("=")[::2] for given in (*self.overrides, *changes))
         return {key: value for key, value in pairs if key.partition(".")[0] not in ("study", "search")}
 
     @property
@@ -110,8 +124,7 @@ class Record:
 def read_record(directory: Path) -> Record:
     """Read one run directory."""
     metrics = _json(directory / METRICS)
-    resumes = [path for path in directory.glob(".hydra/resume-*") if path.name[7:].isdecimal()]
-    changes = [line for path in sorted(resumes, key=lambda path: int(path.name[7:])) for line in _overrides(path)]
+    changes = [line for folder in _resumes(directory) for line in _overrides(folder)]
     error = _first_line(directory / ERROR)
     if (directory / DONE).exists() and metrics:
         state = "pruned" if metrics.get("pruned") else "done"
@@ -130,14 +143,21 @@ def read_records(folders: Iterable[Path]) -> list[Record]:
     """
     found: dict[Path, Record] = {}
     for folder in folders:
-        # A job that was killed while it began has the folder and not yet the file.
+        # A job that was killed while it began has the folder and not yet the file, one that failed before it an error.
         jobs = [path.parent for path in folder.glob(f"*/{CONFIG.parent}")]
+        jobs += [path.parent for path in folder.glob(f"*/{ERROR}") if path.parent.name.isdecimal()]
         inside = [folder] if (folder / CONFIG).exists() else jobs
         if not inside:
             raise ValueError(f"{folder} is no run and no sweep: there is no {CONFIG} in it or in a folder below it")
         for directory in sorted(inside, key=_order):
             found.setdefault(directory.resolve(), read_record(directory))
     return list(found.values())
+
+
+def _resumes(directory: Path) -> list[Path]:
+    """The folders that the run's resumes left, in order."""
+    folders = [path for path in directory.glob(".hydra/resume-*") if path.name[7:].isdecimal()]
+    return sorted(folders, key=lambda path: int(path.name[7:]))
 
 
 def _overrides(folder: Path) -> list[str]:

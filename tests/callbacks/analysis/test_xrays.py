@@ -1,5 +1,6 @@
 """What is measured and drawn of X-rays and their probabilities."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ def test_the_confusion_matrix_counts():
     assert texts(plots.confusion(np.ones(3, int), np.array([1, 1, 0]), NAMES, 0.5))[:2] == ["0\n0.0 %", "0\n0.0 %"]
 
 
+@pytest.mark.parametrize(("strength", "enlarged"), [(3.0, True), (1.2, False), (0.3, False), (-1.0, False)])
+def test_the_corner_of_the_roc_curve_is_enlarged_where_the_curve_goes_through_it(strength: float, enlarged: bool):
+    random = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    probabilities = (1 / (1 + np.exp(-strength * labels - random.standard_normal(400)))).astype(np.float32)
+    roc, recall = bands(labels, probabilities, replicates=5)
+    axis = plots.curves(roc, recall, (0.1, 0.9, 0.9), 0.5, "PNEUMONIA", "images").axes[0]
+    assert len(axis.child_axes) == enlarged
+    for corner in axis.child_axes:
+        x, y = corner.lines[0].get_data()
+        inside = (np.asarray(x) > 0) & (np.asarray(x) < 0.2) & (np.asarray(y) > 0.8) & (np.asarray(y) < 1)
+        assert inside.any()
+
+
 def test_the_reliability_diagram_has_shares_and_counts():
     labels = np.array([1] * 3 + [0] * 7 + [1] * 9 + [0])
     probabilities = np.array([0.3] * 10 + [0.9] * 10, np.float32)
@@ -92,6 +107,15 @@ def test_errors_are_named():
     assert figure.get_suptitle() == expected
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert np.array_equal(shown, IMAGES[3])
+
+
+@pytest.mark.parametrize("name", ["a$^$.jpeg", "5$ and 6$.jpeg"])
+def test_a_file_name_with_dollars_is_no_formula(name: str):
+    figure = plots.errors(IMAGES[:1], [f"test/NORMAL/{name}"], LABELS[:1], PROBABILITIES[:1], NAMES, 1, 0.5)
+    figure.savefig(BytesIO())
+    title = figure.axes[0].title
+    assert title.get_text().splitlines()[0] == name
+    assert not title.get_parse_math()
 
 
 def test_no_error_is_said():

@@ -18,6 +18,7 @@ from tests.harness import EXPERIMENTS, FASTEST, small, train
 from torch import Tensor, nn
 
 from triptych.cli import main
+from triptych.data.catalogue import data_sets
 from triptych.results.export.program import trace
 from triptych.results.summary import format_number
 
@@ -183,12 +184,37 @@ def test_missing_packages_are_named_with_the_remedy(trained: Any, monkeypatch: A
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("there", ["file", "data"])
-def test_a_mistake_gets_one_message(there: str, trained: Any, tmp_path: Path, capsys: Any):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--output", "file"], "file is a file: --output names a folder"),
+        (
+            ["--output", "file/below"],
+            "the folder file/below cannot be made (Not a directory): name another with --output",
+        ),
+        (["--root", "."], "no folder "),
+    ],
+    ids=["file", "below a file", "no data"],
+)
+def test_a_mistake_gets_one_message(arguments: list[str], said: str, trained: Any, tmp_path: Path, capsys: Any):
+    run = trained(FASTEST)
+    capsys.readouterr()  # what the training said
     (tmp_path / "file").write_text("")
-    arguments = ["--output", tmp_path / "file"] if there == "file" else ["--root", tmp_path]
-    assert export(trained(FASTEST), "--format", "torch", *arguments) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert export(run, "--format", "torch", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}")
+    assert len(error.splitlines()) == 1
+
+
+def test_of_a_data_set_without_serving_only_that_is_said(trained: Any, monkeypatch: Any, tmp_path: Path, capsys: Any):
+    run = trained(FASTEST)
+    capsys.readouterr()
+    for module in data_sets().values():
+        monkeypatch.delattr(module, "serving")
+    assert export(run, "--format", "torch", "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert re.match(r"error: \w+ has no method `serving`, which says what goes into an exported model", error)
+    assert len(error.splitlines()) == 1
 
 
 def test_a_network_that_torch_cannot_follow_is_one_clear_error(trained: Any, monkeypatch: Any, capsys: Any):

@@ -113,6 +113,45 @@ def test_half_a_row_of_a_killed_run_is_no_point(tmp_path: Path):
     assert np.asarray(line.get_xydata()).tolist() == [[1, 3], [2, 2]]
 
 
+def history(run: Path, *rows: tuple[float, float, float | str]) -> None:
+    lines = [",".join(map(str, row)) for row in rows]
+    (run / "metrics.csv").write_text("\n".join(["step,epoch,val/rmse", *lines]) + "\n")
+
+
+def drawn(figure: Figure | None) -> list[list[float]]:
+    (line,) = (line for line in only(figure).lines if len(line.get_xydata()))
+    return np.asarray(line.get_xydata()).round(6).tolist()
+
+
+def test_validations_within_an_epoch_are_places_within_it(tmp_path: Path):
+    run = done(tmp_path, "0")
+    # Epochs of ten steps, each validated after three, six and nine; the last row is the test's.
+    first = [(2, 0, 9.0), (5, 0, 8.0), (8, 0, 7.0), (9, 0, "")]
+    history(run, *first, (12, 1, 6.0), (15, 1, 5.0), (19, 1, 4.0), (20, 2, ""))
+    expected = [[0.3, 9], [0.6, 8], [0.9, 7], [1.3, 6], [1.6, 5], [2, 4]]
+    assert drawn(curves(ranking(tmp_path), {run: "0"})) == expected
+
+
+def test_an_epoch_that_was_not_ended_is_not_a_whole_one(tmp_path: Path):
+    run = begun(tmp_path, "0")
+    history(run, (4, 0, 9.0), (9, 0, 8.0), (14, 1, 7.0))
+    assert drawn(curves(ranking(tmp_path), {run: "0"})) == [[0.5, 9], [1, 8], [1.5, 7]]
+
+
+def test_epochs_without_a_validation_take_their_room(tmp_path: Path):
+    run = done(tmp_path, "0")
+    history(run, (19, 1, 9.0), (39, 3, 8.0))
+    assert drawn(curves(ranking(tmp_path), {run: "0"})) == [[2, 9], [4, 8]]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("row", [(-5, -1, 3.0), (5, -1, 3.0), (1e308, 1e308, 3.0), (1, 7, 3.0), (3, 1e-300, 3.0)])
+def test_steps_and_epochs_of_any_kind_are_drawn(row: tuple[float, float, float], tmp_path: Path):
+    run = begun(tmp_path, "0")
+    history(run, (4, 0, 9.0), row, (9, 0, 8.0))
+    only(curves(ranking(tmp_path), {run: "0"}))
+
+
 def test_parallel_lines_end_at_the_monitor(tmp_path: Path):
     for name, value in enumerate([1.0, 2.0, 3.0]):
         width = 2 ** (4 + name)

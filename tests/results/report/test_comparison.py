@@ -135,6 +135,30 @@ def test_a_metric_that_both_have_ranks_other_monitors(tmp_path: Path):
     assert names(ranking.ranked) == ["1", "0"]
 
 
+def test_a_refusal_tells_the_runs_apart_and_all_that_is_to_be_said(tmp_path: Path):
+    for experiment, monitor, mark in (("housing", "val/rmse", "aa"), ("pneumonia", "val/auroc", "bb")):
+        run = done(
+            tmp_path / experiment, "2026-07-01", monitor=monitor, data={"fingerprint": mark}, experiment=experiment
+        )
+        (run.parent / "latest").symlink_to(run.name)
+    records = read_records([tmp_path / name / "latest" for name in ("housing", "pneumonia")])
+    with pytest.raises(ValueError, match="cannot be ranked") as refused:
+        compare(records)
+    assert "monitor is val/rmse (run housing/2026-07-01), val/auroc (run pneumonia/2026-07-01)" in str(refused.value)
+    assert str(refused.value).endswith("with --monitor METRIC, and --mixed, for their data differ too")
+    assert list(compare(records, "val/loss", mixed=True).labels.values()) == [
+        "housing/2026-07-01",
+        "pneumonia/2026-07-01",
+    ]
+
+
+def test_runs_are_called_by_as_little_as_tells_them_apart(tmp_path: Path):
+    places = [done(tmp_path / folder, "0") for folder in ("a/sweep", "b/sweep", "b/other")]
+    assert list(compare(read_records(places)).labels.values()) == ["a/sweep/0", "b/sweep/0", "b/other/0"]
+    assert list(compare(read_records(places[1:])).labels.values()) == ["sweep/0", "other/0"]
+    assert list(compare(read_records(places[:1])).labels.values()) == ["0"]
+
+
 def test_the_size_of_the_training_split_may_be_swept(tmp_path: Path):
     for name, size in (("0", 100), ("1", 1000)):
         done(

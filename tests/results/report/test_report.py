@@ -157,6 +157,44 @@ def test_a_run_keeps_its_own_files(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def test_what_was_changed_in_a_resume_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sweep = tmp_path / "sweep"
+    resumed = done(sweep, "0", "trainer.max_epochs=8", value=47_000) / ".hydra/resume-1"
+    done(sweep, "1", "trainer.max_epochs=8", value=48_000)
+    resumed.mkdir()
+    (resumed / "overrides.yaml").write_text("[data.batch_size=100, trainer.max_epochs=2]")
+    assert call(sweep) == 0
+    told = capsys.readouterr().out
+    assert re.findall(r"^ +\d +(\d) +[\d,]+ +[\d,]+ +(\d) +(\d+)", told, re.MULTILINE) == [
+        ("0", "2", "100"),
+        ("1", "8", "256"),  # as its config says
+    ]
+    text = (sweep / "report.md").read_text()
+    assert "python train.py experiment=housing data.batch_size=100 trainer.max_epochs=2  # run 0" in text
+
+
+def test_damaged_metrics_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = done(tmp_path / "sweep", "0")
+    (run / "metrics.json").write_text((run / "metrics.json").read_text()[:40])
+    assert call(tmp_path / "sweep") == 0
+    told = capsys.readouterr().out
+    assert "it is done, but its metrics.json is damaged" in told
+    assert "under way" not in told
+    assert rows(tmp_path / "sweep" / "results.csv")[0]["error"] == "it is done, but its metrics.json is damaged"
+
+
+@pytest.mark.parametrize("taken", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_a_mistake(taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = done(tmp_path / "sweep", "0")
+    (tmp_path / "file").write_text("mine")
+    assert call(run, "--output", tmp_path / taken) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{tmp_path / taken}" in error
+    assert "--output" in error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_what_is_no_run_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert call(tmp_path) == 2
     assert "is no run and no sweep" in capsys.readouterr().err

@@ -59,17 +59,20 @@ def curves(
     """
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    # A good network keeps to the corner: it is shown once more, enlarged.
-    corner = left.inset_axes((0.38, 0.3, 0.58, 0.5), xlim=(0, 0.2), ylim=(0.8, 1))
-    corner.set(xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1))
-    left.indicate_inset_zoom(corner, edgecolor=GREY)
-    for axis, band, place in ((left, roc, point[:2]), (corner, roc, point[:2]), (right, recall, point[1:])):
+    drawn = [(left, roc, point[:2]), (right, recall, point[1:])]
+    # A good network keeps to the corner: it is shown once more, enlarged. A weak one's curve would lie below that.
+    if np.interp(0.2, roc.x, roc.y) > 0.8:
+        corner = left.inset_axes((0.38, 0.3, 0.58, 0.5), xlim=(0, 0.2), ylim=(0.8, 1))
+        corner.set(xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1))
+        corner.tick_params(labelsize=7)
+        left.indicate_inset_zoom(corner, edgecolor=GREY)
+        drawn.append((corner, roc, point[:2]))
+    for axis, band, place in drawn:
         axis.fill_between(
             GRID, band.low, band.high, color=RIGHT, alpha=0.25, linewidth=0, label=f"95 % band, {unit} resampled"
         )
         axis.plot(band.x, band.y, color=RIGHT, drawstyle="default" if band is roc else "steps-pre")
         axis.plot(*place, marker="o", linestyle="none", color=WRONG, label="threshold of the run")
-    corner.tick_params(labelsize=7)
     left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing")
     right.axhline(prevalence, color=GREY, linewidth=1, linestyle="--", label="guessing")
     left.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -147,7 +150,8 @@ def errors(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, image, file, label, probability in zip(axes, images, files, labels, probabilities, strict=False):
         _show(axis, image)
-        axis.set_title(f"{shortened(file)}\nis {names[label]}, P({names[1]}) {probability:.3f}", fontsize=7)
+        title = f"{shortened(file)}\nis {names[label]}, P({names[1]}) {probability:.3f}"
+        axis.set_title(title, fontsize=7, parse_math=False)  # a file's name may hold dollars, and no formula
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     which = "All" if wrong == len(images) else f"The {len(images)} most confident of"

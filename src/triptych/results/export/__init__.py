@@ -13,6 +13,7 @@ from triptych.results.export.formats import FORMATS
 from triptych.results.export.metadata import metadata
 from triptych.results.export.parity import largest_differences
 from triptych.results.export.program import trace
+from triptych.results.output import make_folder
 from triptych.results.record import read_record
 from triptych.results.stranger import inside
 
@@ -51,7 +52,8 @@ def export(
         trust: packages of your own whose classes the run's config names.
 
     Raises:
-        ValueError: there is no such run, its data are not there, or a package is missing.
+        ValueError: there is no such run, its data are not there or do not say what an export takes, the folder cannot
+            be made, or a package is missing.
         ExportError: the model cannot be exported, or the file differs from PyTorch.
     """
     chosen = FORMATS[form]
@@ -60,8 +62,7 @@ def export(
     folder = loaded.directory / "export" if output is None else output
     if output is None and not inside(folder, loaded.directory):
         raise ValueError(f"{folder} is a link out of the run directory: name a folder of your own with --output")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: --output names a folder")
+    make_folder(folder)
     datamodule = loaded.datamodule
     if root is not None:
         datamodule = build(loaded.config["data"] | {"root": root, "source": "files"})
@@ -70,6 +71,8 @@ def export(
         serving = datamodule.serving(loaded.model)
     except OSError:
         raise
+    except NotImplementedError as error:
+        raise ValueError(first_line(error)) from error
     except Exception as error:
         # Of many kinds, for a checkpoint of any origin: its names of classes or columns need not be those of the data.
         raise ValueError(
@@ -79,7 +82,6 @@ def export(
     facts = metadata(record, loaded.config, serving)
 
     program = trace(serving)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / chosen.file
     with replaced(path) as aside:
         chosen.write(program, serving, facts, aside)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from triptych.files import replaced
 from triptych.results.directory import CONFIG, LOGS, find_run, new_run_id
+from triptych.results.output import make_folder
 from triptych.results.record import Record, read_records
 from triptych.results.report import markdown, page, terminal
 from triptych.results.report.comparison import Comparison, compare
@@ -49,13 +50,15 @@ def report(
         apart: whether runs on different data are ranked apart.
 
     Raises:
-        ValueError: a folder holds no run, the runs cannot be ranked together, or the output is a run itself.
+        ValueError: a folder holds no run, the runs cannot be ranked together, or the output is a run itself or cannot
+            be made.
     """
     places = [find_run(str(folder)) if str(folder) == "latest" else Path(folder) for folder in folders]
     comparison = compare(read_records(places), monitor, mode, mixed, apart)
     if output is None:
         alone = len(places) == 1 and not (places[0] / CONFIG).exists()
         output = places[0] if alone else LOGS / f"report-{new_run_id()}"
+    make_folder(output)
     if (output / CONFIG).exists():
         raise ValueError(f"{output} is a run, and its files stay as they are: name another folder with --output")
     if (output / "figures").is_symlink():
@@ -71,7 +74,7 @@ def report(
 def _write(folder: Path, comparison: Comparison, content: Document) -> None:
     """Every file whole or not at all, and in the place of an earlier one."""
     drawn = pictures(content.sections)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "figures")
     for name, png in drawn.values():
         with replaced(folder / "figures" / name) as aside:
             aside.write_bytes(png)

@@ -107,8 +107,7 @@ def curves(ranking: Ranking, labels: dict[Path, str]) -> Figure | None:
     values = [value for curve in found.values() for value in curve[1]]
     axis.set_ylim(*padded(*view(values, ranking.mode, reach=1.5)))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    last = max(epochs[-1] for epochs, _ in found.values())
-    if last <= 1:
+    if all(epochs == [1] for epochs, _ in found.values()):
         axis.set_xlim(0.5, 1.5)
     axis.set_xlabel("epoch")
     axis.set_ylabel(figure_text(shortened(ranking.monitor, 40)))
@@ -179,20 +178,36 @@ def _means(by_place: dict[float, list[float]]) -> Iterator[tuple[float, float]]:
 
 
 def _curve(record: Record, monitor: str) -> Curve:
-    """Epochs, counted from 1, and the monitor; of a run ranked by a test metric its own monitor."""
+    """How many epochs each validation came after, and the monitor; of a run ranked by a test metric its own monitor."""
     name = record.monitor if monitor.startswith("test/") else monitor
     try:
         rows = read_history(record.directory / "metrics.csv")
     except (OSError, ValueError):
         return [], []
-    points = [
-        (epoch, value)
+    # Steps and epochs count from 0.
+    logged = [
+        (step + 1, epoch, number(row.get(name, "")))
         for row in rows
-        if name in row
-        and (value := number(str(row[name]))) is not None
-        and (epoch := number(str(row.get("epoch", row.get("step"))))) is not None
+        if (step := number(row.get("step", ""))) is not None
+        and (epoch := number(row.get("epoch", row["step"]))) is not None
+        and min(step, epoch) >= 0
     ]
-    return [epoch + 1 for epoch, _ in points], [value for _, value in points]
+    points = [(step, value) for step, _, value in logged if value is not None]
+    epochs = _epochs([step for step, _ in points], [(step, epoch) for step, epoch, _ in logged], record.ended)
+    return epochs, [value for _, value in points]
+
+
+def _epochs(steps: list[float], logged: list[tuple[float, float]], ended: bool) -> list[float]:
+    """After how many epochs each step came, by the steps and epochs of all that was logged: the last of one ends it."""
+    ends: dict[float, float] = {}
+    for step, epoch in sorted(logged):
+        ends[epoch + 1] = step
+    epochs, last = [0.0, *sorted(ends)], [0.0]
+    last += [ends[epoch] for epoch in epochs[1:]]
+    if len(last) > 2 and not ended:
+        # It may have been stopped within an epoch, which would have been as long as the one before.
+        last[-1] = max(last[-1], last[-2] + (last[-2] - last[-3]) / (epochs[-2] - epochs[-3]))
+    return np.interp(steps, np.maximum.accumulate(last), epochs).tolist()
 
 
 def _legend(settings: Settings) -> str:

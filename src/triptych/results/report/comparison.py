@@ -145,13 +145,8 @@ class Comparison:
 
     @cached_property
     def labels(self) -> dict[Path, str]:
-        """What each run is called: its name, with its sweep's where that is not enough."""
-        names = [record.name for record in self.records]
-        alone = len(set(names)) == len(names)
-        return {
-            record.directory: printable(record.name if alone else f"{record.directory.parent.name}/{record.name}")
-            for record in self.records
-        }
+        """What each run is called, see ``labels_of``."""
+        return labels_of(self.records)
 
     @property
     def unfinished(self) -> list[Record]:
@@ -185,7 +180,8 @@ def compare(
         known = dict.fromkeys(name for record in ended for name in metric_names(record))
         raise ValueError(f"no run has the metric {monitor}: choose one of {', '.join(known)}")
     kinds = _kinds(ended, monitor)
-    differences = _differences(kinds)
+    labels = labels_of(records)
+    differences = _differences(kinds, labels)
     parted: dict[tuple[str, ...], list[Record]] = {}
     for record in ended:
         parted.setdefault(tuple(kinds[record.directory].values()), []).append(record)
@@ -197,13 +193,28 @@ def compare(
         return Comparison(records, rankings, differences)
     monitors = {record.monitor for record in ended}
     if monitor is None and len(monitors) > 1:
+        # Their data may differ too, which is refused next.
+        also = not mixed and _differences(_kinds(ended, monitors.pop()), labels)
         raise ValueError(
             f"the runs cannot be ranked: {'; '.join(differences)}. Choose what ranks them with --monitor METRIC"
+            f"{', and --mixed, for their data differ too' if also else ''}"
         )
     if not mixed:
         told = "; ".join(differences)
         raise ValueError(f"the runs cannot be ranked, for they differ: {told}. To rank them all the same: --mixed")
     return Comparison(records, [_ranking("", records, monitor, mode)], differences)
+
+
+def labels_of(records: Sequence[Record]) -> dict[Path, str]:
+    """By run directory what each run is called: its name, behind that of its sweep or experiment if these are more."""
+    labels: dict[Path, str] = {}
+    parts = {record.directory: record.directory.resolve().parts for record in records}
+    several = len({place[:-1] for place in parts.values()}) > 1
+    for count in range(2 if several else 1, max(map(len, parts.values()), default=0) + 1):
+        labels = {directory: printable("/".join(place[-count:])) for directory, place in parts.items()}
+        if len(set(labels.values())) == len(labels):
+            break
+    return labels
 
 
 def metric(record: Record, name: str) -> float | None:
@@ -260,13 +271,13 @@ def _kinds(records: Sequence[Record], monitor: str | None) -> dict[Path, dict[st
     return kinds
 
 
-def _differences(kinds: dict[Path, dict[str, str]]) -> list[str]:
-    """``data.split: grouped (0, 1 and 6 more), random (8)``: a line for each thing that differs."""
+def _differences(kinds: dict[Path, dict[str, str]], labels: dict[Path, str]) -> list[str]:
+    """``data.split is grouped (run 0, 1 and 6 more), random (run 8)``: a line for each thing that differs."""
     lines = []
     for key in dict.fromkeys(key for kind in kinds.values() for key in kind):
         runs: dict[str, list[str]] = {}
         for directory, kind in kinds.items():
-            runs.setdefault(kind.get(key, "none"), []).append(printable(directory.name))
+            runs.setdefault(kind.get(key, "none"), []).append(labels[directory])
         if len(runs) > 1:
             lines.append(f"{key} is " + ", ".join(f"{value} (run {some(names)})" for value, names in runs.items()))
     return lines

@@ -161,6 +161,7 @@ def unfinished_table(comparison: Comparison) -> Section:
             comparison.labels[record.directory],
             record.state,
             printable(record.error)
+            or record.damage
             or ("stopped, killed, or still under way" if record.state == "interrupted" else "-"),
             settings_line(_told_settings(comparison, record)) or "-",
         ]

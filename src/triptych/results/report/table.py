@@ -45,7 +45,7 @@ def results(comparison: Comparison, output: Path) -> str:
                 *(settings[record.directory].get(key, "") for key in keys),
                 *(_value(record, name) for name in names),
                 *(record.number(name) for name in NUMBERS),
-                record.error,
+                record.error or record.damage,
             ]
         )
     return text.getvalue()

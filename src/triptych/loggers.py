@@ -1,0 +1,59 @@
+"""The loggers of a run: TensorBoard, W&B, MLflow, or a user's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from triptych.build import build, resolve
+
+
+def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
+    """The loggers of the config, writing into the run directory.
+
+    Raises:
+        ValueError: a logger's package is not installed.
+    """
+    loggers = []
+    for name, config in (configs or {}).items():
+        more: dict[str, Any] = {"save_dir": str(directory)}
+        if issubclass(resolve(config["_target_"], (Logger,)), TensorBoardLogger):
+            # What an earlier part of the run logged from there on is not shown.
+            more["purge_step"] = first_step
+        try:
+            loggers.append(build(config, kinds=(Logger,), **more))
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"logger={name} needs a package that is not installed ({error}): `make setup EXTRAS={name}` adds it"
+            ) from error
+    return loggers
+
+
+def log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None, step: int) -> None:
+    """Fill TensorBoard's HParams tab: the knobs of the run beside its best monitored metric."""
+    groups = {name: settings[name] for name in ("data", "model", "optimizer", "scheduler")}
+    knobs = dict(
+        _flatten({**groups, "seed": settings["seed"], "trainer.max_epochs": settings["trainer"]["max_epochs"]})
+    )
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            # A name of its own: under the monitor's it would be one more point of that curve.
+            # At the last step, where a resume has it replaced.
+            logger.log_hyperparams(knobs, {} if score is None else {f"best/{settings['monitor']}": score}, step)
+        else:
+            logger.log_hyperparams(knobs)
+        logger.finalize("success")
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.close()
+        if isinstance(logger, WandbLogger):
+            # Or the next job of a sweep, in the same process, would go on in this one's run.
+            logger.experiment.finish()
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value if isinstance(value, int | float | str | bool) else str(value)

@@ -1,0 +1,38 @@
+"""A finished run is measured by one process, however many devices there are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from tests.harness import FASTEST, NO_PICTURES, small, train
+
+from triptych.results import evaluate as module
+from triptych.results.evaluate import evaluate
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "evaluate", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
+    ],
+    ids=["two devices", "two tasks"],
+)
+def test_one_of_several_devices_measures_the_whole_split(
+    env: dict[str, str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Watched(Trainer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(accelerator="cpu", **options)
+            assert self.world_size == 1  # before it starts processes of its own
+            assert not self.strategy.launcher
+
+    run = train(tmp_path / "run", *small(FASTEST, data_root, "trainer.max_epochs=1", "logger=none", NO_PICTURES))
+    monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 2))
+    monkeypatch.setattr(module, "Trainer", Watched)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    found = evaluate(str(tmp_path / "run"))
+    assert {f"test/{name}": value for name, value in found.items()} == pytest.approx(run["test"], rel=1e-5)
