@@ -282,20 +282,22 @@ def test_a_sharded_network_trains_draws_and_tests_as_a_whole_one(
         ended(start(str(REPOSITORY / "train.py"), *options, *trainer, cwd=folder, env=env))
         first = json.loads((folder / "run/metrics.json").read_text())
         saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
-        ended(start(str(REPOSITORY / "train.py"), "resume=run", "trainer.max_epochs=3", cwd=folder, env=env))
-        again = json.loads((folder / "run/metrics.json").read_text())
+        measured = [first]
+        if given[0] == "housing":
+            ended(start(str(REPOSITORY / "train.py"), "resume=run", "trainer.max_epochs=3", cwd=folder, env=env))
+            measured.append(json.loads((folder / "run/metrics.json").read_text()))
         drawn = {path.name for path in (folder / "run/figures").iterdir()}
-        found[kind] = first, again, drawn, saved["state_dict"]
+        found[kind] = measured, drawn, saved["state_dict"]
     whole, sharded = found["ddp"], found["fsdp"]
-    for before, after in zip(whole[:2], sharded[:2], strict=True):
+    for before, after in zip(whole[0], sharded[0], strict=True):
         assert after["steps"] == before["steps"]
         assert after["best"] == pytest.approx(before["best"], rel=1e-4)
         assert after["test"] == pytest.approx(before["test"], rel=1e-4)
-    assert sharded[2] == whole[2]
-    assert len({name for name in sharded[2] if name.startswith("test-")}) >= 4
-    assert sharded[3].keys() == whole[3].keys()
-    for name, weights in whole[3].items():
-        torch.testing.assert_close(sharded[3][name], weights, rtol=0, atol=1e-5)
+    assert sharded[1] == whole[1]
+    assert len({name for name in sharded[1] if name.startswith("test-")}) >= 4
+    assert sharded[2].keys() == whole[2].keys()
+    for name, weights in whole[2].items():
+        torch.testing.assert_close(sharded[2][name], weights, rtol=0, atol=1e-5)
 
 
 def test_what_looks_at_whole_weights_in_each_step_is_not_sharded() -> None:
