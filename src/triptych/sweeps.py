@@ -18,14 +18,13 @@ from hydra.errors import HydraException
 
 from triptych.config import ConfigError
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP
-from triptych.results.record import read_record
+from triptych.results.record import ANEW, read_record
 from triptych.results.saved_config import WRITERS
 from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, refuse_links
 
 LAUNCHERS = Path("hydra") / "launcher"
 """Below conf/: the launchers that go on with jobs. Others, such as Hydra's own, would write over them."""
 LAUNCHING = re.compile(r"hydra/launcher=|hydra\.launcher\.")
-ANEW = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
 
 
 def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:

@@ -17,8 +17,9 @@ STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
 ENDED = ("done", "pruned")
 """The states of a run that ended well, and has results."""
-PLACES = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
-"""What can be given anew when a sweep goes on, its jobs staying the same: they are compared as before."""
+ANEW = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
+"""Overrides that may have another value when a run or a sweep goes on, which stays the same for all that: whose code
+may run, where caches and logs go."""
 DIVERGED = "Diverged"
 """How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
 
@@ -90,7 +91,7 @@ class Record:
 
         Without what only tells the sweep apart (``study=``, ``search=``), and where a resume put logs and caches.
         """
-        changes = (change for change in self.changes if not PLACES.match(change))
+        changes = (change for change in self.changes if not ANEW.match(change))
         pairs = (given.lstrip("+").partition("=")[::2] for given in (*self.overrides, *changes))
         return {key: value for key, value in pairs if key.partition(".")[0] not in ("study", "search")}
 
