@@ -8,6 +8,7 @@ from tests.fake_sweep import CONFIG, begun, done, failed
 
 from triptych.results.record import read_records
 from triptych.results.report.comparison import Comparison, compare
+from triptych.results.report.settings import swept
 
 
 def comparison(sweep: Path, **options: Any) -> Comparison:
@@ -157,6 +158,15 @@ def test_runs_are_called_by_as_little_as_tells_them_apart(tmp_path: Path):
     assert list(compare(read_records(places)).labels.values()) == ["a/sweep/0", "b/sweep/0", "b/other/0"]
     assert list(compare(read_records(places[1:])).labels.values()) == ["sweep/0", "other/0"]
     assert list(compare(read_records(places[:1])).labels.values()) == ["0"]
+
+
+def test_a_job_that_failed_before_it_began_adds_no_setting(tmp_path: Path):
+    for name, rate in (("0", "0.1"), ("1", "0.2")):
+        done(tmp_path / "sweep", name, f"optimizer.lr={rate}")
+    (tmp_path / "sweep/2").mkdir()
+    (tmp_path / "sweep/2/error.txt").write_text("killed by SIGKILL (out of memory?)\n")
+    settings = swept(read_records([tmp_path / "sweep"]))
+    assert {directory.name: list(own) for directory, own in settings.items()} == dict.fromkeys("012", ["optimizer.lr"])
 
 
 def test_the_size_of_the_training_split_may_be_swept(tmp_path: Path):

@@ -25,7 +25,8 @@ def settings_of(record: Record) -> Settings:
 def swept(records: Sequence[Record]) -> dict[Path, Settings]:
     """By run directory, the settings in which the runs differ, each with the same keys in the same order.
 
-    A run that was not given a key that another was given has it from its saved config.
+    A run that was not given a key that another was given has it from its saved config; one that failed before it had
+    any config differs in nothing.
     """
     given = {record.directory: settings_of(record) for record in records}
     keys = dict.fromkeys(key for settings in given.values() for key in settings)
@@ -35,7 +36,8 @@ def swept(records: Sequence[Record]) -> dict[Path, Settings]:
         }
         for record in records
     }
-    different = [key for key in keys if len({same(settings[key]) for settings in whole.values()}) > 1]
+    begun = [whole[record.directory] for record in records if record.config]
+    different = [key for key in keys if len({same(settings[key]) for settings in begun}) > 1]
     return {directory: {key: printable(settings[key]) for key in different} for directory, settings in whole.items()}
 
 
