@@ -115,7 +115,7 @@ class ProcessLauncher(SweepLauncher):
 def _death(code: int) -> str:
     """What is known of a process that ended without a word."""
     if code > 0:
-        return f"its process ended with exit code {code} and said no more"
+        return f"its process ended with exit code {code} and left no word in its directory"
     name = signal.Signals(-code).name
     return f"its process was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
 

@@ -126,7 +126,10 @@ def test_what_else_is_swept_is_averaged_within_each_seed(sweep: Sweep, tmp_path:
         for depth in (1, 3)
         for seed in range(3)
     ]
-    (section,) = sections(sweep(runs, GRID), tmp_path)
+    (section,) = sections(sweep(runs, GRID | {"plots": [{"lines": "RMSE", "x": "width"}]}), tmp_path)
+    axis = section.figures["study"].axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["4", "64"]
+    assert axis.lines[0].get_ydata().tolist() == [10, 8]
     # Means -2, -3, -4, deviation 1: 4.3027 / sqrt(3) = 2.484.
     assert "is -3 (expected: lower), 95 % interval -5.484 to -0.5159, seeds: 3: holds" in section.lines[2]
 

@@ -8,6 +8,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from triptych.results.report.scales import figure_text
 from triptych.results.study.measures import Unit, Value, as_number
@@ -100,6 +101,7 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
     """Measures over a swept key: a line a measure and value of what else is swept, mean over the seeds."""
     names = [plot.of] if isinstance(plot.of, str) else list(plot.of)
     styles = cycle(("-", "--", ":"))
+    swept: set[float] = set()
     for name, style in zip(names, styles, strict=False):
         groups: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for value in measured[name]:
@@ -109,10 +111,14 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
                 groups[_label(value.arm, rest)][place].append(value.value)
         for colour, (label, points) in zip(cycle(COLOURS), groups.items(), strict=False):
             places = sorted(points)
+            swept.update(places)
             means = [float(np.mean(points[place])) for place in places]
             text = ", ".join(filter(None, (figure_text(name) if len(names) > 1 else "", label)))
             axis.plot(places, means, f"o{style}", color=colour, markersize=3.5, linewidth=1.4, label=text)
     axis.set(xlabel=plot.x, xscale="log")
+    # The values themselves, and not the powers of ten and what lies between.
+    axis.set_xticks(sorted(swept), [f"{place:g}" for place in sorted(swept)])
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_title(figure_text(names[0]) if len(names) == 1 else "mean over the seeds", fontsize=10)
     if plot.log:
         axis.set_yscale("log")
