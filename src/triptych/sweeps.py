@@ -7,6 +7,7 @@ command line may, and nothing else.
 """
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def find_sweep(name: str, logs: Path = LOGS) -> Path:
         return max(plans, key=lambda plan: plan.parent.name).parent.resolve()
     folder = Path(name)
     if (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder} is one run, not a sweep: python train.py resume={folder}, without -m")
+        again = shlex.quote(f"resume={folder}")
+        raise ConfigError(f"{folder} is one run, not a sweep: python train.py {again}, without -m")
     if not (folder / SWEEP).is_file():
         raise ConfigError(f"resume={name}: that is no sweep, for there is no {folder / SWEEP}")
     return folder.resolve()

@@ -1,5 +1,6 @@
 """What all launchers of sweeps share: which jobs there are to run, how the sweep ends, and how it is gone on with."""
 
+import shlex
 import signal
 import sys
 from abc import abstractmethod
@@ -136,7 +137,8 @@ class SweepLauncher(Launcher):
                         failed = failed or (job if _failed(job) else None)
                     if self.told:
                         self._stop(self.told[0])
-                        print(f"Interrupted. Go on with: python train.py -m resume={self.folder}")
+                        again = shlex.quote(f"resume={self.folder}")
+                        print(f"Interrupted. Go on with: python train.py -m {again}")
                         sys.exit(128 + self.told[0])
                     if failed and OmegaConf.select(self.config, "sweep.fail_fast"):
                         self._stop(signal.SIGTERM)

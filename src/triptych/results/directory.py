@@ -79,6 +79,12 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
     return directory.resolve()
 
 
+def resumes(directory: Path) -> list[Path]:
+    """The folders that the run's resumes left beside its first config, in order."""
+    folders = [path for path in directory.glob(".hydra/resume-*") if path.name[7:].isdecimal()]
+    return sorted(folders, key=lambda path: int(path.name[7:]))
+
+
 def resumed_steps(directory: Path) -> list[int]:
     """The global steps that a run was resumed from, in order; none where the file is missing or damaged."""
     try:

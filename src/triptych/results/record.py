@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from triptych.results.directory import CONFIG, DONE, ERROR, METRICS
+from triptych.results.directory import CONFIG, DONE, ERROR, METRICS, resumes
 from triptych.results.stranger import read_json, read_text, read_yaml
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
@@ -74,7 +74,7 @@ class Record:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The config as composed, or as the last resume changed it, references not filled in."""
-        resumed = [folder / CONFIG.name for folder in reversed(_resumes(self.directory))]
+        resumed = [folder / CONFIG.name for folder in reversed(resumes(self.directory))]
         found = (read_yaml(path) for path in (*resumed, self.directory / CONFIG))
         return next((config for config in found if isinstance(config, dict)), {})
 
@@ -125,7 +125,7 @@ class Record:
 def read_record(directory: Path) -> Record:
     """Read one run directory."""
     metrics = _json(directory / METRICS)
-    changes = [line for folder in _resumes(directory) for line in _overrides(folder)]
+    changes = [line for folder in resumes(directory) for line in _overrides(folder)]
     error = _first_line(directory / ERROR)
     if (directory / DONE).exists() and metrics:
         state = "pruned" if metrics.get("pruned") else "done"
@@ -153,12 +153,6 @@ def read_records(folders: Iterable[Path]) -> list[Record]:
         for directory in sorted(inside, key=_order):
             found.setdefault(directory.resolve(), read_record(directory))
     return list(found.values())
-
-
-def _resumes(directory: Path) -> list[Path]:
-    """The folders that the run's resumes left, in order."""
-    folders = [path for path in directory.glob(".hydra/resume-*") if path.name[7:].isdecimal()]
-    return sorted(folders, key=lambda path: int(path.name[7:]))
 
 
 def _overrides(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.results.directory import CONFIG
+from triptych.results.directory import CONFIG, resumes
 from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, texts
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
@@ -33,9 +33,8 @@ def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()
             it leads out of its directory.
     """
     # What a later resume changed counts: its config lies beside the first one, numbered.
-    resumes = {path.parent.name[7:]: path for path in directory.glob(".hydra/resume-*/config.yaml")}
-    numbers = [number for number in resumes if number.isdecimal()]
-    path = resumes[max(numbers, key=int)] if numbers else directory / CONFIG
+    saved = [directory / CONFIG, *(folder / CONFIG.name for folder in resumes(directory))]
+    path = next((path for path in reversed(saved) if path.exists()), saved[0])
     try:
         raw = parse_yaml(read_text(path, MOST_YAML_BYTES))
         for _, text in texts(raw):
