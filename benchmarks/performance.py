@@ -39,7 +39,7 @@ What a step pays for, and what makes it cheap:
 - Lightning hears of a metric once an epoch, not in each step; `train/loss_step` goes straight to the loggers, every
   `trainer.log_every_n_steps` steps.
 - A step is written out, where Lightning hands it to the optimizer within four closures
-  (`triptych.direct_optimization`), and what a callback does not do in a step is not called there
+  (`triptych.direct_steps`), and what a callback does not do in a step is not called there
   (`triptych.trainer.spare_idle_hooks`).
 - The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw
   holds up the step under way.

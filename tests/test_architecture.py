@@ -79,10 +79,10 @@ def packages(modules: set[str]) -> set[str]:
             "trainer",
             {
                 *("build", "checkpoint_io", "device", "precision", "processes"),
-                *("direct_optimization", "progress_bar", "sharding"),
+                *("direct_steps", "progress_bar", "sharding"),
             },
         ),
-        ("direct_optimization", set()),
+        ("direct_steps", set()),
         ("loggers", {"build"}),
         ("progress_bar", set()),
         ("sharding", set()),

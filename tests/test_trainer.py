@@ -14,8 +14,9 @@ from tests.tiny import Batches, regressor, rows, trainer
 
 from triptych.callbacks.gradient_flow import GradientFlow
 from triptych.callbacks.weights import Weights
+from triptych.direct_steps import HOOKS
 from triptych.terminal import quiet_lightning
-from triptych.trainer import STEP_HOOKS, build_trainer, spare_idle_hooks
+from triptych.trainer import build_trainer, spare_idle_hooks
 
 
 @pytest.mark.parametrize("every", [0, 5])
@@ -48,9 +49,9 @@ def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path
         callbacks=[Child(), LambdaCallback(on_train_batch_end=lambda *_: called.append("end"))],
     )
     spare_idle_hooks(runs)
-    idle = [[hook for hook in STEP_HOOKS if not callable(getattr(each, hook))] for each in runs.callbacks]  # type: ignore
-    assert idle[0] == [hook for hook in STEP_HOOKS if hook != "on_train_batch_start"]
-    assert idle[1] == [hook for hook in STEP_HOOKS if hook != "on_train_batch_end"]
+    idle = [[hook for hook in HOOKS if not callable(getattr(each, hook))] for each in runs.callbacks]  # type: ignore
+    assert idle[0] == [hook for hook in HOOKS if hook != "on_train_batch_start"]
+    assert idle[1] == [hook for hook in HOOKS if hook != "on_train_batch_end"]
     with quiet_lightning():
         runs.fit(regressor(), Batches(rows(4)))
     assert called == ["start", "end"]

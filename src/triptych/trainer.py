@@ -28,16 +28,13 @@ from torch import nn
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
-from triptych.direct_optimization import HOOKS, write_out_steps
+from triptych.direct_steps import HOOKS, write_out_steps
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
 from triptych.progress_bar import ProgressBar
 from triptych.sharding import check_sharding, mend_sharding
 
 log = logging.getLogger(__name__)
-
-STEP_HOOKS = ("on_train_batch_start", *HOOKS, "on_train_batch_end")
-"""Hooks of a callback that are called in every step."""
 
 
 @contextmanager
@@ -236,6 +233,6 @@ def spare_idle_hooks(trainer: Trainer) -> None:
     A dozen callbacks cost a small network a third of its steps so. What is not callable is passed over.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        for hook in STEP_HOOKS:
+        for hook in HOOKS:
             if getattr(callback, hook) == getattr(Callback, hook).__get__(callback):
                 setattr(callback, hook, None)

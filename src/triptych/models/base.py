@@ -125,29 +125,42 @@ class Model(LightningModule):
         """Feed a batch to the metrics, in the user's units."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes forty times a step which hook is running; torch would ask each time whether that is a weight.
-        if name == "_current_fx_name":
+        # In each step Lightning notes which hook is running; torch would ask each time whether that is a weight.
+        if name in ("_current_fx_name", "step_loss", "measured_epoch"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     # Steps
 
-    def shared_step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+    def shared_step(self, batch: tuple[Tensor, Tensor], split: str, first: bool) -> Tensor:
+        """The mean loss of a batch, which is measured; ``first`` of those of its split in this epoch or not."""
         inputs, targets = batch
         outputs = self(inputs)
         loss = self.loss(outputs, targets)
         if split == "train":
-            self.waiting.add(outputs.detach(), targets, loss.detach())
-            if self.measured_epoch == self.current_epoch:
-                return loss  # Lightning asks a metric for its value at the epoch's end: to be told of it once is enough
-            self.measured_epoch = self.current_epoch
+            kept = outputs.detach()
+            if kept.is_cuda and self.network._compiled_call_impl is not None:
+                kept = kept.clone()  # a CUDA graph writes the next ones there too
+            self.waiting.add(kept, targets, loss.detach())
         else:
             self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
+        if first:
+            self._log_metrics(split, len(inputs))
+        return loss
+
+    def _log_metrics(self, split: str, samples: int) -> None:
+        """Let Lightning ask the split's metrics for their values at the epoch's end: to hear of them once is enough."""
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
         logged = {f"{split}/loss": getattr(self, f"{split}_loss"), **dict(metrics.items(copy_state=False))}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(inputs))
-        return loss
+        known: Any = getattr(self._trainer, "_results", None) or {}
+        keys = [f"{self._current_fx_name}.{name}" for name in logged]
+        if not all(key in known for key in keys):
+            self.log_dict(logged, on_step=False, on_epoch=True, batch_size=samples)
+            return
+        # As `log` ends, which before that copies all that Lightning knows of each metric, in half a millisecond.
+        for key, metric in zip(keys, logged.values(), strict=True):
+            known.update_metrics(key, metric, samples)
 
     def _measure(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
         self.update_metrics(getattr(self, f"{split}_metrics"), outputs, targets)
@@ -155,7 +168,9 @@ class Model(LightningModule):
         getattr(self, f"{split}_loss").update(loss, samples)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss = self.shared_step(batch, "train")
+        epoch = self.current_epoch
+        loss = self.shared_step(batch, "train", first=self.measured_epoch != epoch)
+        self.measured_epoch = epoch
         if self.several:
             loss = loss * self._weight()
         self.step_loss = loss.detach()
@@ -206,10 +221,10 @@ class Model(LightningModule):
         return isinstance(scheduler, ReduceLROnPlateau) and self.scheduler_config["interval"] == "epoch"
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.shared_step(batch, "val")
+        self.shared_step(batch, "val", first=batch_idx == 0)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.shared_step(batch, "test")
+        self.shared_step(batch, "test", first=batch_idx == 0)
 
     # Optimizer
 

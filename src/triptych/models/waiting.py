@@ -27,11 +27,10 @@ class Waiting:
 
     def add(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
         """Let one more batch wait, or all be measured where that are enough."""
-        first = self.batches[0][0] if self.batches else outputs
-        if first.shape[1:] != outputs.shape[1:] or first.dtype != outputs.dtype:
-            self.end()  # they would not go into one tensor
-        if outputs.is_cuda:
-            outputs = outputs.clone()  # CUDA graphs, if the network is compiled to some, write the next ones there too
+        if self.batches:
+            last = self.batches[-1][0]
+            if last.shape[1:] != outputs.shape[1:] or last.dtype != outputs.dtype:
+                self.end()  # they would not go into one tensor
         self.batches.append((outputs, targets, loss))
         if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
             self.end()

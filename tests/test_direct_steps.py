@@ -1,5 +1,6 @@
 """A step written out does what Lightning's own does, and leaves to it what is not the plain case."""
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,21 +8,24 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tests.tiny import Batches, regressor, rows, trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
-from triptych.direct_optimization import HOOKS, write_out_steps
+from triptych.direct_steps import HOOKS, write_out_steps
 from triptych.terminal import quiet_lightning
-from triptych.trainer import STEP_HOOKS
 
 
 class Listener(Callback):
     """Notes each hook of a step: its name, its numbers, which hook Lightning believes to be in, the gradients."""
 
-    def __init__(self, hooks: tuple[str, ...] = STEP_HOOKS) -> None:
+    def __init__(self, hooks: tuple[str, ...] = HOOKS) -> None:
         self.heard: list[Any] = []
         for hook in hooks:
             setattr(self, hook, self.listener(hook))
@@ -38,14 +42,20 @@ class Listener(Callback):
         return listen
 
 
-def train(folder: Path, direct: bool, module: LightningModule | None = None, **options: Any) -> Trainer:
+def train(
+    folder: Path,
+    direct: bool,
+    module: LightningModule | None = None,
+    data: LightningDataModule | None = None,
+    **options: Any,
+) -> Trainer:
     """Two epochs of four steps."""
     torch.manual_seed(0)
-    run = trainer(folder, max_epochs=2, limit_val_batches=0, **options)
+    run = trainer(folder, **{"max_epochs": 2, "limit_val_batches": 0, **options})
     if direct:
         write_out_steps(run)
     with quiet_lightning():
-        run.fit(module or regressor(), datamodule=Batches(rows(4, 5, 6, 3)))
+        run.fit(module or regressor(), datamodule=data or Batches(rows(4, 5, 6, 3)))
     return run
 
 
@@ -99,18 +109,212 @@ def test_nothing_but_the_speed_is_another(module: Any, options: dict[str, Any], 
         run = train(tmp_path, direct, module(), callbacks=[listener], **options)
         found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
     # Now that Lightning was compared with something else, and not with itself.
-    assert run.fit_loop.epoch_loop.automatic_optimization.direct
+    assert run.fit_loop.epoch_loop.direct
     (expected, expected_calls, progress), (actual, calls, other_progress) = found
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
-    assert {call[0] for call in calls} == set(STEP_HOOKS)
+    assert {call[0] for call in calls} == set(HOOKS)
     assert calls == expected_calls
     assert progress == other_progress
 
 
+class Validates(Dicts):
+    """Its validation is heard of as well; logs for each step and for the epoch."""
+
+    def __init__(self, schedule: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        output = super().training_step(batch, batch_idx)
+        self.log("both", output["loss"], on_step=True, on_epoch=True)
+        self.log("step", output["loss"], on_step=True, prog_bar=True)
+        return output
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.log("behind", outputs["loss"], on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        inputs, targets = batch
+        self.log("held_out", nn.functional.mse_loss(self.network(inputs)[:, 0], targets / 1e5))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), 0.1)
+        if self.schedule is None:
+            return optimizer
+        kind = (
+            torch.optim.lr_scheduler.ReduceLROnPlateau
+            if "monitor" in self.schedule
+            else torch.optim.lr_scheduler.StepLR
+        )
+        more = {"patience": 0} if "monitor" in self.schedule else {"step_size": 1}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": kind(optimizer, **more), **self.schedule}}
+
+
+class Book(Logger):
+    """Keeps what is logged."""
+
+    name = version = "book"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[Any] = []
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.entries.append((step, metrics))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"val_check_interval": 2},
+        {"val_check_interval": 0.25},
+        {"val_check_interval": 3, "check_val_every_n_epoch": None},
+        {"check_val_every_n_epoch": 2},
+        {"val_check_interval": "00:00:00:00"},
+        {"max_steps": 5},
+        {"max_steps": 5, "max_epochs": -1},
+        {"limit_train_batches": 3},
+        {"overfit_batches": 2},
+        {"fast_dev_run": 3},
+        {"num_sanity_val_steps": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        None,
+        {"interval": "step"},
+        {"interval": "step", "frequency": 3},
+        {"interval": "epoch"},
+        {"interval": "epoch", "monitor": "held_out", "strict": False},
+        {"interval": "step", "monitor": "both"},
+    ],
+    ids=str,
+)
+def test_what_lightning_does_between_two_steps_is_done(
+    schedule: dict[str, Any] | None, options: dict[str, Any], tmp_path: Path
+):
+    found = []
+    for direct in (False, True):
+        listener, book = Listener((*HOOKS, "on_validation_start", "on_validation_end", "on_train_epoch_end")), Book()
+        torch.manual_seed(1)
+        # Lightning's Trainer has no logger in a fast_dev_run.
+        run = train(
+            tmp_path,
+            direct,
+            Validates(schedule),
+            Batches(rows(4, 5, 6, 3), rows(5)),
+            **{"limit_val_batches": 1.0, "callbacks": [listener], "logger": book, "log_every_n_steps": 2, **options},
+        )
+        rate = run.optimizers[0].param_groups[0]["lr"]
+        found.append(
+            (weights(run), listener.heard, book.entries, run.fit_loop.state_dict(), rate, run.callback_metrics)
+        )
+    assert run.fit_loop.epoch_loop.direct == (schedule != {"interval": "step", "monitor": "both"})
+    assert all(torch.equal(found[0][0][name], value) for name, value in found[1][0].items())
+    assert found[1][1:] == found[0][1:]
+    assert found[1][2] or "fast_dev_run" in options
+
+
+class Ends(Dicts):
+    """Ends each epoch behind its second batch."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        return -1 if batch_idx == 2 else None
+
+
+class EndsFirst(Validates):
+    """Ends the first epoch behind its second batch."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        return -1 if batch_idx == 2 and self.current_epoch == 0 else None
+
+
+class Holes(Batches):
+    """Has a batch that is None."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader([self.train[0], None, *self.train[1:]], batch_size=None)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch
+
+
+class Endless(Batches):
+    """Does not say how many batches there are, and prepares them."""
+
+    def train_dataloader(self) -> Any:
+        class Stream(IterableDataset[Any]):
+            def __iter__(stream) -> Any:
+                return iter(self.train)
+
+        return DataLoader(Stream(), batch_size=None)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] + 1, batch[1]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] * 2, batch[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "steps"), [(Ends, Batches, 4), (Dicts, Holes, 8), (Dicts, Endless, 8), (Ends, Endless, 4)]
+)
+def test_epochs_of_all_kinds_are_those_of_lightning(module: Any, data: Any, steps: int, tmp_path: Path):
+    found = []
+    for direct in (False, True):
+        listener = Listener()
+        torch.manual_seed(1)
+        run = train(tmp_path, direct, module(), data(rows(4, 5, 6, 3)), callbacks=[listener])
+        found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
+    assert run.fit_loop.epoch_loop.direct
+    assert run.global_step == steps
+    assert all(torch.equal(found[0][0][name], value) for name, value in found[1][0].items())
+    assert found[1][1:] == found[0][1:]
+
+
+def test_a_validation_every_so_many_steps_comes_in_the_middle_of_an_epoch(tmp_path: Path):
+    found = []
+    for direct in (False, True):
+        listener = Listener((*HOOKS, "on_validation_start"))
+        torch.manual_seed(1)
+        every = {"val_check_interval": 4, "check_val_every_n_epoch": None, "limit_val_batches": 1.0}
+        data = Batches(rows(4, 5, 6, 3), rows(5))
+        run = train(tmp_path, direct, EndsFirst(), data, callbacks=[listener], **every)
+        found.append((listener.heard, run.fit_loop.state_dict()))
+    assert found[0] == found[1]
+    assert [call[2] for call in found[1][0] if call[0] == "on_validation_start"] != [4]
+
+
+@pytest.mark.parametrize("stop", ["should_stop", "received_sigterm"])
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_a_run_that_is_to_stop_makes_no_further_step(stop: str, step: int, tmp_path: Path):
+    found = []
+    for direct in (False, True):
+
+        def end(trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == step:
+                setattr(trainer if stop == "should_stop" else trainer._signal_connector, stop, True)
+
+        torch.manual_seed(1)
+        module = Dicts()
+        with nullcontext() if stop == "should_stop" else pytest.raises(SIGTERMException):
+            train(tmp_path, direct, module, callbacks=[LambdaCallback(on_train_batch_end=end)])
+        found.append((module.trainer.global_step, module.trainer.fit_loop.state_dict()))
+    assert found[0] == found[1]
+    assert found[1][0] == step
+
+
 def test_a_step_is_written_out_in_the_plain_case(tmp_path: Path):
     run = train(tmp_path, direct=True)
-    assert run.fit_loop.epoch_loop.automatic_optimization.direct
-    assert run.fit_loop.epoch_loop.automatic_optimization.heard == set()
+    assert run.fit_loop.epoch_loop.direct
+    assert [hook for hook, listeners in run.fit_loop.epoch_loop.listeners.items() if listeners] == [
+        "on_train_batch_end"
+    ]
     assert run.global_step == 8
 
 
@@ -179,7 +383,7 @@ def test_a_module_with_ways_of_its_own_keeps_them(kind: type[Dicts], tmp_path: P
     for direct in (False, True):
         torch.manual_seed(1)
         found.append(train(tmp_path, direct, kind()))
-    assert not found[1].fit_loop.epoch_loop.automatic_optimization.direct
+    assert not found[1].fit_loop.epoch_loop.direct
     assert getattr(found[1].lightning_module, "stepped", kind in (NeedsClosure, UnknownOptimizer))
     assert all(torch.equal(weights(found[0])[name], value) for name, value in weights(found[1]).items())
 
@@ -207,7 +411,7 @@ def test_another_precision_is_left_to_lightning(precision: type[Precision], tmp_
     for direct in (False, True):
         torch.manual_seed(1)
         found.append(train(tmp_path, direct, Dicts(), plugins=[precision()]))
-    assert not found[1].fit_loop.epoch_loop.automatic_optimization.direct
+    assert not found[1].fit_loop.epoch_loop.direct
     assert all(torch.equal(weights(found[0])[name], value) for name, value in weights(found[1]).items())
 
 
@@ -216,7 +420,7 @@ def test_another_strategy_is_left_to_lightning(tmp_path: Path):
         pass
 
     run = train(tmp_path, direct=True, strategy=Other(torch.device("cpu")))
-    assert not run.fit_loop.epoch_loop.automatic_optimization.direct
+    assert not run.fit_loop.epoch_loop.direct
 
 
 class Later(Callback):
@@ -243,7 +447,7 @@ def test_callbacks_that_come_later_are_heard(tmp_path: Path):
     """Lightning's finders of batch size and learning rate train without callbacks first."""
     listener = Listener(("on_before_backward",))
     later = Later(lambda trainer: setattr(trainer, "callbacks", [*trainer.callbacks, listener]))
-    for hook in STEP_HOOKS:
+    for hook in HOOKS:
         setattr(later, hook, None)
     train(tmp_path, direct=True, callbacks=[later])
     assert [call[2] for call in listener.heard] == [4, 5, 6, 7]
@@ -263,7 +467,7 @@ def test_a_run_that_skips_backward_is_left_to_lightning(tmp_path: Path):
 
 def test_a_profiler_times_lightnings_own_parts(tmp_path: Path):
     run = train(tmp_path, direct=True, profiler="simple")
-    assert not run.fit_loop.epoch_loop.automatic_optimization.direct
+    assert not run.fit_loop.epoch_loop.direct
     assert "[Strategy]SingleDeviceStrategy.backward" in run.profiler.recorded_durations
 
 

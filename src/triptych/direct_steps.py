@@ -1,0 +1,240 @@
+"""Training steps at the price that a small network can pay."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
+from lightning.pytorch.loops.optimization.automatic import Closure
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.trainer.call import _call_lightning_module_hook
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+"""Hooks of a callback that are called in every step."""
+BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+"""Hooks of a module or its data that make of a loader's batch what ``training_step`` is given."""
+OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
+"""By which a module can replace a part of the step."""
+PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
+"""Those that leave the step as it is, but for a scaled loss."""
+OPTIMIZERS = ("torch.optim.", f"{__package__}.optimizers")
+"""Modules of optimizers that need no closure, but for LBFGS; others may, whatever they declare."""
+
+
+def write_out_steps(trainer: Trainer) -> None:
+    """Let a Trainer's steps be made by DirectLoop."""
+    loop = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = DirectLoop(trainer, loop.min_steps, loop.max_steps)
+
+
+class DirectLoop(_TrainingEpochLoop):
+    """Lightning's loop over the batches of an epoch, its steps written out.
+
+    Lightning looks through all callbacks for each hook of a step, finds out anew whose hooks a batch goes through and
+    what ``training_step`` takes, wraps the step in four closures for the optimizer, and asks behind each whether to
+    validate, to stop or to log. Here the same things follow each other, a hook is called where somebody has one, and
+    steps follow each other for as long as Lightning has nothing to do in between.
+
+    What is not the plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an
+    optimizer that needs a closure or is unknown, a schedule by steps that follows a metric, a module that replaces a
+    part of the step, a profiler that times the parts, the first step behind a checkpoint.
+    """
+
+    about: tuple[Any, ...] = ()
+    """The optimizer and the callbacks of which the following is so."""
+    direct: bool = False
+    """Whether steps are the plain case."""
+    listeners: dict[str, list[Callable[..., None]]]
+    """Who has which of HOOKS."""
+    batch_hooks: list[Callable[..., Any]]
+    """Those of BATCH_HOOKS."""
+    takes: int
+    """How much of a batch and its number ``training_step`` takes."""
+    can_end: bool
+    """Whether the module has a say in the start of a batch, where it can end the epoch."""
+    clips: bool
+    """Whether the module has a clipping of its own."""
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Make a step, and those behind it up to the next at which Lightning may have something to do.
+
+        Raises:
+            StopIteration: there are no more batches, or a module ends the epoch.
+        """
+        trainer = self.trainer
+        optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        about = (optimizer, *trainer.callbacks)
+        if self.about != about:
+            self.about = about
+            self._look(optimizer)
+        if (
+            not self.direct
+            or self.restarting
+            or self.automatic_optimization._skip_backward
+            or trainer.accumulate_grad_batches != 1
+            or isinstance(data_fetcher, _DataLoaderIterDataFetcher)
+        ):
+            super().advance(data_fetcher)
+            return
+        self.val_loop.restarting = False
+        validates_within = self._validates_within()
+        while True:
+            self._step(data_fetcher, trainer.optimizers[0])
+            if validates_within or self._is_training_done or trainer.should_stop or trainer.received_sigterm:
+                return
+            self._batches_that_stepped += 1  # which Lightning would do now, and nothing else
+
+    def _validates_within(self) -> bool:
+        """Whether this epoch may have a validation before its last step."""
+        trainer = self.trainer
+        at_the_end = trainer.val_check_batch in (float("inf"), trainer.num_training_batches)  # None: by the clock
+        counts_on = trainer.check_val_every_n_epoch is None  # steps of earlier epochs too
+        return self._should_check_val_epoch() and (counts_on or not at_the_end)
+
+    def _step(self, data_fetcher: _DataFetcher, optimizer: Optimizer) -> None:
+        trainer, progress = self.trainer, self.batch_progress
+        connector = trainer._logger_connector
+        before, transfer, after = self.batch_hooks
+        batch, _, _ = next(data_fetcher)
+        batch_idx = self.batch_idx + 1
+        progress.is_last_batch = data_fetcher.done
+        batch = before(trainer.precision_plugin.convert_input(batch), 0)
+        batch = after(transfer(batch, trainer.strategy.root_device, 0), 0)
+        progress.increment_ready()
+        connector.on_batch_start(batch)
+        output, ends = None, False
+        if batch is None:
+            self._warning_cache.warn("a batch is None, and is skipped")
+        else:
+            ends = self._tell("on_train_batch_start", batch, batch_idx) == -1 and self.can_end
+            if ends:
+                progress.increment_by(0, is_last_batch=True)
+            else:
+                progress.increment_started()
+                output = self._optimize(optimizer, batch, batch_idx)
+        progress.increment_processed()
+        self._step_schedules()
+        if ends:
+            raise StopIteration
+        self._tell("on_train_batch_end", output, batch, batch_idx)
+        # What was logged for the epoch alone has no value of this step.
+        logs = any(result.meta.on_step for result in self._results.values())
+        if logs:
+            connector.on_batch_end()
+        self._results.batch = self._results.batch_size = None
+        progress.increment_completed()
+        if logs:
+            connector.update_train_step_metrics()
+
+    def _optimize(self, optimizer: Optimizer, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Lightning's automatic optimization; returns what callbacks are given of the step."""
+        trainer, module = self.trainer, self.trainer.lightning_module
+        progress = self.automatic_optimization.optim_progress.optimizer
+        progress.step.increment_ready()
+        outside, module._current_fx_name = module._current_fx_name, "training_step"
+        with trainer.precision_plugin.forward_context():
+            output = module.training_step(*(batch, batch_idx)[: self.takes])
+        module._current_fx_name = outside
+        loss, more = (output, {}) if isinstance(output, Tensor) else self._unpacked(output)
+        progress.zero_grad.increment_ready()
+        self._tell("on_before_zero_grad", optimizer)
+        progress.zero_grad.increment_started()
+        optimizer.zero_grad()
+        progress.zero_grad.increment_completed()
+        if loss is None:
+            Closure.warning_cache.warn("training_step gave None instead of a loss: its batch is skipped")
+        else:
+            self._tell("on_before_backward", loss)
+            loss.backward()
+            self._tell("on_after_backward")
+        self._tell("on_before_optimizer_step", optimizer)
+        if self.clips or trainer.gradient_clip_val is not None:
+            _call_lightning_module_hook(
+                trainer,
+                "configure_gradient_clipping",
+                optimizer,
+                gradient_clip_val=trainer.gradient_clip_val,
+                gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+            )
+        optimizer.step()
+        progress.step.increment_completed()
+        # A copy, for what is kept of it must not change with the next step.
+        return {} if loss is None else {"loss": loss.detach().clone(), **more}
+
+    def _unpacked(self, output: Any) -> tuple[Tensor | None, dict[str, Any]]:
+        """The loss, None for a batch to be skipped, and what else a training step gave; Lightning refuses the rest."""
+        result = self.automatic_optimization.output_result_cls.from_training_step_output(output)
+        return result.closure_loss, result.extra
+
+    def _step_schedules(self) -> None:
+        """Move those learning rates that no metric moves; those are for Lightning to move behind the validation."""
+        module = self.trainer.lightning_module
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == "step" and (self.batch_idx + 1) % config.frequency == 0:
+                self.scheduler_progress.increment_ready()
+                module.lr_scheduler_step(config.scheduler, None)
+                self.scheduler_progress.increment_completed()
+        if self._num_ready_batches_reached():
+            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+
+    def _tell(self, hook: str, *arguments: Any) -> Any:
+        """Call the listeners of a hook; what the last one answered, which is the module if it has the hook."""
+        listeners, answer = self.listeners[hook], None
+        if not listeners:
+            return None
+        module = self.trainer.lightning_module
+        outside, module._current_fx_name = module._current_fx_name, hook
+        for listener in listeners:
+            answer = listener(*arguments)
+        module._current_fx_name = outside
+        return answer
+
+    def _look(self, optimizer: Optimizer | None) -> None:
+        """Find out what the steps of an optimizer are like."""
+        trainer, module = self.trainer, self.trainer.lightning_module
+        precision = trainer.precision_plugin
+        self.direct = (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and module.automatic_optimization
+            and type(precision) in PRECISIONS
+            and getattr(precision, "scaler", None) is None
+            and isinstance(trainer.profiler, PassThroughProfiler)
+            and type(optimizer).__module__.startswith(OPTIMIZERS)
+            and type(optimizer) is not LBFGS
+            and not any(
+                config.reduce_on_plateau and config.interval == "step" for config in trainer.lr_scheduler_configs
+            )
+            and not any(_has_own(module, way) for way in OWN_WAYS)
+        )
+        self.listeners = {
+            hook: [
+                partial(getattr(callback, hook), trainer, module)
+                for callback in trainer.callbacks
+                if callable(getattr(callback, hook))
+            ]
+            + ([getattr(module, hook)] if _has_own(module, hook) else [])
+            for hook in HOOKS
+        }
+        owner = trainer._data_connector._datahook_selector.get_instance
+        self.batch_hooks = [getattr(owner(hook), hook) for hook in BATCH_HOOKS]
+        self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
+        self.can_end = _has_own(module, "on_train_batch_start")
+        self.clips = _has_own(module, "configure_gradient_clipping")
+
+
+def _has_own(module: LightningModule, name: str) -> bool:
+    return getattr(type(module), name) is not getattr(LightningModule, name) or name in vars(module)
