@@ -108,7 +108,7 @@ def finish(device: torch.device) -> None:
 
 
 class Clock(Callback):
-    """Note when an epoch begins, when its last step is done, and when the next begins."""
+    """Note when an epoch's first step begins, when its last one is done, and when the next epoch's first begins."""
 
     last: "Clock"
 
@@ -124,19 +124,28 @@ class Clock(Callback):
         """Seconds from an epoch's last step to the next epoch's first, without validation."""
         self.done = 0.0
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx:
+            return
         self.began, self.step = time.perf_counter(), trainer.global_step
         if self.validated:
             self.ends.append(self.began - self.done - self.validated[-1])
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch:
+            return
         finish(pl_module.device)
         self.done = time.perf_counter()
         self.steps.append(trainer.global_step - self.step)
         self.trained.append(self.done - self.began)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation = time.perf_counter()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.validated.append(time.perf_counter() - self.done)
+        self.validated.append(time.perf_counter() - self.validation)
 
     def pace(self) -> Pace:
         """The medians. What the first epoch adds is what it and its validation took longer than those behind it."""

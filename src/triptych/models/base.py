@@ -195,9 +195,12 @@ class Model(LightningModule):
     def _is_point(self) -> bool:
         """Whether the loss of the step under way is to be logged."""
         trainer = self._trainer
-        if trainer is None:
+        if trainer is None or not trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return False
-        return trainer._logger_connector.should_update_logs and not trainer.fit_loop._should_accumulate()
+        # Lightning's own `should_update_logs` finds out each time that this is training.
+        loop = trainer.fit_loop.epoch_loop
+        due = (loop._batches_that_stepped + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        return (due or trainer.should_stop) and not loop._should_accumulate()
 
     def _weight(self) -> float:
         """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""

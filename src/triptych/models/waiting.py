@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MOST = 64
+MOST = 256
 """Most batches that wait."""
 MOST_NUMBERS = 2**22
 """Most outputs and targets that wait, all batches together."""
