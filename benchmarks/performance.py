@@ -36,11 +36,12 @@ What a step pays for, and what makes it cheap:
 - A batch is one gather from the arrays in memory (`__getitems__`), never 256 samples stacked one by one.
 - Training metrics wait: up to {most} batches are measured as one, for an update costs the same whatever its size. The
   epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
-- Lightning hears of a metric once an epoch, not in each step; `train/loss_step` goes straight to the loggers, every
-  `trainer.log_every_n_steps` steps.
-- A step is written out, where Lightning hands it to the optimizer within four closures
-  (`triptych.direct_steps`), and what a callback does not do in a step is not called there
-  (`triptych.trainer.spare_idle_hooks`).
+- Lightning hears of a metric once an epoch, not in each step or batch of validation; `train/loss_step` goes straight to
+  the loggers, every `trainer.log_every_n_steps` steps.
+- Steps are written out and follow each other for as long as Lightning has nothing to do in between
+  (`triptych.direct_steps`). Lightning's own go through four closures, look through all callbacks for each hook, and ask
+  behind each whether to validate, to stop or to log. Where they make the steps, as those of several processes, what a
+  callback does not do in a step is not called all the same (`triptych.trainer.spare_idle_hooks`).
 - The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw
   holds up the step under way.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.

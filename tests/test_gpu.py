@@ -95,7 +95,8 @@ def test_a_run_goes_on_where_it_ended(data_root: Path, tmp_path: Path):
     assert json.loads((tmp_path / "run/metrics.json").read_text())["epochs"] == 3
 
 
-def test_a_compiled_network_trains(data_root: Path, tmp_path: Path):
-    given = on_gpu(FASTEST, data_root, "trainer.compile=reduce-overhead", f"hydra.run.dir={tmp_path / 'run'}")
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_compiled_network_trains(experiment: str, data_root: Path, tmp_path: Path):
+    given = on_gpu(experiment, data_root, "trainer.compile=reduce-overhead", f"hydra.run.dir={tmp_path / 'run'}")
     done = command(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

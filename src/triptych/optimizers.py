@@ -137,9 +137,13 @@ class Graphed:
             self.function(read)  # libraries allocate at their first call, which a graph must not
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
+        # What cuBLAS works in must be the graph's own: that of a stream torch frees when it records another graph
+        # (pytorch/pytorch#193402), as for a compiled network.
+        torch._C._cuda_clearCublasWorkspaces()
         # Other threads, which write pictures or pin memory, go on meanwhile.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             written = self.function(read)
+        torch._C._cuda_clearCublasWorkspaces()
         return graph, read, written
 
 
