@@ -108,38 +108,38 @@ def finish(device: torch.device) -> None:
 
 
 class Clock(Callback):
-    """Note when an epoch's first step begins, when its last one is done, and when the next epoch's first begins."""
+    """Note when the first and the last step of an epoch begin, when that is done, and what comes in between epochs."""
 
     last: "Clock"
 
     def __init__(self) -> None:
         Clock.last = self
         self.steps: list[int] = []
-        """Steps of each epoch."""
+        """Steps of each epoch but the last, from the beginning of one to that of the next."""
         self.trained: list[float] = []
         """Seconds that they took."""
         self.validated: list[float] = []
         """Seconds of validation behind them."""
         self.ends: list[float] = []
-        """Seconds from an epoch's last step to the next epoch's first, without validation."""
+        """Seconds from the end of an epoch's last step to the next epoch's first, without validation."""
         self.done = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx:
-            return
-        self.began, self.step = time.perf_counter(), trainer.global_step
-        if self.validated:
-            self.ends.append(self.began - self.done - self.validated[-1])
+        if batch_idx == 0:
+            self.began, self.step = time.perf_counter(), trainer.global_step
+            if self.validated:
+                self.ends.append(self.began - self.done - self.validated[-1])
+        if trainer.is_last_batch:
+            finish(pl_module.device)
+            self.steps.append(trainer.global_step - self.step)
+            self.trained.append(time.perf_counter() - self.began)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch:
-            return
-        finish(pl_module.device)
-        self.done = time.perf_counter()
-        self.steps.append(trainer.global_step - self.step)
-        self.trained.append(self.done - self.began)
+        if trainer.is_last_batch:
+            finish(pl_module.device)
+            self.done = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validation = time.perf_counter()

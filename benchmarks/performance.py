@@ -40,8 +40,8 @@ What a step pays for, and what makes it cheap:
   the loggers, every `trainer.log_every_n_steps` steps.
 - Steps are written out and follow each other for as long as Lightning has nothing to do in between
   (`triptych.direct_steps`). Lightning's own go through four closures, look through all callbacks for each hook, and ask
-  behind each whether to validate, to stop or to log. Where they make the steps, as those of several processes, what a
-  callback does not do in a step is not called all the same (`triptych.trainer.spare_idle_hooks`).
+  behind each whether to validate, to stop or to log. Where they remain, as with several processes, what a callback
+  does not do in a step is not called all the same (`triptych.trainer.spare_idle_hooks`).
 - The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw
   holds up the step under way.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.

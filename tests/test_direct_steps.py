@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -109,7 +109,7 @@ def test_nothing_but_the_speed_is_another(module: Any, options: dict[str, Any], 
         run = train(tmp_path, direct, module(), callbacks=[listener], **options)
         found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
     # Now that Lightning was compared with something else, and not with itself.
-    assert run.fit_loop.epoch_loop.direct
+    assert run.fit_loop.epoch_loop.direct == ("accumulate_grad_batches" not in options)
     (expected, expected_calls, progress), (actual, calls, other_progress) = found
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert {call[0] for call in calls} == set(HOOKS)
@@ -288,6 +288,92 @@ def test_a_validation_every_so_many_steps_comes_in_the_middle_of_an_epoch(tmp_pa
         found.append((listener.heard, run.fit_loop.state_dict()))
     assert found[0] == found[1]
     assert [call[2] for call in found[1][0] if call[0] == "on_validation_start"] != [4]
+
+
+class Accumulates(Callback):
+    """Has gradients accumulate from the middle of the first epoch on."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            trainer.accumulate_grad_batches = 2
+
+
+class Calls(Callback):
+    """Brings another callback in the middle of the first epoch."""
+
+    def __init__(self, other: Callback) -> None:
+        self.other = other
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2 and self.other not in trainer.callbacks:  # type: ignore[attr-defined]
+            trainer.callbacks.append(self.other)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("change", [lambda _: Accumulates(), Calls], ids=["accumulation", "callback"])
+def test_what_changes_within_an_epoch_is_heeded(change: Any, tmp_path: Path):
+    found = []
+    for direct in (False, True):
+        torch.manual_seed(1)
+        # Lightning itself hears a callback that comes while it goes through them from the next hook on.
+        listener = Listener(("on_train_batch_start", "on_before_backward"))
+        given = [change(listener)] if change is Calls else [listener, change(listener)]
+        run = train(tmp_path, direct, Dicts(), callbacks=given)
+        found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
+    assert all(torch.equal(found[0][0][name], value) for name, value in found[1][0].items())
+    assert found[1][1:] == found[0][1:]
+    assert len(found[1][1]) == (12 if change is Calls else 16)
+
+
+def test_other_data_and_hooks_of_the_same_optimizer_are_seen(tmp_path: Path):
+    class Keeps(Dicts):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            self.kept = getattr(self, "kept", None) or torch.optim.SGD(self.parameters(), 0.1)
+            return self.kept
+
+    found = []
+    for direct in (False, True):
+        torch.manual_seed(1)
+        module, heard = Keeps(), []
+        run = train(tmp_path, direct, module, Endless(rows(4, 5, 6, 3)))
+        run.fit_loop.max_epochs = 3
+        module.on_after_backward = lambda heard=heard: heard.append(1)  # type: ignore[method-assign]
+        with quiet_lightning():
+            run.fit(module, datamodule=Batches(rows(4, 5)))
+        found.append((weights(run), heard, run.fit_loop.state_dict()))
+    assert all(torch.equal(found[0][0][name], value) for name, value in found[1][0].items())
+    assert found[1][1:] == found[0][1:]
+    assert found[1][1] == [1, 1]
+
+
+def test_a_hook_that_is_no_more_is_not_called(tmp_path: Path):
+    module = Dicts()
+    module.on_after_backward = None  # type: ignore[method-assign, assignment]
+    assert train(tmp_path, direct=True, module=module).fit_loop.epoch_loop.direct
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_what_is_logged_by_a_gradients_hook_is_logged(direct: bool, tmp_path: Path):
+    module = Dicts()
+    module.network.weight.register_hook(lambda gradient: module.log("gradient", gradient.norm(), on_epoch=True))
+    assert "gradient" in train(tmp_path, direct, module).callback_metrics
+
+
+def test_an_epoch_is_gone_on_with_in_its_middle(tmp_path: Path):
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
+    whole = train(tmp_path, True, Dicts(), callbacks=[keep], enable_checkpointing=True)
+    found = []
+    for direct in (False, True):
+        listener = Listener()
+        run = trainer(tmp_path, max_epochs=2, limit_val_batches=0, callbacks=[listener])
+        if direct:
+            write_out_steps(run)
+        with quiet_lightning():
+            run.fit(Dicts(), datamodule=Batches(rows(4, 5, 6, 3)), ckpt_path=tmp_path / "step=3.ckpt")
+        found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
+    assert run.fit_loop.epoch_loop.direct
+    assert run.global_step == whole.global_step == 8
+    assert all(torch.equal(found[0][0][name], value) for name, value in found[1][0].items())
+    assert found[1][1:] == found[0][1:]
 
 
 @pytest.mark.parametrize("stop", ["should_stop", "received_sigterm"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
@@ -51,11 +51,11 @@ class DirectLoop(_TrainingEpochLoop):
 
     What is not the plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an
     optimizer that needs a closure or is unknown, a schedule by steps that follows a metric, a module that replaces a
-    part of the step, a profiler that times the parts, the first step behind a checkpoint.
+    part of the step, a profiler that times the parts, the first step of an epoch that is gone on with in its middle.
     """
 
     about: tuple[Any, ...] = ()
-    """The optimizer and the callbacks of which the following is so."""
+    """What the following was found out of."""
     direct: bool = False
     """Whether steps are the plain case."""
     listeners: dict[str, list[Callable[..., None]]]
@@ -69,6 +69,10 @@ class DirectLoop(_TrainingEpochLoop):
     clips: bool
     """Whether the module has a clipping of its own."""
 
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        super().on_run_start(data_fetcher)
+        self.about = ()
+
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Make a step, and those behind it up to the next at which Lightning may have something to do.
 
@@ -76,18 +80,10 @@ class DirectLoop(_TrainingEpochLoop):
             StopIteration: there are no more batches, or a module ends the epoch.
         """
         trainer = self.trainer
-        optimizer = trainer.optimizers[0] if trainer.optimizers else None
-        about = (optimizer, *trainer.callbacks)
-        if self.about != about:
-            self.about = about
-            self._look(optimizer)
-        if (
-            not self.direct
-            or self.restarting
-            or self.automatic_optimization._skip_backward
-            or trainer.accumulate_grad_batches != 1
-            or isinstance(data_fetcher, _DataLoaderIterDataFetcher)
-        ):
+        if self.about != self._seen():
+            self.about = self._seen()
+            self._look()
+        if not self.direct or self.restarting or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False
@@ -96,7 +92,14 @@ class DirectLoop(_TrainingEpochLoop):
             self._step(data_fetcher, trainer.optimizers[0])
             if validates_within or self._is_training_done or trainer.should_stop or trainer.received_sigterm:
                 return
+            if self.about != self._seen():
+                return
             self._batches_that_stepped += 1  # which Lightning would do now, and nothing else
+
+    def _seen(self) -> tuple[Any, ...]:
+        """What may change within an epoch, and with it the steps."""
+        trainer, skips = self.trainer, self.automatic_optimization._skip_backward
+        return (trainer.accumulate_grad_batches, skips, *trainer.optimizers, *trainer.callbacks)
 
     def _validates_within(self) -> bool:
         """Whether this epoch may have a validation before its last step."""
@@ -145,21 +148,19 @@ class DirectLoop(_TrainingEpochLoop):
         trainer, module = self.trainer, self.trainer.lightning_module
         progress = self.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()
-        outside, module._current_fx_name = module._current_fx_name, "training_step"
         with trainer.precision_plugin.forward_context():
-            output = module.training_step(*(batch, batch_idx)[: self.takes])
-        module._current_fx_name = outside
+            output = self._call("training_step", module.training_step, *(batch, batch_idx)[: self.takes])
         loss, more = (output, {}) if isinstance(output, Tensor) else self._unpacked(output)
         progress.zero_grad.increment_ready()
         self._tell("on_before_zero_grad", optimizer)
         progress.zero_grad.increment_started()
-        optimizer.zero_grad()
+        self._call("optimizer_zero_grad", optimizer.zero_grad)
         progress.zero_grad.increment_completed()
         if loss is None:
             Closure.warning_cache.warn("training_step gave None instead of a loss: its batch is skipped")
         else:
             self._tell("on_before_backward", loss)
-            loss.backward()
+            self._call("backward", loss.backward)
             self._tell("on_after_backward")
         self._tell("on_before_optimizer_step", optimizer)
         if self.clips or trainer.gradient_clip_val is not None:
@@ -170,7 +171,7 @@ class DirectLoop(_TrainingEpochLoop):
                 gradient_clip_val=trainer.gradient_clip_val,
                 gradient_clip_algorithm=trainer.gradient_clip_algorithm,
             )
-        optimizer.step()
+        self._call("optimizer_step", optimizer.step)
         progress.step.increment_completed()
         # A copy, for what is kept of it must not change with the next step.
         return {} if loss is None else {"loss": loss.detach().clone(), **more}
@@ -181,7 +182,7 @@ class DirectLoop(_TrainingEpochLoop):
         return result.closure_loss, result.extra
 
     def _step_schedules(self) -> None:
-        """Move those learning rates that no metric moves; those are for Lightning to move behind the validation."""
+        """Move the learning rates, but for those that follow a metric: Lightning moves them behind the validation."""
         module = self.trainer.lightning_module
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == "step" and (self.batch_idx + 1) % config.frequency == 0:
@@ -193,40 +194,44 @@ class DirectLoop(_TrainingEpochLoop):
 
     def _tell(self, hook: str, *arguments: Any) -> Any:
         """Call the listeners of a hook; what the last one answered, which is the module if it has the hook."""
-        listeners, answer = self.listeners[hook], None
-        if not listeners:
-            return None
+        answer = None
+        for listener in self.listeners[hook]:
+            answer = self._call(hook, listener, *arguments)
+        return answer
+
+    def _call(self, hook: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function as this hook of Lightning's, by which it knows what may be logged there."""
         module = self.trainer.lightning_module
         outside, module._current_fx_name = module._current_fx_name, hook
-        for listener in listeners:
-            answer = listener(*arguments)
+        answer = function(*arguments)
         module._current_fx_name = outside
         return answer
 
-    def _look(self, optimizer: Optimizer | None) -> None:
-        """Find out what the steps of an optimizer are like."""
+    def _look(self) -> None:
+        """Find out what the steps are like."""
         trainer, module = self.trainer, self.trainer.lightning_module
-        precision = trainer.precision_plugin
+        precision, optimizers = trainer.precision_plugin, trainer.optimizers
         self.direct = (
             type(trainer.strategy) is SingleDeviceStrategy
             and module.automatic_optimization
+            and trainer.accumulate_grad_batches == 1
+            and not self.automatic_optimization._skip_backward
             and type(precision) in PRECISIONS
             and getattr(precision, "scaler", None) is None
             and isinstance(trainer.profiler, PassThroughProfiler)
-            and type(optimizer).__module__.startswith(OPTIMIZERS)
-            and type(optimizer) is not LBFGS
-            and not any(
-                config.reduce_on_plateau and config.interval == "step" for config in trainer.lr_scheduler_configs
-            )
+            and len(optimizers) == 1
+            and type(optimizers[0]).__module__.startswith(OPTIMIZERS)
+            and type(optimizers[0]) is not LBFGS
+            and ("step", True) not in [(each.interval, each.reduce_on_plateau) for each in trainer.lr_scheduler_configs]
             and not any(_has_own(module, way) for way in OWN_WAYS)
         )
         self.listeners = {
             hook: [
                 partial(getattr(callback, hook), trainer, module)
                 for callback in trainer.callbacks
-                if callable(getattr(callback, hook))
+                if not is_idle(callback, hook)
             ]
-            + ([getattr(module, hook)] if _has_own(module, hook) else [])
+            + ([getattr(module, hook)] if _has_own(module, hook) and callable(getattr(module, hook)) else [])
             for hook in HOOKS
         }
         owner = trainer._data_connector._datahook_selector.get_instance
@@ -234,6 +239,12 @@ class DirectLoop(_TrainingEpochLoop):
         self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
         self.can_end = _has_own(module, "on_train_batch_start")
         self.clips = _has_own(module, "configure_gradient_clipping")
+
+
+def is_idle(callback: Callback, hook: str) -> bool:
+    """Whether a callback has but inherited a hook, and does nothing there."""
+    own = getattr(callback, hook)
+    return not callable(own) or own == getattr(Callback, hook).__get__(callback)
 
 
 def _has_own(module: LightningModule, name: str) -> bool:

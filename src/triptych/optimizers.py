@@ -137,8 +137,8 @@ class Graphed:
             self.function(read)  # libraries allocate at their first call, which a graph must not
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # What cuBLAS works in must be the graph's own: that of a stream torch frees when it records another graph
-        # (pytorch/pytorch#193402), as for a compiled network.
+        # What cuBLAS works in must be the graph's own: what it keeps for a stream is freed where a compiled network's
+        # graphs are recorded (torch._inductor.cudagraph_trees), which do the same.
         torch._C._cuda_clearCublasWorkspaces()
         # Other threads, which write pictures or pin memory, go on meanwhile.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):

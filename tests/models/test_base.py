@@ -23,6 +23,7 @@ from tests.tiny import (
     pages,
     regressor,
     rows,
+    trainer,
     xrays,
 )
 from torch import Tensor, nn
@@ -400,3 +401,13 @@ def test_the_network_counts_its_trainable_numbers():
 def test_the_learning_rate_is_logged_at_the_end_of_each_epoch(tmp_path: Path):
     run = fit(regressor(scheduler=CONSTANT), Batches(rows(4)), tmp_path)
     assert run.callback_metrics["learning_rate"].item() == pytest.approx(0.01)
+
+
+def test_one_trainer_measures_another_model_by_its_own_metrics(tmp_path: Path):
+    run = trainer(tmp_path, max_epochs=1)
+    with quiet_lightning():
+        run.fit(regressor(), datamodule=Batches(rows(4, 5), rows(3)))
+        run.fit_loop.max_epochs = 2
+        run.fit(classifier(), datamodule=Batches(xrays(4, 5), xrays(4)))
+    assert {"train/accuracy", "val/accuracy", "val/loss"} <= set(run.callback_metrics)
+    assert "val/rmse" not in run.callback_metrics

@@ -125,7 +125,7 @@ class Model(LightningModule):
         """Feed a batch to the metrics, in the user's units."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # In each step Lightning notes which hook is running; torch would ask each time whether that is a weight.
+        # Set in each step, the first by Lightning for each hook; torch would ask each time whether that is a weight.
         if name in ("_current_fx_name", "step_loss", "measured_epoch"):
             object.__setattr__(self, name, value)
         else:
@@ -134,15 +134,12 @@ class Model(LightningModule):
     # Steps
 
     def shared_step(self, batch: tuple[Tensor, Tensor], split: str, first: bool) -> Tensor:
-        """The mean loss of a batch, which is measured; ``first`` of those of its split in this epoch or not."""
+        """The mean loss of a batch, which is measured; ``first`` where a pass over the split begins."""
         inputs, targets = batch
         outputs = self(inputs)
         loss = self.loss(outputs, targets)
         if split == "train":
-            kept = outputs.detach()
-            if kept.is_cuda and self.network._compiled_call_impl is not None:
-                kept = kept.clone()  # a CUDA graph writes the next ones there too
-            self.waiting.add(kept, targets, loss.detach())
+            self.waiting.add(outputs.detach(), targets, loss.detach())
         else:
             self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
         if first:
@@ -316,7 +313,7 @@ class Model(LightningModule):
 
     def on_fit_start(self) -> None:
         self.waiting.batches, self.measured_epoch = [], -1
-        # Lightning would find out three times a step whether a batch's hook is the model's or the datamodule's.
+        # Lightning would find out three times a batch whether a batch's hook is the model's or the datamodule's.
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]

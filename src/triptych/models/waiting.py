@@ -31,6 +31,8 @@ class Waiting:
             last = self.batches[-1][0]
             if last.shape[1:] != outputs.shape[1:] or last.dtype != outputs.dtype:
                 self.end()  # they would not go into one tensor
+        if outputs.is_cuda:
+            outputs = outputs.clone()  # CUDA graphs, if the network is compiled to some, write the next ones there too
         self.batches.append((outputs, targets, loss))
         if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
             self.end()
