@@ -53,9 +53,9 @@ Measured on {cpu} with {threads}, torch {torch}, at {commit}.
 """
 
 GPU = """\
-The same three ways on one GPU, {rounds} rounds, in bfloat16, with the samples of the first two in its memory
-(`data.on_device`), and the first two once more with the network compiled to CUDA graphs
-(`trainer.compile=reduce-overhead`). A batch of validation an epoch, and as many X-rays as make an epoch of 22 steps.
+The same three ways on one GPU, {rounds} rounds, in bfloat16, with the samples in its memory (`data.on_device`), and
+once more with the network compiled to CUDA graphs (`trainer.compile=reduce-overhead`). A batch of validation an epoch,
+and as many X-rays as make an epoch of 22 steps.
 
 {table}
 
