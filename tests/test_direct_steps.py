@@ -165,34 +165,32 @@ class Book(Logger):
         self.entries.append((step, metrics))
 
 
+LENGTHS: list[dict[str, Any]] = [
+    {},
+    {"val_check_interval": 2},
+    {"val_check_interval": 0.25},
+    {"val_check_interval": 3, "check_val_every_n_epoch": None},
+    {"check_val_every_n_epoch": 2},
+    {"val_check_interval": "00:00:00:00"},
+    {"max_steps": 5},
+    {"max_steps": 5, "max_epochs": -1},
+    {"limit_train_batches": 3},
+    {"overfit_batches": 2},
+    {"fast_dev_run": 3},
+    {"num_sanity_val_steps": 1},
+]
+SCHEDULES: list[dict[str, Any]] = [
+    {"interval": "step"},
+    {"interval": "step", "frequency": 3},
+    {"interval": "epoch"},
+    {"interval": "epoch", "monitor": "held_out"},
+    {"interval": "step", "monitor": "both"},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"val_check_interval": 2},
-        {"val_check_interval": 0.25},
-        {"val_check_interval": 3, "check_val_every_n_epoch": None},
-        {"check_val_every_n_epoch": 2},
-        {"val_check_interval": "00:00:00:00"},
-        {"max_steps": 5},
-        {"max_steps": 5, "max_epochs": -1},
-        {"limit_train_batches": 3},
-        {"overfit_batches": 2},
-        {"fast_dev_run": 3},
-        {"num_sanity_val_steps": 1},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        None,
-        {"interval": "step"},
-        {"interval": "step", "frequency": 3},
-        {"interval": "epoch"},
-        {"interval": "epoch", "monitor": "held_out", "strict": False},
-        {"interval": "step", "monitor": "both"},
-    ],
+    ("schedule", "options"),
+    [(None, options) for options in LENGTHS] + [(schedule, each) for schedule in SCHEDULES for each in LENGTHS[:2]],
     ids=str,
 )
 def test_what_lightning_does_between_two_steps_is_done(
