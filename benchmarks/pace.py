@@ -108,7 +108,7 @@ def finish(device: torch.device) -> None:
 
 
 class Clock(Callback):
-    """Note when the first and the last step of an epoch begin, when that is done, and what comes in between epochs."""
+    """Time the steps of each epoch, and what comes between two epochs."""
 
     last: "Clock"
 

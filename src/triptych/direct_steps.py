@@ -80,8 +80,8 @@ class DirectLoop(_TrainingEpochLoop):
             StopIteration: there are no more batches, or a module ends the epoch.
         """
         trainer = self.trainer
-        if self.about != self._seen():
-            self.about = self._seen()
+        if self.about != (seen := self._seen()):
+            self.about = seen
             self._look()
         if not self.direct or self.restarting or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().advance(data_fetcher)
@@ -93,7 +93,7 @@ class DirectLoop(_TrainingEpochLoop):
             if validates_within or self._is_training_done or trainer.should_stop or trainer.received_sigterm:
                 return
             if self.about != self._seen():
-                return
+                return  # and is looked at anew
             self._batches_that_stepped += 1  # which Lightning would do now, and nothing else
 
     def _seen(self) -> tuple[Any, ...]:
@@ -223,29 +223,25 @@ class DirectLoop(_TrainingEpochLoop):
             and type(optimizers[0]).__module__.startswith(OPTIMIZERS)
             and type(optimizers[0]) is not LBFGS
             and ("step", True) not in [(each.interval, each.reduce_on_plateau) for each in trainer.lr_scheduler_configs]
-            and not any(_has_own(module, way) for way in OWN_WAYS)
+            and not any(has_own(module, LightningModule, way) for way in OWN_WAYS)
         )
         self.listeners = {
             hook: [
                 partial(getattr(callback, hook), trainer, module)
                 for callback in trainer.callbacks
-                if not is_idle(callback, hook)
+                if has_own(callback, Callback, hook)
             ]
-            + ([getattr(module, hook)] if _has_own(module, hook) and callable(getattr(module, hook)) else [])
+            + ([getattr(module, hook)] if has_own(module, LightningModule, hook) else [])
             for hook in HOOKS
         }
         owner = trainer._data_connector._datahook_selector.get_instance
         self.batch_hooks = [getattr(owner(hook), hook) for hook in BATCH_HOOKS]
         self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
-        self.can_end = _has_own(module, "on_train_batch_start")
-        self.clips = _has_own(module, "configure_gradient_clipping")
+        self.can_end = has_own(module, LightningModule, "on_train_batch_start")
+        self.clips = has_own(module, LightningModule, "configure_gradient_clipping")
 
 
-def is_idle(callback: Callback, hook: str) -> bool:
-    """Whether a callback has but inherited a hook, and does nothing there."""
-    own = getattr(callback, hook)
-    return not callable(own) or own == getattr(Callback, hook).__get__(callback)
-
-
-def _has_own(module: LightningModule, name: str) -> bool:
-    return getattr(type(module), name) is not getattr(LightningModule, name) or name in vars(module)
+def has_own(owner: Any, base: type, hook: str) -> bool:
+    """Whether an object does something at a hook that its base class has as well."""
+    own = getattr(owner, hook)
+    return callable(own) and own != getattr(base, hook).__get__(owner)

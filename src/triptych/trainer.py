@@ -28,7 +28,7 @@ from torch import nn
 from triptych.build import build, resolve
 from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
-from triptych.direct_steps import HOOKS, is_idle, write_out_steps
+from triptych.direct_steps import HOOKS, has_own, write_out_steps
 from triptych.precision import choose_precision
 from triptych.processes import started_apart
 from triptych.progress_bar import ProgressBar
@@ -235,5 +235,5 @@ def spare_idle_hooks(trainer: Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for hook in HOOKS:
-            if is_idle(callback, hook):
+            if not has_own(callback, Callback, hook):
                 setattr(callback, hook, None)

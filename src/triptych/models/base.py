@@ -192,12 +192,9 @@ class Model(LightningModule):
     def _is_point(self) -> bool:
         """Whether the loss of the step under way is to be logged."""
         trainer = self._trainer
-        if trainer is None or not trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if trainer is None:
             return False
-        # Lightning's own `should_update_logs` finds out each time that this is training.
-        loop = trainer.fit_loop.epoch_loop
-        due = (loop._batches_that_stepped + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        return (due or trainer.should_stop) and not loop._should_accumulate()
+        return trainer._logger_connector.should_update_logs and not trainer.fit_loop._should_accumulate()
 
     def _weight(self) -> float:
         """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""
@@ -313,7 +310,7 @@ class Model(LightningModule):
 
     def on_fit_start(self) -> None:
         self.waiting.batches, self.measured_epoch = [], -1
-        # Lightning would find out three times a batch whether a batch's hook is the model's or the datamodule's.
+        # Lightning would find out for each batch whether its three hooks are the model's or the datamodule's.
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
