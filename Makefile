@@ -26,14 +26,15 @@ setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=pyth
 train: $(READY)  ## Train and test one experiment (EXPERIMENT=denoise, ARGS="key=value ...")
 	$(BIN)/python train.py experiment=$(EXPERIMENT) $(ARGS)
 
-# One thread a worker: two that each take every core slow each other down many times over.
+# One thread a worker: two that each take every core slow each other down many times over. Work is stolen, for some
+# tests take a thousand times as long as others.
 test test-slow: export OMP_NUM_THREADS ?= 1
 
 test: $(READY)  ## Run the tests (5 minutes)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(READY)  ## Run the slow tests alone: fuzzing, kills, browsers, clusters (30 minutes)
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 lint: $(READY)  ## Check style, formatting and types
 	$(BIN)/ruff check

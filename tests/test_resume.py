@@ -1,5 +1,7 @@
 """What resume= accepts, and what it makes of a run directory. Going on itself is tested in test_run and test_train."""
 
+import os
+import shutil
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -8,6 +10,8 @@ import yaml
 from tests.harness import CONF, FASTEST
 
 from triptych.config import ConfigError
+from triptych.job import go_on
+from triptych.results.directory import held
 from triptych.resume import make_run_folder, refuse_used_folder, resumption
 
 SAVED = """
@@ -61,6 +65,29 @@ def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) ->
     assert again.config.trainer.max_epochs == 30
 
 
+def test_a_run_that_another_process_trains_is_not_the_latest_to_go_on_with(run: Path) -> None:
+    older = run.with_name("older")
+    shutil.copytree(run, older)
+    os.utime(older / ".hydra/config.yaml", (0, 0))
+    with held(run):
+        resumed = resumption(["resume=latest"])
+    assert resumed is not None
+    assert resumed.directory == older
+    with held(run), held(older), pytest.raises(ConfigError, match=r"no unfinished run .* done or under way"):
+        resumption(["resume=latest"])
+    again = resumption(["resume=latest"])
+    assert again is not None
+    assert again.directory == run
+
+
+def test_two_processes_never_train_in_one_directory(run: Path) -> None:
+    resumed = resumption([f"resume={run}"])
+    assert resumed is not None
+    with held(run), pytest.raises(ConfigError, match=r"another process is training .*logs/sums/one: wait for it"):
+        go_on(resumed)
+    assert sorted(path.name for path in run.iterdir()) == [".hydra", ".lock"]
+
+
 def test_a_run_directory_does_not_say_whose_code_may_run(run: Path) -> None:
     with (run / ".hydra/config.yaml").open("a") as file:
         file.write("packages: [stranger]\n")
@@ -98,6 +125,8 @@ def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
         (["monitor=val/loss"], "keeps its monitor"),
         (["mode=max"], "keeps its mode"),
         (["seed=1"], "keeps its seed"),
+        (["callbacks.early_stopping.monitor=val/loss"], "keeps its monitor everywhere"),
+        (["optimizer._target_=torch.optim.SGD"], "keeps its _target_ everywhere"),
         (["trainer.max_epochs=many"], "expected int"),
         (["trainer.max_epoch=3"], "did you mean trainer.max_epochs"),
         (["+trainer.max_epochs=3"], "values only"),

@@ -211,7 +211,8 @@ def test_a_run_goes_without_callbacks_and_loggers(data_root: Path, tmp_path: Pat
     ("more", "message"),
     [
         ("trainer.max_epochs=1", "Ask for more: trainer.max_epochs=N"),
-        ("model.network.width=8", "a run that is gone on with keeps its network"),
+        ("model.network.width=8", r"model\.network\.width=8: a resumed run keeps its own, "),
+        ("model.activation=tanh", r"model\.activation=tanh: a resumed run keeps its own, \w+; start a new run"),
     ],
 )
 def test_what_a_run_cannot_be_gone_on_with(more: str, message: str, data_root: Path, tmp_path: Path) -> None:

@@ -3,17 +3,19 @@
 import logging
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from triptych.config import ConfigError
 from triptych.imports import without_collector
 from triptych.processes import agreed, process_number, speaks_for_machine
 from triptych.reproduce import Reproduction
-from triptych.results.directory import ERROR, new_run_id
+from triptych.results.directory import ERROR, held, new_run_id
 from triptych.results.record import read_record
 from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler, harmless
@@ -42,7 +44,8 @@ def train(config: DictConfig) -> float | None:
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
     try:
-        metrics = run(config, directory, settings.runtime.choices["experiment"])
+        with _alone(directory):
+            metrics = run(config, directory, settings.runtime.choices["experiment"])
     except Exception as error:
         leave_error(directory, error)
         if settings.mode == RunMode.MULTIRUN:
@@ -56,16 +59,21 @@ def train(config: DictConfig) -> float | None:
 
 
 def go_on(resumed: Resumption) -> int:
-    """Go on with a run that was interrupted; returns the exit code."""
-    with without_collector():
-        from triptych.run import UserError
+    """Go on with a run that was interrupted; returns the exit code.
 
+    Raises:
+        ConfigError: another process is training it.
+    """
     if resumed.finished:
         print(f"{resumed.directory} is done already; to train on, ask for more: trainer.max_epochs=N")
         return 0
     try:
         train_on(resumed)
+    except ConfigError:
+        raise
     except Exception as error:
+        from triptych.run import UserError
+
         if not isinstance(error, UserError):  # what is refused stays as it was
             leave_error(resumed.directory, error)
         code = complain(error)
@@ -76,15 +84,23 @@ def go_on(resumed: Resumption) -> int:
 
 
 def train_on(resumed: Resumption) -> None:
-    """Train on from the last checkpoint, or from the start where there is none."""
-    from triptych.run import run
+    """Train on from the last checkpoint, or from the start where there is none.
 
-    _log_to(resumed.directory)
-    for path in resumed.damaged:
-        print(f"{path} is damaged, and is left aside.")
-    if resumed.checkpoint is None:
-        print("There is no checkpoint yet: the run starts again.")
-    run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
+    Raises:
+        ConfigError: another process is training the run.
+    """
+    with _alone(resumed.directory):
+        with without_collector():
+            from triptych.run import run
+
+        # With these Lightning starts the other processes of a distributed run.
+        sys.argv[1:] = [f"resume={resumed.directory}", *resumed.overrides]
+        _log_to(resumed.directory)
+        for path in resumed.damaged:
+            print(f"{path} is damaged, and is left aside.")
+        if resumed.checkpoint is None:
+            print("There is no checkpoint yet: the run starts again.")
+        run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
 
 
 def repeat(asked: Reproduction, tolerance: float) -> int:
@@ -114,7 +130,8 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
             "one that has these from the start may come to other numbers."
         )
     try:
-        run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
+        with _alone(asked.directory):
+            run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
     except Exception as error:
         leave_error(asked.directory, error)
         code = complain(error)
@@ -130,10 +147,28 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
     return 1 if agreement.apart else 0
 
 
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other processes from training in a run directory; the first process of a run does it for all.
+
+    Raises:
+        ConfigError: another one is.
+    """
+    if process_number():
+        yield
+        return
+    with held(directory) as free:
+        if not free:
+            raise ConfigError(f"another process is training {directory}: wait for it, or stop it")
+        yield
+
+
 def _log_to(directory: Path) -> None:
+    """Log as ``conf/hydra/job_logging/triptych.yaml`` has it."""
     handlers: list[logging.Handler] = [TerminalHandler()]
     if process_number() == 0:
         handlers.append(logging.FileHandler(directory / "train.log"))
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
 
 
@@ -153,7 +188,8 @@ def leave_error(directory: Path, error: Exception) -> None:
 
 def say_failed(directory: Path, number: int) -> None:
     """Say on the terminal that a job of a sweep failed, and why in one line."""
-    print(f"job {number} failed: {harmless(read_record(directory).error)}", file=sys.stderr)
+    why = read_record(directory).error or f"{directory / ERROR} could not be written; is the disk full?"
+    print(f"job {number} failed: {harmless(why)}", file=sys.stderr)
 
 
 def complain(error: Exception) -> int | None:

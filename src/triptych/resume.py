@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
-from triptych.processes import process_number
+from triptych.processes import agreed, process_number
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
 from triptych.results.output import make_folder
@@ -79,7 +79,9 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
             "without -m"
         )
     try:
-        directory = find_run(names[0], unfinished=True)
+        # The first process of a distributed run says for all which is the latest, for it may be training there already.
+        name = agreed("resume", lambda: str(find_run("latest", unfinished=True))) if names == ["latest"] else names[0]
+        directory = find_run(name)
         refuse_links(directory)
         overrides = OverridesParser.create().parse_overrides(list(rest))
         anew = [override.key_or_group for override in overrides]
@@ -159,6 +161,9 @@ def _apply(config: DictConfig, override: Override, declared: Declared) -> None:
     # By monitor and mode the best epoch so far was chosen, and with the seed all of it was drawn.
     if key in ("experiment", "monitor", "mode", "seed") or OmegaConf.is_dict(OmegaConf.select(config, key)):
         raise ConfigError(f"{text}: a resumed run keeps its {key}; start a new run to change it")
+    group, _, last = key.rpartition(".")
+    if last == "_target_" or (last in ("monitor", "mode") and group.startswith("callbacks.")):
+        raise ConfigError(f"{text}: a resumed run keeps its {last} everywhere; start a new run to change it")
     known = {name for name, _ in _leaves(config)}
     if key not in known:
         near = get_close_matches(key, known, n=1)

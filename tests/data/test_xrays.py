@@ -71,6 +71,14 @@ def test_a_subfolder_of_a_class_belongs_to_it(folder: Path):
     assert samples.labels[samples.names.index("train/NORMAL/PNEUMONIA hospital/IM-9999-0001.jpeg")] == 0
 
 
+@pytest.mark.parametrize("place", ["train/COVID/1.jpeg", "test/1.jpeg"])
+def test_an_x_ray_of_no_class_is_refused(place: str, folder: Path):
+    (folder / place).parent.mkdir(exist_ok=True)
+    shutil.copy(next((folder / "train" / "NORMAL").glob("*.jpeg")), folder / place)
+    with pytest.raises(DataError, match=rf"{place} is neither in NORMAL nor in PNEUMONIA \(1 such in "):
+        xrays(folder.parents[1])
+
+
 @pytest.mark.parametrize("rule", ["grouped", "random", "papers"])
 def test_the_test_folder_is_the_test_and_val_joins_train(rule: str, data_root: Path):
     data = xrays(data_root, split=rule)
@@ -101,6 +109,15 @@ def test_class_counts_are_those_of_the_training_split(split_seed: int, data_root
     counts = [int((labels == 0).sum()), int((labels == 1).sum())]
     assert data.model_arguments() == {"class_names": ["NORMAL", "PNEUMONIA"], "class_counts": counts}
     assert sum(counts) == len(data.split.train) < len(data.samples)
+    alike = xrays(data_root, split_seed=split_seed, sampler="balanced").model_arguments()["class_counts"]
+    assert alike == 2 * [sum(counts) // 2]
+
+
+def test_a_run_goes_on_with_x_rays_of_its_size(data_root: Path):
+    data = xrays(data_root)
+    data.load_state_dict(data.state_dict())
+    with pytest.raises(DataError, match=r"data\.image_size=32: a resumed run keeps its own, 24;"):
+        xrays(data_root, image_size=32).load_state_dict(data.state_dict())
 
 
 def test_a_batch_is_grey_squares_in_0_to_1_with_labels(data_root: Path):

@@ -15,6 +15,7 @@ from tests.tiny import (
     ADAM,
     CNN,
     CONSTANT,
+    MLP,
     Batches,
     autoencoder,
     classifier,
@@ -338,6 +339,44 @@ def test_a_schedule_can_count_epochs(tmp_path: Path):
     rates = learning_rates(tmp_path, SCHEDULERS["cosine"] | {"interval": "epoch"})
     assert rates[::2] == rates[1::2]
     assert rates[10] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("steps", [6, 5])  # of two an epoch
+def test_a_schedule_that_counts_epochs_ends_with_the_last_step(steps: int, tmp_path: Path):
+    rates = learning_rates(tmp_path, SCHEDULERS["cosine"] | {"interval": "epoch"}, max_steps=steps)
+    assert rates == pytest.approx([0.01, 0.01, 0.0075, 0.0075, 0.0025, 0.0025][:steps])
+
+
+def test_a_scheduler_and_an_optimizer_of_torch_need_no_more_than_their_class(tmp_path: Path):
+    rates = learning_rates(tmp_path, {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 5})
+    assert rates == pytest.approx([0.01] * 10 + [0.001] * 10)
+    rates = learning_rates(tmp_path, SCHEDULERS["onecycle"], {"_target_": "torch.optim.Adam"})
+    assert max(rates) == pytest.approx(0.001)
+
+
+# Resuming
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"activation": "tanh"}, r"model\.activation=tanh: a resumed run keeps its own, relu; start a new run"),
+        ({"network": {**MLP, "depth": 2}}, r"model\.network\.depth=2: a resumed run keeps its own, 1;"),
+        ({"loss": "mae"}, r"model\.loss=mae: .* mse;"),
+    ],
+)
+def test_another_network_is_refused_though_its_weights_may_fit(given: dict[str, Any], message: str, tmp_path: Path):
+    fit(regressor(), Batches(rows(4)), tmp_path, max_epochs=1).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, max_epochs=2).fit(regressor(**given), Batches(rows(4)), ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_what_only_training_knows_of_may_change(tmp_path: Path):
+    fit(regressor(), Batches(rows(4)), tmp_path, max_epochs=1).save_checkpoint(tmp_path / "last.ckpt")
+    other = regressor(dropout=0.5, l1=0.1, weight_decay=0.1, optimizer=ADAM | {"lr": 0.5})
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(other, Batches(rows(4)), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert run.global_step == 2
 
 
 # Batch norm

@@ -216,11 +216,11 @@ class DataModule(LightningDataModule, Generic[Samples]):
         """The data's part of ``metrics.json``."""
         return asdict(self.description)
 
-    def state_dict(self) -> dict[str, str]:
-        """What checkpoints keep of the data, and a run goes on with."""
+    def state_dict(self) -> dict[str, Any]:
+        """What checkpoints keep of the data, and a resumed run must have; arguments that make the samples, too."""
         return identity(self.description.fingerprint, self.split)
 
-    def load_state_dict(self, state: dict[str, str]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse, with a DataError, to go on with other data than the checkpoint's."""
         refuse_others(state, self.state_dict(), self.description.root)
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from triptych.data.errors import DataError
 from triptych.data.splits import Split
@@ -28,7 +29,7 @@ def identity(fingerprint: str, split: Split) -> dict[str, str]:
     return {"fingerprint": fingerprint, "split": hashlib.sha256(samples).hexdigest()[:16]}
 
 
-def refuse_others(saved: Mapping[str, str], now: Mapping[str, str], root: str) -> None:
+def refuse_others(saved: Mapping[str, Any], now: Mapping[str, Any], root: str) -> None:
     """Refuse data that are not those of a checkpoint: what was trained on could be what is tested on.
 
     Args:
@@ -37,7 +38,7 @@ def refuse_others(saved: Mapping[str, str], now: Mapping[str, str], root: str) -
         root: where they lie.
 
     Raises:
-        DataError: the files, or the samples of a split, are others.
+        DataError: the files, or the samples of a split, are others, or are made of the files in another way.
     """
     if saved.get("fingerprint") != now["fingerprint"]:
         raise DataError(
@@ -49,3 +50,8 @@ def refuse_others(saved: Mapping[str, str], now: Mapping[str, str], root: str) -
             "the splits hold other samples than the run's, which could be tested on what it was trained on: leave "
             "data.split, split_seed, folds, fold and train_size as they were, or start a new run"
         )
+    for key, value in now.items():
+        if key in saved and saved[key] != value:
+            raise DataError(
+                f"data.{key}={value}: a resumed run keeps its own, {saved[key]}; start a new one to change it"
+            )

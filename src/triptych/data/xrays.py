@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -116,6 +115,12 @@ class XrayDataModule(DataModule[Xrays]):
         top = folder / "chest_xray"
         parts = [part for part in ("train", "val", "test") if part != "val" or (top / part).exists()]
         labelled = {path: label for part in parts for label in CLASSES for path in find_images(top / part / label)}
+        for part in parts:
+            if others := [path for path in find_images(top / part) if path not in labelled]:
+                raise DataError(
+                    f"{others[0]} is neither in {' nor in '.join(CLASSES)} ({len(others)} such in {part}): "
+                    "put it into the folder of its class, or move it out"
+                )
         files = list(labelled)
         mark = fingerprint(folder, files)
         key = f"xrays-{self.image_size}-{mark}-{DECODER}"
@@ -175,11 +180,16 @@ class XrayDataModule(DataModule[Xrays]):
         return WeightedRandomSampler((1 / np.bincount(labels)[labels]).tolist(), len(labels), generator=generator)
 
     def model_arguments(self) -> dict[str, Any]:
-        counts = Counter(self.samples.labels[self.split.train].tolist())
-        for index, name in enumerate(CLASSES):
-            if not counts[index]:
+        counts = np.bincount(self.samples.labels[self.split.train], minlength=len(CLASSES))
+        for name, count in zip(CLASSES, counts, strict=True):
+            if not count:
                 raise DataError(f"no {name} X-ray in the training split: add some")
-        return {"class_names": list(CLASSES), "class_counts": [counts[index] for index in range(len(CLASSES))]}
+        # What a network is shown of each class: one that sees both alike needs no weights besides.
+        shown = counts if self.sampler == "shuffle" else np.full_like(counts, counts.mean())
+        return {"class_names": list(CLASSES), "class_counts": shown.tolist()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"image_size": self.image_size}
 
     def make_augmentation(self) -> nn.Module:
         names = self.augment_names

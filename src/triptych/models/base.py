@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from triptych.build import build
+from triptych.models.hyperparameters import refuse_others
 from triptych.models.waiting import Waiting
 from triptych.networks.ensemble import Ensemble
 
@@ -59,14 +60,19 @@ class Model(LightningModule):
     Args:
         network: config of the network, with its class at ``_target_``.
         optimizer: config of the optimizer.
-        scheduler: config of the learning-rate scheduler, with ``interval`` (``step`` or ``epoch``) beside its own
-            arguments; ``auto`` for ``T_max``, ``total_steps`` and ``max_lr`` is filled from the run.
+        scheduler: config of the learning-rate scheduler, with ``interval`` (``step``, or ``epoch`` as where it is
+            missing) beside its own arguments; ``auto`` for ``T_max``, ``total_steps`` and ``max_lr`` is filled from the
+            run.
         knobs: further arguments of the network: ``activation``, ``norm``, ``dropout``, ``padding``.
         monitor: the metric that a plateau scheduler follows.
         l1: weight of the sum of absolute weights in the training loss.
         weight_decay: the optimizer's, on weights only.
         members: networks side by side, as an Ensemble where there are several.
     """
+
+    CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"optimizer", "scheduler", "dropout", "l1", "weight_decay"})
+    """Hyperparameters that a resumed run may change: those of training alone. The others make or feed the network, or
+    decide what is measured, of which the best epoch so far was chosen."""
 
     several: bool = False
     """Whether other processes train along; known once training starts."""
@@ -215,7 +221,7 @@ class Model(LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def _follows_epochs(self, scheduler: Any) -> bool:
-        return isinstance(scheduler, ReduceLROnPlateau) and self.scheduler_config["interval"] == "epoch"
+        return isinstance(scheduler, ReduceLROnPlateau) and self.interval == "epoch"
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.shared_step(batch, "val", first=batch_idx == 0)
@@ -262,8 +268,7 @@ class Model(LightningModule):
                 raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
             # An epoch without validation has nothing to follow.
             frequency = self.trainer.check_val_every_n_epoch or 1
-        interval = self.scheduler_config["interval"]
-        schedule = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
+        schedule = {"scheduler": scheduler, "interval": self.interval, "frequency": frequency, "monitor": self.monitor}
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
 
     def schedule(self) -> dict[str, Any]:
@@ -277,8 +282,8 @@ class Model(LightningModule):
         return {
             "optimizer": self.optimizer_config | {"weight_decay": self.weight_decay},
             "scheduler": self.scheduler_config,
-            "epoch": self.trainer.num_training_batches / self.trainer.accumulate_grad_batches,
-            "length": self._length(self.scheduler_config["interval"]) if auto else None,
+            "epoch": self._steps_an_epoch(),
+            "length": self._length(self.interval) if auto else None,
         }
 
     def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
@@ -288,25 +293,41 @@ class Model(LightningModule):
             ValueError: it ends with the run, which has no end, or before it.
         """
         settings = {key: value for key, value in self.scheduler_config.items() if key != "interval"}
-        interval, given = self.scheduler_config["interval"], settings.get("total_steps")
+        interval, given = self.interval, settings.get("total_steps")
         if isinstance(given, int) and given < (steps := self._length(interval)):
             raise ValueError(f"scheduler.total_steps={given}: the run has {steps}; set as many at least, or auto")
         if "auto" in settings.values():
             steps = self._length(interval)
             # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
             cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
-            filled = {"T_max": steps, "total_steps": cycle, "max_lr": self.optimizer_config["lr"]}
+            filled = {"T_max": steps, "total_steps": cycle, "max_lr": optimizer.defaults["lr"]}
             settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
         return build(settings, optimizer, kinds=(LRScheduler,))
 
     def _length(self, interval: str) -> int:
         """The length of the run, in steps or epochs."""
-        length = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
-        if length is None or length in (-1, math.inf):
+        length: float = self.trainer.estimated_stepping_batches  # which loads the data first
+        if interval == "epoch":
+            epochs, steps, last = self.trainer.max_epochs, self._steps_an_epoch(), self.trainer.max_steps
+            length = math.inf if epochs in (None, -1) else int(epochs)
+            if last != -1 and steps != math.inf:
+                length = min(length, math.ceil(last / math.ceil(steps)))
+        if length in (-1, math.inf):
             raise ValueError(
                 "this schedule ends with the run, and the run has no end: set trainer.max_epochs, or scheduler=constant"
             )
         return int(length)
+
+    def _steps_an_epoch(self) -> float:
+        return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+
+    @property
+    def interval(self) -> str:
+        """Whether the schedule moves by ``step`` or, as torch's own are meant to, by ``epoch``."""
+        return str(self.scheduler_config.get("interval", "epoch"))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE)
 
     def on_fit_start(self) -> None:
         self.waiting.batches, self.measured_epoch = [], -1

@@ -27,7 +27,7 @@ class Classifier(Model):
         network: an image network that gives (N, 1) logits.
         members: how many of it train side by side, each by a loss of its own; the mean of their logits decides.
         class_names: names of the two classes.
-        class_counts: samples of each in the training split.
+        class_counts: how many samples of each an epoch of training shows, or what is in that proportion.
         standardize: give each image mean 0 and deviation 1 first; ``local``: the surroundings of each pixel.
         class_weights: ``balanced`` weighs each class by the inverse of its count, ``none`` weighs all alike.
         label_smoothing: how far targets are moved towards a half (Szegedy et al. 2016).
@@ -35,6 +35,8 @@ class Classifier(Model):
         threshold: ``youden`` (see ``Calibration``), or the calibrated probability to call positive above.
         others: see Model and ``conf/model/_xrays.yaml``.
     """
+
+    CHANGEABLE = Model.CHANGEABLE | {"label_smoothing"}
 
     temperature: Tensor
     """What logits are divided by; a buffer."""
@@ -147,6 +149,7 @@ class Classifier(Model):
             checkpoint["state_dict"][name] = getattr(self, name)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         # In a checkpoint from before there were these, the threshold is one for logits as they are.
         checkpoint["state_dict"].setdefault("temperature", torch.tensor(1.0))
         checkpoint["state_dict"].setdefault("bias", torch.tensor(0.0))

@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ ERROR = "error.txt"
 METRICS = "metrics.json"
 CONFIG = Path(".hydra") / "config.yaml"
 RESUMED = Path(".hydra") / "resumed.json"
+LOCK = ".lock"
+"""Held by the process that trains in the directory; the kernel frees it, however that process ends."""
 SWEEP = "multirun.yaml"
 """In the directory of a sweep, written by its sweeper: the config and the command line."""
 
@@ -44,13 +48,39 @@ def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
         aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def held(directory: Path) -> Iterator[bool]:
+    """Hold a run's lock; yields False where another process holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / LOCK)
+    free = True
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        free = False
+    except (OSError, NotImplementedError):
+        pass  # nothing can be locked here, or written: the run itself will say so
+    try:
+        yield free
+    finally:
+        lock.release()
+
+
+def _in_use(directory: Path) -> bool:
+    if not (directory / LOCK).exists():
+        return False
+    with held(directory) as free:
+        return not free
+
+
 def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
     """The run directory with this path, or with ``latest`` the newest of any experiment.
 
     Args:
         name: a path or ``latest``.
         logs: folder with one folder an experiment.
-        unfinished: whether ``latest`` is to be the newest without DONE.
+        unfinished: whether ``latest`` is to be the newest without DONE that no process is training.
 
     Raises:
         ValueError: there is no such directory, or it holds no run.
@@ -67,12 +97,11 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
         newest = sorted(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns, reverse=True)
         if not unfinished:
             return newest[0]
-        if waiting := next((run for run in newest if not (run / DONE).exists()), None):
+        if waiting := next((run for run in newest if not ((run / DONE).exists() or _in_use(run))), None):
             return waiting
-        raise ValueError(
-            f"no unfinished run below {logs.absolute()}: all are done; name one to train it for longer, "
-            f"{shlex.quote(f'resume={newest[0]}')} trainer.max_epochs=N"
-        )
+        longer = [f"{shlex.quote(f'resume={run}')} trainer.max_epochs=N" for run in newest if (run / DONE).exists()]
+        hint = f"; name one to train it for longer, {longer[0]}" if longer else ""
+        raise ValueError(f"no unfinished run below {logs.absolute()}: all are done or under way{hint}")
     directory = Path(name)
     if not (directory / CONFIG).is_file():
         raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}")
