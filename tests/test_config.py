@@ -28,6 +28,7 @@ FILES = {
         seed: 0         # seeds everything
         name: run       # free text
         extras: {}      # handed on as they are
+        study: {}       # what a study asks
         hydra:
           run:
             dir: logs/${hydra:runtime.choices.experiment}
@@ -117,6 +118,29 @@ FILES = {
               optimizer: adam,sgd
               model.dropout: 0.0,0.5
               optimizer.lr: tag(log, interval(0.001, 1))
+        """,
+    "study/arms.yaml": """
+        # @package _global_
+        defaults:
+          - override /hydra/sweeper: study
+          - override /experiment: houses
+        study:
+          choose: optimizer.lr
+          arms:
+            none: {}
+            L1 (0.1): {model.activation: tanh, data.columns: [a], trainer.max_epochs: 3}
+            sgd, 1.5: {optimizer: sgd, optimizer.lr: "0.1,0.2", model: {network: {width: 8}}}
+        hydra:
+          sweeper:
+            params:
+              trainer.max_epochs: null
+              model: {dropout: 0.5}
+              +extras.texts: [a, "b c]"]
+              seed: 0,1
+        """,
+    "hydra/sweeper/study.yaml": """
+        _target_: hydra_plugins.triptych.study.StudySweeper
+        params: {}       # settings of every job
         """,
     "debug/smoke.yaml": """
         # @package _global_
@@ -412,6 +436,70 @@ class TestSweeps:
             "conf/study/rates.yaml: model.dropout=low: expected float (declared in conf/model/mlp.yaml)",
         ]
         assert mistakes(conf, "-m study=rates model.dropout=0.1 optimizer=adam") == []  # the command line wins
+
+    def test_arms_are_checked_whatever_their_names(self, conf: Path) -> None:
+        assert mistakes(conf, "-m study=arms") == []
+        wrong = FILES["study/arms.yaml"].replace("tanh", "tahn").replace("width: 8", "widht: 8")
+        write(conf / "study/arms.yaml", wrong)
+        assert [line.partition("; ")[0].partition(" (")[0] for line in mistakes(conf, "-m study=arms")] == [
+            "conf/study/arms.yaml: model.activation=tahn: choose one of sigmoid, tanh, relu, gelu",
+            "conf/study/arms.yaml: model.network.widht is not a key of this run",
+        ]
+
+    @pytest.mark.parametrize(
+        ("override", "key"),
+        [
+            ("optimizer=adam", "optimizer"),
+            ("optimizer=adam,sgd", "optimizer"),
+            ("optimizer=[sgd]", "optimizer"),
+            ("model.activation=relu", "model.activation"),
+            ("++model.activation=relu,gelu", "model.activation"),
+            ("~model.activation", "model.activation"),
+            ("model={activation: relu}", "model.activation"),
+            ("model.network=null", "model.network.width"),
+            ("model.network={width: 4}", "model.network.width"),
+            ("data.columns.0=c", "data.columns"),
+            ("trainer.max_epochs=3", "trainer.max_epochs"),
+        ],
+    )
+    def test_what_a_study_compares_cannot_be_given(self, conf: Path, override: str, key: str) -> None:
+        message = f"{override}: {key} is what conf/study/arms.yaml compares; leave it out, or change the arms there"
+        assert mistakes(conf, ["-m", "study=arms", "seed=0", override]) == [message]
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "seed=3,4",  # repeats each arm
+            "optimizer.lr=0.3,0.4",  # chosen for each arm
+            "optimizer={lr: 0.3}",
+            "model=mlp",  # an option, below which an arm sets a key
+            "model.dropout=0.1",  # all jobs' own
+            "model.network={columns: [a]}",
+            "data.batch_size=1,2",
+            "debug=smoke",  # sets but one of the keys of an arm
+        ],
+    )
+    def test_what_a_study_does_not_compare_can_be_given(self, conf: Path, override: str) -> None:
+        assert mistakes(conf, ["-m", "study=arms", override]) == []
+
+    def test_debug_leaves_something_to_compare(self, conf: Path) -> None:
+        write(conf / "debug/all.yaml", "# @package _global_\nmodel: {activation: relu}\ndata: {columns: [a]}")
+        assert mistakes(conf, "-m study=arms debug=all") == []
+        text = "# @package _global_\nmodel: {activation: relu}\ndata: {columns: [a]}\ntrainer: {max_epochs: 1}"
+        write(conf / "debug/all.yaml", text)
+        complaint = "sets all that L1 (0.1) of conf/study/arms.yaml set, and leaves nothing to compare; leave it out"
+        assert mistakes(conf, "-m study=arms debug=all") == [f"debug=all {complaint}"]
+
+    def test_null_is_what_the_sweeper_makes_of_it(self, conf: Path) -> None:
+        asked = "+hydra.sweeper.params.optimizer.lr=null"
+        assert mistakes(conf, ["-m", "study=arms", asked])[0].startswith("optimizer.lr=null: expected float")
+        # Hydra's own sweeper writes None, which is a text.
+        asked = "+hydra.sweeper.params.trainer.max_epochs=null"
+        assert mistakes(conf, ["-m", "study=rates", asked])[0].startswith(
+            "trainer.max_epochs=None: expected null or int"
+        )
+        write(conf / "study/arms.yaml", FILES["study/arms.yaml"].replace("override /hydra/sweeper: study", "_self_"))
+        assert "model={'dropout': 0.5} cannot be read" in mistakes(conf, "-m study=arms")[0]
 
     def test_every_value_is_checked(self, conf: Path) -> None:
         command = "-m experiment=houses seed=1,2,x model.activation=relu,ReLU data.batch_size=range(1,4) optimizer.z=1"

@@ -39,6 +39,16 @@ def test_a_study_is_a_sweep():
         check([f"study={STUDIES[0]}"], CONF)
 
 
+@pytest.mark.parametrize("study", [study for study in STUDIES if content(study)["study"].get("arms")])
+def test_what_a_study_compares_cannot_be_given(study: str):
+    asked = content(study)["study"]
+    pairs = {(key, str(value)) for arm in asked["arms"].values() for key, value in arm.items()}
+    for key, value in pairs:
+        if key != asked.get("choose"):
+            with pytest.raises(ConfigError, match=f"{key} is what conf/study/{study}.yaml compares; leave it out"):
+                check(["-m", f"study={study}", f"{key}={value}"], CONF)
+
+
 @pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the study made up here is of the housing experiment")
 @pytest.mark.parametrize(
     ("arm", "message"),

@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.declared import Declared, comments_in, leaves, nearest
+from triptych.declared import Declared, comments_in, leaves, nearest, show
 
 VERSION_BASE = "1.3"
 
@@ -58,6 +58,7 @@ class Composition:
         settings: (file, key, value) of all that is set by files of package `_global_`: experiments, studies, debug, ...
         launcher: all keys of the launcher of sweeps, below ``hydra.launcher``.
         sweep: the overrides that the files add to the jobs of a sweep (`hydra.sweeper.params`), each with its file.
+        arms: the overrides that each arm of a study (`study.arms`) adds to its own jobs, by its name, like `sweep`.
         sweeping: the choice (`study=activation`) that makes the run a sweep, "" if none does.
     """
 
@@ -66,7 +67,15 @@ class Composition:
     settings: list[tuple[str, str, object]] = field(default_factory=list)
     launcher: Declared = field(default_factory=Declared)
     sweep: dict[str, str] = field(default_factory=dict)
+    arms: dict[str, dict[str, str]] = field(default_factory=dict)
     sweeping: str = ""
+
+    def written(self, params: dict[str, object]) -> list[str]:
+        """`hydra.sweeper.params` as the sweeper that was chosen writes them; Hydra's own makes None of null."""
+        if self.choices.get("hydra/sweeper") == "basic":
+            return [f"{key}={value}" for key, value in params.items()]
+        # A list as it is, so that its texts stay in quotes.
+        return [f"{key}={value if isinstance(value, list) else show(value)}" for key, value in leaves(params)]
 
 
 class Composer:
@@ -161,6 +170,38 @@ class Composer:
                 self._compositions[key] = self._compose(Overrides(repo=self.repo, overrides_list=list(overrides)))
         return self._compositions[key]
 
+    def undone(self, composition: Composition) -> Iterator[str]:
+        """Says what would leave the arms of a study the names alone, for what is given wins over what they set.
+
+        The command line may give no key that tells them apart. The seeds, which repeat an arm, and the key that the
+        study chooses for each tell none apart. `debug=` may set such keys, but not all that an arm sets.
+        """
+        arms = {name: {_key(line): file for line, file in lines.items()} for name, lines in composition.arms.items()}
+        apart = {str(value) for _, key, value in composition.settings if key == "study.choose"} | {"seed"}
+        compared = {key: file for arm in arms.values() for key, file in arm.items() if key not in apart}
+        for override in self.overrides:
+            value = None if override.is_sweep_override() else override.value()
+            is_choice = self.is_group(override.key_or_group) and not isinstance(value, dict)
+            given = [key for key, _ in leaves({override.key_or_group: value})]
+            # The choice of an option leaves what is set below its group as it is.
+            lost = [
+                key
+                for key in compared
+                if key in given
+                or (is_below(key, given) and not is_choice)
+                or (any(is_below(name, [key]) for name in given) and not self.is_group(key))
+            ]
+            if lost:
+                what = f"{' and '.join(lost)} is what {compared[lost[0]]} compares"
+                yield f"{override.input_line}: {what}; leave it out, or change the arms there"
+        if isinstance(debug := composition.choices.get("debug"), str):
+            fixed = {key for key, _ in leaves(self.file(f"debug/{debug}").content)}
+            lost = [name for name, arm in arms.items() if arm and fixed.issuperset(arm)]
+            if lost:
+                file = next(iter(arms[lost[0]].values()))
+                what = f"all that {' and '.join(map(str, lost))} of {file} set, and leaves nothing to compare"
+                yield f"debug={debug} sets {what}; leave it out"
+
     def merge(self, overrides: Sequence[str]) -> DictConfig:
         """Hydra's own composition, with all its checks. Takes a fifth of a second on a slow machine."""
         with _refusals():
@@ -203,8 +244,8 @@ class Composer:
             for part in reversed(inner):
                 tree = {part: tree}
         hydra = tree if root == "hydra" else _mapping(tree, "hydra")
-        for key, value in _mapping(_mapping(hydra, "sweeper"), "params").items():
-            composition.sweep[f"{key}={value}"] = file.path
+        params = _mapping(_mapping(hydra, "sweeper"), "params")
+        composition.sweep |= dict.fromkeys(composition.written(params), file.path)
         if root == "hydra":
             if inner == ["launcher"]:
                 composition.launcher.add(file.content, file.path, file.comments, package)
@@ -212,6 +253,10 @@ class Composer:
         own = {key: value for key, value in tree.items() if package or key != "hydra"}
         if sets_only:
             composition.settings += [(file.path, key, value) for key, value in leaves(own)]
+            arms = _mapping(_mapping(own, "study"), "arms")
+            for arm in arms:
+                lines = [f"{key}={show(value)}" for key, value in leaves(_mapping(arms, arm))]
+                composition.arms.setdefault(arm, {}).update(dict.fromkeys(lines, file.path))
         else:
             composition.declared.add(own, file.path, file.comments, package)
 
@@ -262,6 +307,16 @@ def _refusals() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise Refusal(brief(error)) from error
+
+
+def is_below(key: str, parents: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the others or lies below one."""
+    return any(f"{key}.".startswith(f"{parent}.") for parent in parents)
+
+
+def _key(line: str) -> str:
+    """The key or group that an override is about."""
+    return line.partition("=")[0].lstrip("+~")
 
 
 def _mapping(tree: dict[str, object], key: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ import argparse
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +28,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.composed import Composer, Composition, Refusal, alternatives
+from triptych.composed import Composer, Composition, Refusal, alternatives, is_below
 from triptych.declared import is_deferred, leaves, nearest, nodes, show
 
 PROGRAM = "python train.py"
@@ -140,10 +140,13 @@ def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
         return [*jobs.mistakes, f"{alike.sweeping} asks for several runs: {command}"]
     if not is_sweep:
         return _mistakes_of_jobs(composer, jobs)
+    if undone := list(composer.undone(alike)):
+        return [*jobs.mistakes, *undone]
     found: dict[str, None] = {}
-    for arm in _arms(composer, alike):
+    swept_by_hydra = _swept_by_hydra(composer, alike)
+    for arm in alike.arms.values() or [{}]:
         # The command line has the last word.
-        jobs = _jobs(composer, _swept_by_hydra(composer, alike) | arm | overrides)
+        jobs = _jobs(composer, swept_by_hydra | _parsed(composer, arm) | overrides)
         found |= dict.fromkeys(_mistakes_of_jobs(composer, jobs))
     return list(found)
 
@@ -166,24 +169,18 @@ def _mistakes_of_jobs(composer: Composer, jobs: _Jobs) -> list[str]:
     return [*jobs.mistakes, *(_with_jobs(mistake, where, len(products)) for mistake, where in found.items())]
 
 
-def _arms(composer: Composer, alike: Composition) -> list[dict[str, tuple[str, Override]]]:
-    """What each arm of a study sets (`study.arms.NAME.KEY`); one empty arm where there are none."""
-    arms: dict[str, dict[str, tuple[str, Override]]] = {}
-    for file, key, value in alike.settings:
-        if found := re.fullmatch(r"study\.arms\.([^.]+)\.(.+)", key):
-            (override,) = composer.parse([f"{found[2]}={show(value)}"], file)
-            arms.setdefault(found[1], {})[override.get_key_element()] = (file, override)
-    return list(arms.values()) or [{}]
-
-
 def _swept_by_hydra(composer: Composer, alike: Composition) -> dict[str, tuple[str, Override]]:
     """What `hydra.sweeper.params` adds to every job of a sweep, as a study does, each with the file that says so."""
     prefix = "hydra.sweeper.params."
     plain = [override for override in composer.overrides if not override.is_sweep_override()]
     given = [pair for override in plain for pair in leaves({override.key_or_group: override.value()})]
-    asked = {f"{key.removeprefix(prefix)}={value}": "" for key, value in given if key.startswith(prefix)}
-    lines = [(file, line) for line, file in (alike.sweep | asked).items()]
-    overrides = [(file, override) for file, line in lines for override in composer.parse([line], file)]
+    asked = alike.written({key.removeprefix(prefix): value for key, value in given if key.startswith(prefix)})
+    return _parsed(composer, alike.sweep) | _parsed(composer, dict.fromkeys(asked, ""))
+
+
+def _parsed(composer: Composer, lines: Mapping[str, str]) -> dict[str, tuple[str, Override]]:
+    """Overrides, each with the file that says so, by their keys."""
+    overrides = [(file, override) for line, file in lines.items() for override in composer.parse([line], file)]
     return {override.get_key_element(): (file, override) for file, override in overrides}
 
 
@@ -244,7 +241,7 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
     declared = composition.declared
     yield from declared.mistakes
 
-    of_launcher = [override for override in jobs.others if _is_below(override.key_or_group, ["hydra.launcher"])]
+    of_launcher = [override for override in jobs.others if is_below(override.key_or_group, ["hydra.launcher"])]
     for override in of_launcher:
         key = override.key_or_group
         if override.is_delete() or override.is_add():
@@ -254,9 +251,9 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
         elif not of_key.accepts(override.value()):
             yield f"{key}={show(override.value())}: {of_key.complaint(override.value())}"
 
-    of_files = [setting for setting in composition.settings if not _is_below(setting[1], jobs.deleted)]
+    of_files = [setting for setting in composition.settings if not is_below(setting[1], jobs.deleted)]
     for file, key, value in (*of_files, *jobs.settings()):
-        if _is_below(key, [group.replace("/", ".") for group in jobs.broken]):
+        if is_below(key, [group.replace("/", ".") for group in jobs.broken]):
             continue
         at = f"{file}: " if file else ""
         declaration = declared.find(key)
@@ -270,15 +267,15 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
         if key in NEEDED:
             yield _needed(key)
             continue
-        is_hydra = _is_below(key, ["hydra"])
-        if not is_hydra and declared.find(key) is None and not any(_is_below(other, [key]) for other in known):
+        is_hydra = is_below(key, ["hydra"])
+        if not is_hydra and declared.find(key) is None and not any(is_below(other, [key]) for other in known):
             yield declared.unknown(key, composer.groups())
 
 
 def _remedy(composition: Composition, jobs: _Jobs, key: str) -> str:
     """How to go on when a file sets a key for one option of a group and the command line chose another."""
     chosen = {options[0].key_or_group for options in jobs.choices}
-    group = next((group for group in chosen if _is_below(key, [group.replace("/", ".")])), None)
+    group = next((group for group in chosen if is_below(key, [group.replace("/", ".")])), None)
     return f" (~{key} leaves it out for {group}={composition.choices.get(group)})" if group else ""
 
 
@@ -331,11 +328,6 @@ def _reworded(mistake: str) -> str:
         near = near.replace(".", "/") if "/" in found[1] else near
         return f"{found[1]} is not a key of Hydra's; did you mean {near}?" if near else mistake
     return mistake
-
-
-def _is_below(key: str, parents: Iterable[str]) -> bool:
-    """Whether a dotted key is one of the others or lies below one."""
-    return any(f"{key}.".startswith(f"{parent}.") for parent in parents)
 
 
 def _flags(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,9 +1,14 @@
 """Which jobs a study plans."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from hydra_plugins.triptych.study import plan
+from hydra_plugins.triptych.search import SearchSweeper
+from hydra_plugins.triptych.study import StudySweeper, plan
 
 PARSER = OverridesParser.create()
 
@@ -50,3 +55,12 @@ def test_a_study_without_arms_is_a_grid():
 def test_values_are_written_as_the_command_line_has_them():
     (job,) = plan({}, {"test": False, "threads": None, "data.augment": ["flip", "crop"]}, set(), [], PARSER)
     assert job == ["test=False", "threads=null", "data.augment=[flip,crop]"]
+
+
+@pytest.mark.parametrize("sweeper", [StudySweeper, partial(SearchSweeper, 1)])
+def test_params_may_be_nested_as_a_key_on_the_command_line_is(sweeper: Any):
+    params = OmegaConf.create({"threads": None, "data.augment": ["flip", "a,b"], "trainer.max_epochs": 8})
+    OmegaConf.update(params, "trainer.max_epochs", 2)
+    own = sweeper(params=params).params
+    assert own == {"threads": None, "data.augment": ["flip", "a,b"], "trainer.max_epochs": 2}
+    assert plan({}, own, {"threads"}, [], PARSER) == [["data.augment=['flip','a,b']", "trainer.max_epochs=2"]]

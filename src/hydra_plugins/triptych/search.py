@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych.space import Parameter, debug_keys, given, key, parameter
+from hydra_plugins.triptych.space import Parameter, debug_keys, flat, given, key, parameter
 from triptych.sweeps import may_change
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class SearchSweeper(Sweeper):
         params: Mapping[str, Any] | None = None,
     ) -> None:
         self.trials, self.seed, self.startup_trials = trials, seed, startup_trials
-        self.objectives, self.pruning, self.params = dict(objectives or {}), dict(pruning or {}), dict(params or {})
+        self.objectives, self.pruning, self.params = dict(objectives or {}), dict(pruning or {}), flat(params)
         self.id = f"{os.getpid()}-{secrets.token_hex(5)}"
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

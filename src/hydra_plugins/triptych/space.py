@@ -45,9 +45,18 @@ class Parameter:
         return f"{self.prefix}{self.key}={value}"
 
 
+def flat(params: Mapping[str, Any] | None, above: str = "") -> dict[str, Any]:
+    """``hydra.sweeper.params`` by dotted keys: on the command line a dot in a key makes a mapping in a mapping."""
+    found: dict[str, Any] = {}
+    for name, value in (params or {}).items():
+        nested = isinstance(value, Mapping | DictConfig) and value
+        found |= flat(value, f"{above}{name}.") if nested else {f"{above}{name}": value}
+    return found
+
+
 def given(params: Mapping[str, Any], arguments: Sequence[str], parser: OverridesParser) -> list[Override]:
     """The overrides of ``hydra.sweeper.params`` and of the command line, which has the last word."""
-    planned = parser.parse_overrides([f"{key}={show(value)}" for key, value in leaves(dict(params))])
+    planned = parser.parse_overrides([f"{key}={show(value)}" for key, value in params.items()])
     last = parser.parse_overrides(list(arguments))
     return list({key(override): override for override in (*planned, *last)}.values())
 

@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych.space import debug_keys, given
+from hydra_plugins.triptych.space import debug_keys, flat, given
 from triptych.results.directory import SWEEP
 
 
@@ -23,7 +23,8 @@ class StudySweeper(Sweeper):
     """Runs every arm of a study with every combination of its swept values and seeds.
 
     A job is told all its settings as overrides, so that they lie in its directory and its command can be repeated by
-    itself. What is given on the command line wins over the study's own, and so does what ``debug=`` sets.
+    itself. What is given on the command line wins over the study's own, and so does what ``debug=`` sets; the check of
+    the command line has refused what would leave its arms nothing but their names.
 
     Args:
         params: settings of every job, ``a,b`` for several values.
@@ -34,7 +35,7 @@ class StudySweeper(Sweeper):
     launcher: Launcher
 
     def __init__(self, params: Mapping[str, Any] | None = None) -> None:
-        self.params = dict(params or {})
+        self.params = flat(params)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from triptych.results.record import Record
+from triptych.results.report.scales import figure_text
 from triptych.results.section import Section
 from triptych.results.summary import format_number
 from triptych.results.trials import ASKED, read_study
@@ -143,7 +144,7 @@ def _matters(importances: Mapping[str, Mapping[str, float]]) -> Section:
         axis.barh(
             at, [shares.get(key, 0.0) for key in keys], height, label=name, color=(OTHER, BEST, PRUNED)[place % 3]
         )
-    axis.set_yticks([row + (len(completed) - 1) * height / 2 for row in range(len(keys))], map(_plain, keys))
+    axis.set_yticks([row + (len(completed) - 1) * height / 2 for row in range(len(keys))], map(figure_text, keys))
     axis.invert_yaxis()
     axis.set(xlabel="share", xlim=(0, None))
     if len(completed) > 1:
@@ -182,7 +183,7 @@ def _history(trials: Sequence[Trial], metric: str, direction: str) -> Figure:
     beyond = sum(not low <= value <= high for _, value in (*done, *pruned))
     if beyond:
         axis.set_title(f"{beyond} {'trial lies' if beyond == 1 else 'trials lie'} beyond this picture", fontsize=9)
-    axis.set(xlabel="trial", ylabel=_plain(metric))
+    axis.set(xlabel="trial", ylabel=figure_text(metric))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if done or pruned:
         axis.legend()
@@ -201,7 +202,7 @@ def _front(trials: Sequence[Trial], best: Sequence[Trial], metrics: Sequence[str
         axis.annotate(
             str(trial.number), (trial.values[0], trial.values[1]), xytext=(4, 4), textcoords="offset points", fontsize=8
         )
-    axis.set(xlabel=_plain(metrics[0]), ylabel=_plain(metrics[1]))
+    axis.set(xlabel=figure_text(metrics[0]), ylabel=figure_text(metrics[1]))
     axis.legend()
     return figure
 
@@ -210,8 +211,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return format_number(value)
     return "-" if value is None else str(value)
-
-
-def _plain(text: object) -> str:
-    """A name as a label: no formula of matplotlib's between dollar signs."""
-    return str(text).replace("$", r"\$")

@@ -134,6 +134,30 @@ def test_what_else_is_swept_is_averaged_within_each_seed(sweep: Sweep, tmp_path:
     assert "is -3 (expected: lower), 95 % interval -5.484 to -0.5159, seeds: 3: holds" in section.lines[2]
 
 
+@pytest.mark.parametrize(
+    ("values", "scale", "places"),
+    [
+        (["0", "0.1", "0.2", "0.5"], "linear", [0, 0.1, 0.2, 0.5]),
+        (["1e-4", "0.001", "0.01"], "log", [1e-4, 1e-3, 1e-2]),
+        (["32", "128", "full"], "linear", [0, 1, 2]),  # side by side
+    ],
+)
+def test_every_swept_value_has_its_place(sweep: Sweep, tmp_path: Path, values: list[str], scale: str, places):
+    numbered = list(enumerate(values))
+    runs = [("", {"x": text, "y": y, "seed": 0}, [rank + y]) for rank, text in reversed(numbered) for y in (1, 2)]
+    plots = [{"lines": "RMSE", "x": "x"}, {"heat": "RMSE", "x": "x", "y": "y"}]
+    expect = [{"measure": "RMSE", "spread_above": 0.1}]
+    (section,) = sections(sweep(runs, {**GRID, "expect": expect, "plots": plots}), tmp_path)
+    lines, heat, *_ = section.figures["study"].axes
+    means = [[rank + y for rank, _ in numbered] for y in (1, 2)]
+    assert lines.get_xscale() == scale
+    assert [line.get_xdata().tolist() for line in lines.lines] == [places] * 2
+    assert [line.get_ydata().tolist() for line in lines.lines] == means
+    assert heat.images[0].get_array().tolist() == means
+    for axis in (lines, heat):
+        assert [label.get_text() for label in axis.get_xticklabels()] == values
+
+
 def test_a_grid_of_one_seed_decides_nothing(sweep: Sweep, tmp_path: Path):
     runs = [("", {"width": width, "depth": depth}, [100.0 / width]) for width in (4, 64) for depth in (1, 2, 3)]
     (section,) = sections(sweep(runs, GRID), tmp_path)
@@ -273,6 +297,17 @@ def test_noise_leaves_out_the_way_down(sweep: Sweep):
     smooth, rough = (value.value for value in measure(Measure("", "noise", "val/rmse"), units))
     assert smooth == pytest.approx(0, abs=1e-9)
     assert rough == pytest.approx(2**0.5 / 50, rel=0.1)  # differences of +-2, over the square root of two, of 50
+
+
+def test_settings_may_be_nested():
+    arms = {"red": {"model": {"colour": None, "size": {"x": 1}}}, "blue": {"model.colour": "blue", "model.size": {}}}
+    expect = [{"measure": "RMSE", "arm": {"model": {"colour": "blue"}}, "against": "red"}]
+    study = read_study("colours", {**STUDY, "arms": arms, "expect": expect})
+    assert study.arms == {
+        "red": {"model.colour": "null", "model.size.x": "1"},
+        "blue": {"model.colour": "blue", "model.size": "{}"},
+    }
+    assert study.expect[0].arm == {"model.colour": "blue"}
 
 
 @pytest.mark.parametrize(

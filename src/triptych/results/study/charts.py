@@ -1,6 +1,5 @@
 """The pictures of a study, as panels of one matplotlib figure."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -8,10 +7,9 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
-from triptych.results.report.scales import figure_text
-from triptych.results.study.measures import Unit, Value, as_number
+from triptych.results.report.scales import figure_text, scale
+from triptych.results.study.measures import Unit, Value
 from triptych.results.study.spec import Plot, Study
 
 COLOURS = ("#2a6f97", "#c1121f", "#e09f3e", "#386641", "#7b2cbf", "#6c757d", "#f28482", "#0d1b2a", "#90be6d")
@@ -101,24 +99,19 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
     """Measures over a swept key: a line a measure and value of what else is swept, mean over the seeds."""
     names = [plot.of] if isinstance(plot.of, str) else list(plot.of)
     styles = cycle(("-", "--", ":"))
-    swept: set[float] = set()
+    over = scale([value.swept[plot.x] for name in names for value, _ in _known(measured[name], plot.x)])
     for name, style in zip(names, styles, strict=False):
         groups: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for value in measured[name]:
-            place = as_number(value.swept.get(plot.x, ""))
-            if value.value is not None and not math.isnan(place):
-                rest = {key: text for key, text in value.swept.items() if key != plot.x}
-                groups[_label(value.arm, rest)][place].append(value.value)
+        for value, number in _known(measured[name], plot.x):
+            rest = {key: text for key, text in value.swept.items() if key != plot.x}
+            groups[_label(value.arm, rest)][over.places[value.swept[plot.x]]].append(number)
         for colour, (label, points) in zip(cycle(COLOURS), groups.items(), strict=False):
             places = sorted(points)
-            swept.update(places)
             means = [float(np.mean(points[place])) for place in places]
             text = ", ".join(filter(None, (figure_text(name) if len(names) > 1 else "", label)))
             axis.plot(places, means, f"o{style}", color=colour, markersize=3.5, linewidth=1.4, label=text)
-    axis.set(xlabel=plot.x, xscale="log")
-    # The values themselves, and not the powers of ten and what lies between.
-    axis.set_xticks(sorted(swept), [f"{place:g}" for place in sorted(swept)])
-    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set(xlabel=plot.x)
+    over.apply(axis)
     axis.set_title(figure_text(names[0]) if len(names) == 1 else "mean over the seeds", fontsize=10)
     if plot.log:
         axis.set_yscale("log")
@@ -128,12 +121,11 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
 def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
     """A measure over two swept keys, its mean over everything else."""
     cells: dict[tuple[float, float], list[float]] = defaultdict(list)
-    for value in measured[str(plot.of)]:
-        x, y = (as_number(value.swept.get(key, "")) for key in (plot.x, plot.y))
-        if value.value is not None and not (math.isnan(x) or math.isnan(y)):
-            cells[x, y].append(value.value)
-    xs, ys = (sorted({place[side] for place in cells}) for side in (0, 1))
-    grid = np.array([[np.mean(cells[x, y]) if (x, y) in cells else np.nan for x in xs] for y in ys])
+    known = _known(measured[str(plot.of)], plot.x, plot.y)
+    across, up = (scale([value.swept[key] for value, _ in known]) for key in (plot.x, plot.y))
+    for value, measured_there in known:
+        cells[across.places[value.swept[plot.x]], up.places[value.swept[plot.y]]].append(measured_there)
+    grid = np.array([[np.mean(cells[x, y]) if (x, y) in cells else np.nan for x in across.ticks] for y in up.ticks])
     if grid.size:
         image = axis.imshow(grid, aspect="auto", origin="lower", cmap="viridis_r")
         middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
@@ -144,10 +136,17 @@ def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
                 column, row, text, ha="center", va="center", fontsize=7, color="white" if number > middle else "black"
             )
         axis.figure.colorbar(image, ax=axis, shrink=0.9)
-    axis.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
-    axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
+    axis.set_xticks(range(len(across.labels)), list(map(figure_text, across.labels)))
+    axis.set_yticks(range(len(up.labels)), list(map(figure_text, up.labels)))
     axis.set(xlabel=plot.x, ylabel=plot.y)
     axis.set_title(figure_text(str(plot.of)), fontsize=10)
+
+
+def _known(values: Sequence[Value], *keys: str) -> list[tuple[Value, float]]:
+    """What was measured, with its number, where these keys were swept."""
+    return [
+        (value, value.value) for value in values if value.value is not None and all(key in value.swept for key in keys)
+    ]
 
 
 def _units_by_label(units: Sequence[Unit]) -> dict[str, list[Unit]]:

@@ -145,7 +145,7 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
     for arm, overrides in part("arms", dict, {}).items():
         if not isinstance(overrides, Mapping):
             raise wrong(f"arms.{arm}", f"expected overrides as key: value, found {overrides!r}")
-        arms[str(arm)] = {str(key): _text(value) for key, value in overrides.items()}
+        arms[str(arm)] = _flat(overrides)
 
     measures = {}
     for label, entry in part("measures", dict, {}).items():
@@ -167,7 +167,7 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
         found = dict(entry)
         for key in ("arm", "against"):
             if isinstance(found.get(key), Mapping):
-                found[key] = {str(name): _text(value) for name, value in found[key].items()}
+                found[key] = _flat(found[key])
             elif found.get(key, "") not in (*arms, ""):
                 raise wrong(f"{where}.{key}", f"{found[key]} is no arm: choose one of {', '.join(arms)}")
         expectation = _made(Expectation, found, f"study {name}: {where}")
@@ -221,6 +221,15 @@ def _made(kind: type, values: Mapping[str, Any], where: str, *arguments: Any) ->
 def _hint(key: str, known: Any) -> str:
     near = get_close_matches(key, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _flat(tree: Mapping[Any, Any], above: str = "") -> dict[str, str]:
+    """Overrides by their dotted keys, with their values as one writes them, however they are nested."""
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{above}{key}"
+        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: _text(value)}
+    return found
 
 
 def _text(value: Any) -> str:
