@@ -26,7 +26,7 @@ setup: $(READY) $(EXTRAS:%=$(READY)-%)  ## Make .venv from the lock (PYTHON=pyth
 train: $(READY)  ## Train and test one experiment (EXPERIMENT=denoise, ARGS="key=value ...")
 	$(BIN)/python train.py experiment=$(EXPERIMENT) $(ARGS)
 
-# One thread a worker: two that each take every core slow each other down many times over. Work is stolen, for some
+# One thread per worker: two that each take every core slow each other down many times over. Work is stolen, for some
 # tests take a thousand times as long as others.
 test test-slow: export OMP_NUM_THREADS ?= 1
 
@@ -50,11 +50,11 @@ RUNS ?= $(lastword $(sort $(wildcard logs/sweeps/*)))
 report: $(READY)  ## Compare runs (RUNS="logs/sweeps/A logs/housing/B"; the newest sweep without)
 	$(BIN)/triptych report $(RUNS)
 
-# Each study in a folder of its own, so that a second `make studies` goes on where the first was stopped.
+# Each study has a folder of its own, so that a second `make studies` continues where the first was stopped.
 STUDIES := $(filter-out seeds,$(basename $(notdir $(wildcard conf/study/*.yaml))))
 SEEDS := $(addprefix seeds-,$(filter-out %_best,$(basename $(notdir $(wildcard conf/experiment/*.yaml)))))
 
-studies: $(addprefix study-,$(STUDIES) $(SEEDS))  ## Run all studies, or go on with them, and write docs/studies.md
+studies: $(addprefix study-,$(STUDIES) $(SEEDS))  ## Run all studies, or continue them, and write docs/studies.md
 	$(BIN)/python -m triptych.results.study.page $(addprefix logs/studies/,$(STUDIES) $(SEEDS)) --output docs/studies.md
 
 study-%: $(READY)
@@ -62,7 +62,7 @@ study-%: $(READY)
 		$(if $(filter seeds-%,$*),study=seeds experiment=$(*:seeds-%=%),study=$*) hydra/launcher=joblib) $(ARGS)
 
 TASK ?= denoise
-results: $(READY)  ## Run, or go on with, a task's models, and write its part of docs/results.md (TASK=denoise)
+results: $(READY)  ## Run a task's models, or continue them, and write its part of docs/results.md (TASK=denoise)
 	$(BIN)/python -m benchmarks.results $(TASK) --output docs/results.md $(ARGS)
 
 reliability: $(READY)  ## Count kills, corrupt inputs and attacks, measure large predictions, write docs/reliability.md
@@ -80,7 +80,7 @@ bench-scaling: $(READY)  ## Draw how time and memory of an epoch grow, and write
 bench-streaming: $(READY)  ## Train from disk on more than fits in memory, and write that part of docs/performance.md
 	$(BIN)/python -m benchmarks.streaming --output docs/performance.md $(ARGS)
 
-# The extras are held to the first lock, so that each adds packages and never moves one.
+# The extras are held to the first lock, so that each adds packages and never changes a version.
 lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARGS=--upgrade takes newer releases)
 	$(UV_COMPILE) $(ARGS) --extra dev --constraints locks/constraints.txt --output-file requirements.lock pyproject.toml
 	for extra in kaggle wandb mlflow export peers submitit ray; do \
@@ -88,7 +88,8 @@ lock:  ## Remake requirements.lock and locks/ from pyproject.toml (needs uv; ARG
 		| $(UV_COMPILE) $(ARGS) --constraints requirements.lock --output-file locks/$$extra.txt - || exit; \
 	done
 
-clean:  ## Remove .venv and caches; runs in logs/ and data in data/ stay
+# The data cache is the user's cache folder for triptych, or data.cache_dir: README.md says where, and how to empty it.
+clean:  ## Remove .venv and tools' caches; logs/, data/ and the data cache (on Linux ~/.cache/triptych) stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

@@ -9,8 +9,8 @@ REPOSITORY = Path(__file__).parents[1]
 PERFORMANCE = """\
 # What a run costs
 
-Made by `make bench` and its like, not edited by hand. Speeds are ratios within one session wherever they can be, for
-other programs use the machine too; seconds tell a size.
+Made by `make bench` and its like; what was added by hand says so. Speeds are ratios within one session wherever they
+can be, for other programs use the machine too; seconds tell a size.
 """
 """The head of docs/performance.md, whose parts several commands write."""
 

@@ -1,4 +1,4 @@
-"""Predictions that are killed with -9, and ended by SIGTERM, and gone on with."""
+"""Predictions that are killed with -9, and ended by SIGTERM, and resumed."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def test_a_table_that_was_stopped_goes_on_behind_its_rows(sign: signal.Signals, 
     assert ended(start(run, source, "--output", tmp_path / "out", "--resume")) == (0, "")
     assert ended(start(run, source, "--output", tmp_path / "whole")) == (0, "")
     written = tmp_path / "out" / "predictions.csv"
-    assert written.stat().st_ino == begun.st_ino  # the very file, gone on with
+    assert written.stat().st_ino == begun.st_ino  # the very file, resumed
     assert written.read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
     # What a kill leaves aside is hidden, and never taken for a prediction.
     assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["predictions.csv"]

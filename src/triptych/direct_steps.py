@@ -51,7 +51,7 @@ class DirectLoop(_TrainingEpochLoop):
 
     What is not the plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an
     optimizer that needs a closure or is unknown, a schedule by steps that follows a metric, a module that replaces a
-    part of the step, a profiler that times the parts, the first step of an epoch that is gone on with in its middle.
+    part of the step, a profiler that times the parts, the first step of an epoch that is resumed in its middle.
     """
 
     about: tuple[Any, ...] = ()

@@ -265,7 +265,7 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
             raise
         if "loading state_dict" in str(error):
             raise UserError(
-                f"the weights in {resume_from} are not those of this network: a run that is gone on with keeps its "
+                f"the weights in {resume_from} are not those of this network: a resumed run keeps its "
                 "network; start a new run to change it"
             ) from error
         # What it restores are states of many classes, and each has words of its own for one that is not its own.

@@ -1,4 +1,4 @@
-"""Houses of a user's own: prices in the input's order, in parts, gone on with where they were interrupted."""
+"""Houses of a user's own: prices in the input's order, in parts, resumed where they were interrupted."""
 
 import csv
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_an_interrupted_table_goes_on_behind_its_rows(street: Path, tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         list(data.predict_files(Tired(*NAMES), street, output, weights="a"))
     assert {path.name for path in output.iterdir()} == {"predictions.csv.part", "predictions.csv.part.json"}
-    with pytest.raises(DataError, match="cannot be gone on with"):
+    with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Rooms(*NAMES), street, output, weights="b", resume=True))
     monkeypatch.setattr(module, "PART", 5)  # the parts need not be the same
     list(data.predict_files(Rooms(*NAMES), street, output, weights="a", resume=True))

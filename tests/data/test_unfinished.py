@@ -1,4 +1,4 @@
-"""Tables in pieces: whole or not there, and gone on with behind the last whole piece, whatever ended them."""
+"""Tables in pieces: whole or not there, and resumed behind the last whole piece, whatever ended them."""
 
 import json
 from contextlib import suppress
@@ -87,6 +87,6 @@ def test_what_is_of_another_input_or_damaged_is_not_gone_on_with(change: str, tm
     if change == "no state":
         state.write_text(json.dumps({"bytes": None}))
     before = names(tmp_path)
-    with pytest.raises(DataError, match=r"t\.csv\.part cannot be gone on with.*leave out --resume"):
+    with pytest.raises(DataError, match=r"t\.csv\.part cannot be resumed.*leave out --resume"):
         UnfinishedTable(path, made_from, resume=True)
     assert names(tmp_path) == before

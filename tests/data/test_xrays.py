@@ -362,10 +362,10 @@ def test_a_table_of_other_weights_or_x_rays_is_not_gone_on_with(ward: Path, tmp_
     lines = data.predict_files(Brightness(), ward, tmp_path, weights="a")
     next(lines)  # the second batch has the file that is none
     lines.close()
-    with pytest.raises(DataError, match="cannot be gone on with"):
+    with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Brightness(), ward, tmp_path, weights="b", resume=True))
     (ward / "0.png").unlink()
-    with pytest.raises(DataError, match="cannot be gone on with"):
+    with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Brightness(), ward, tmp_path, weights="a", resume=True))
 
 

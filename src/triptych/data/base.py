@@ -150,7 +150,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             output: a folder that exists.
             options: what the command line offers beyond that, of which a data set names those that it knows:
                 ``resume``, go on with an interrupted prediction; ``weights``, a digest of the checkpoint, so that
-                predictions of another one are not gone on with; ``progress``, to be called with the number of inputs
+                predictions of another one are not resumed; ``progress``, to be called with the number of inputs
                 done and of all; and what is asked for by its own name, such as ``submission``.
         """
 

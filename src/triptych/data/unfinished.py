@@ -20,7 +20,7 @@ class UnfinishedTable:
     Args:
         path: the file.
         made_from: what the pieces are made from: the weights, the inputs' names or content. A table that was made from
-            something else is not gone on with.
+            something else is not resumed.
         resume: go on with what is there; False begins anew, and so does True where nothing is there.
 
     Attributes:
@@ -28,7 +28,7 @@ class UnfinishedTable:
         skipped: a line for each of those that were skipped.
 
     Raises:
-        DataError: what is there cannot be gone on with.
+        DataError: what is there cannot be resumed.
     """
 
     def __init__(self, path: Path, made_from: Sequence[str], resume: bool) -> None:
@@ -52,7 +52,7 @@ class UnfinishedTable:
             same = False
         if not same:
             raise DataError(
-                f"{self.part} cannot be gone on with, for it is not of this run and this input: leave out --resume, "
+                f"{self.part} cannot be resumed, for it is not of this run and this input: leave out --resume, "
                 "or choose another folder"
             )
 
