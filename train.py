@@ -10,7 +10,8 @@ import hydra
 from omegaconf import DictConfig
 
 from triptych import job
-from triptych.config import ConfigError, check, flags_first
+from triptych.command_line import flags_first, forced
+from triptych.config import ConfigError, check
 from triptych.processes import process_number, started_apart
 from triptych.resume import make_run_folder, refuse_used_folder, resumption
 from triptych.sweeps import sweep_resumption
@@ -43,7 +44,7 @@ def main() -> None:
         of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if process_number() else []
         given = {argument.partition("=")[0] for argument in arguments}
         of_others = [override for override in of_others if override.partition("=")[0] not in given]
-        sys.argv[1:] = flags_first([*arguments, *of_others])
+        sys.argv[1:] = flags_first(forced([*arguments, *of_others]))
         train()
     except ConfigError as error:
         if process_number() == 0:

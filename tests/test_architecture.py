@@ -96,9 +96,10 @@ def packages(modules: set[str]) -> set[str]:
         ("declared", set()),
         ("composed", {"declared"}),
         ("config", {"composed", "declared"}),
+        ("command_line", {"config"}),
         ("resume", {"composed", "config", "declared", "processes", "results"}),
         ("reproduce", {"results"}),
-        ("sweeps", {"config", "results"}),
+        ("sweeps", {"composed", "config", "results"}),
     ],
 )
 def test_a_part_imports_only_those_before_it(part: str, others: set[str]):

@@ -8,7 +8,7 @@ import pytest
 from tests.harness import FASTEST
 
 from triptych.composed import Composer
-from triptych.config import ConfigError, check, flags_first
+from triptych.config import ConfigError, check
 from triptych.declared import BOUNDED, Declaration, alternatives_in, comments_in, nearest, undocumented
 
 REPOSITORY = Path(__file__).parents[1]
@@ -540,14 +540,6 @@ class TestSweeps:
         check(["-m", "experiment=houses", "optimizer=adam,sgd", "seed=range(0,50)", "model.dropout=0,0.5"], conf)
         assert len(composed) == 3  # of 200 jobs: what all share, and each optimizer
         assert len(merged) == 2
-
-
-def test_flags_may_stand_anywhere(conf: Path) -> None:
-    command = ["experiment=houses", "-m", "seed=1,2", "--config-name", "config", "~data.augment"]
-    assert mistakes(conf, command) == []
-    expected = ["-m", "--config-name", "config", "experiment=houses", "seed=1,2", "~data.augment"]
-    assert flags_first(command) == expected
-    assert flags_first(expected) == expected
 
 
 @pytest.mark.parametrize(

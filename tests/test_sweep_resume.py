@@ -128,7 +128,6 @@ def test_what_it_cannot_go_on_with_is_said(arguments: str, message: str, tmp_pat
         "+logger.mlflow.tracking_uri=http://127.0.0.1:9",
         "data.cache_dir=/tmp",
         "hydra.sweeper.params.data.cache_dir=/tmp",
-        "data.source=kaggle",
         "data.source=files,'kaggle'",
     ],
 )

@@ -57,7 +57,7 @@ def check(arguments: Sequence[str], conf: Path) -> None:
     """
     if "--version" in arguments:
         return
-    flags = _flags(arguments)
+    flags = hydras_flags(arguments)
     if flags.help or flags.hydra_help or flags.shell_completion or flags.info or flags.experimental_rerun:
         return
     if flags.config_path is not None:
@@ -69,22 +69,6 @@ def check(arguments: Sequence[str], conf: Path) -> None:
         mistakes = str(refusal).splitlines()
     if mistakes:
         raise ConfigError("\n".join(map(_reworded, mistakes)))
-
-
-def flags_first(arguments: Sequence[str]) -> list[str]:
-    """The same command line with flags before overrides, for Hydra refuses `experiment=housing -m seed=1,2`.
-
-    Raises:
-        ConfigError: for a flag that Hydra does not have.
-    """
-    overrides = [] if "--version" in arguments else list(_flags(arguments).overrides)
-    left, flags = list(overrides), []
-    for argument in arguments:
-        if left and argument == left[0]:
-            left.pop(0)
-        else:
-            flags.append(argument)
-    return [*flags, *overrides]
 
 
 @dataclass
@@ -330,8 +314,12 @@ def _reworded(mistake: str) -> str:
     return mistake
 
 
-def _flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags, and the overrides among them as `.overrides`."""
+def hydras_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags, and the overrides among them as `.overrides`.
+
+    Raises:
+        ConfigError: for a flag that Hydra does not have, or flags that do not go together.
+    """
 
     def refuse(message: str) -> NoReturn:
         hint = " (settings are written key=value, without dashes)" if message.startswith("unrecognized") else ""

@@ -6,54 +6,79 @@ there is to do. A sweep's directory may be a stranger's: what it says may choose
 command line may, and nothing else.
 """
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
-from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP
-from triptych.results.record import ANEW, read_record
+from triptych.results.directory import CONFIG, DONE, ERROR, LOCK, LOGS, SWEEP, held, write_json
+from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
 from triptych.results.saved_config import WRITERS
-from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, refuse_links
+from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
+from triptych.results.trials import DATABASE
 
 LAUNCHERS = Path("hydra") / "launcher"
 """Below conf/: the launchers that go on with jobs. Others, such as Hydra's own, would write over them."""
-LAUNCHING = re.compile(r"hydra/launcher=|hydra\.launcher\.")
+TRIALS = "hydra.sweeper.trials"
+SEARCHPATH = "hydra.searchpath"
+GIVEN = re.compile(rf"hydra/launcher=|hydra\.launcher\.|{re.escape(TRIALS)}=|{re.escape(SEARCHPATH)}=")
+"""Overrides that may be given behind ``resume=``, beside those that ``may_change``."""
+FLAGS = (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp"))
+"""Hydra's flags that say where the config is read."""
+JOBS = ".jobs.json"
+"""In the directory of a sweep: how many jobs it is to have in the end, as far as its launcher knows."""
+REPORT = "report.html"
+"""The last file that a sweep writes, at its end."""
 
 
 def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     """The command line that ``-m resume=SWEEP`` stands for; None for any other.
 
     Args:
-        arguments: what follows the program's name. Beside the two, a launcher and its settings may be chosen, and
-            ``packages=[...]`` given again.
+        arguments: what follows the program's name. Beside the two, a launcher and its settings may be chosen, of a
+            search the number of trials, and what its directory is not believed given again: ``packages=[...]``,
+            ``--config-dir`` and the like.
         conf: the folder of the config.
 
     Raises:
         ConfigError: there is no such sweep, its directory cannot be trusted, or an argument is none of those.
     """
-    names = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    # In quotes too, as Hydra wants a path with blanks.
+    names = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     if not (names and flags):
         return None
     if len(names) > 1:
         raise ConfigError("resume= is given more than once")
-    folder = find_sweep(names[0])
-    given = [argument for argument in arguments if not argument.startswith("resume=") and argument not in flags]
+    rest = [argument for argument in arguments if not argument.startswith("resume=") and argument not in flags]
+    places, given = _parse_places(rest)
     for argument in given:
-        if not (LAUNCHING.match(argument) or may_change(argument)):
+        if not (GIVEN.match(argument) or may_change(argument)):
             raise ConfigError(
-                f"{argument}: a sweep goes on as it began; only a launcher and its settings, packages=, "
-                "data.cache_dir= and settings of loggers can be given anew"
+                f"{argument}: a sweep goes on as it began; only a launcher and its settings, a search's {TRIALS}=, "
+                "packages=, data.cache_dir=, settings of loggers and where the config lies can be given anew"
             )
-    command = [*_saved_command(folder, conf, given), *given]
+    trials = next((argument.partition("=")[2] for argument in given if argument.startswith(f"{TRIALS}=")), None)
+    folder = find_sweep(names[0], searches=trials is not None)
+    if trials is not None:
+        _check_trials(trials, folder)
+    conf = conf.parent / (places.config_path or conf.name)
+    try:
+        at_places = [argument for argument in given if argument.startswith(f"{SEARCHPATH}=")]
+        composer = Composer(conf, places.config_name or PRIMARY, places.config_dir, at_places)
+    except Refusal as refusal:
+        raise ConfigError(str(refusal)) from refusal
+    set_places = [f"--{name.replace('_', '-')}={place}" for name, place in vars(places).items() if place is not None]
+    command = [*_saved_command(folder, composer, [*set_places, *given]), *given]
     if re.search(r"[\n\r]|\$\{", str(folder)):
         raise ConfigError(f"resume={names[0]}: Hydra cannot take a folder of that name; rename it")
     for launcher in (line.partition("=")[2] for line in command if line.startswith("hydra/launcher=")):
@@ -61,20 +86,34 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
             known = ", ".join(sorted(path.stem for path in (conf / LAUNCHERS).glob("*.yaml")))
             raise ConfigError(f"hydra/launcher={launcher} cannot go on with a sweep: choose one of {known}")
     quoted = re.sub(r"(\\+)(?='|$)|(')", lambda found: 2 * (found[1] or "") or "\\'", str(folder))
-    return ["-m", *command, f"hydra.sweep.dir='{quoted}'"]
+    return ["-m", *set_places, *command, f"hydra.sweep.dir='{quoted}'"]
 
 
-def find_sweep(name: str, logs: Path = LOGS) -> Path:
-    """The directory of the sweep with this path, or with ``latest`` the newest below ``logs/sweeps``.
+def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
+    """The directory of the sweep with this path, or with ``latest`` the newest below ``logs/sweeps`` with jobs to run.
+
+    Args:
+        name: a path or ``latest``.
+        logs: folder with the folder of sweeps.
+        searches: whether ``latest`` is to be the newest search, which more trials are asked of, finished or not.
 
     Raises:
         ConfigError: there is no such sweep.
     """
     if name == "latest":
-        plans = list((logs / "sweeps").glob(f"*/{SWEEP}"))
-        if not plans:
-            raise ConfigError(f"resume=latest: no sweep below {(logs / 'sweeps').absolute()}")
-        return max(plans, key=lambda plan: plan.parent.name).parent.resolve()
+        place, kind = (logs / "sweeps").absolute(), "search" if searches else "sweep"
+        sweeps = [plan.parent for plan in place.glob(f"*/{SWEEP}") if not searches or _is_search(plan.parent)]
+        if not sweeps:
+            raise ConfigError(f"resume=latest: no {kind} below {place}")
+        newest = sorted(sweeps, key=lambda sweep: sweep.name, reverse=True)
+        found = next((sweep for sweep in newest if searches or _is_unfinished(sweep)), None)
+        if found is None:
+            again = shlex.quote(f"resume={newest[0]}")
+            raise ConfigError(
+                f"resume=latest: no unfinished sweep below {place}: all have ended or are under way; name one to look "
+                f"through it again, -m {again}; a search takes more trials, {TRIALS}=N"
+            )
+        return found.resolve()
     folder = Path(name)
     if (folder / CONFIG).is_file():
         again = shlex.quote(f"resume={folder}")
@@ -82,6 +121,11 @@ def find_sweep(name: str, logs: Path = LOGS) -> Path:
     if not (folder / SWEEP).is_file():
         raise ConfigError(f"resume={name}: that is no sweep, for there is no {folder / SWEEP}")
     return folder.resolve()
+
+
+def note_jobs(folder: Path, count: int) -> None:
+    """Note in a sweep's directory how many jobs it is to have in the end."""
+    write_json(folder / JOBS, {"jobs": count})
 
 
 def may_change(override: str) -> bool:
@@ -119,43 +163,116 @@ def standing(directory: Path, overrides: Iterable[str]) -> str:
             f"{directory} is the directory of another job ({' '.join(recorded)}) than the one planned "
             f"({' '.join(planned)}): the files of the sweep have changed since it was started; start a new sweep"
         )
-    return "ended" if (directory / DONE).exists() or record.state == "diverged" else "begun"
+    return "ended" if _has_ended(directory) else "begun"
 
 
 def _jobs_own(overrides: Iterable[str]) -> list[str]:
     """The overrides that make a job this one and no other, in order of their keys; Hydra's own do not."""
-    return sorted(line for line in overrides if not (line.startswith(("hydra.", "hydra/")) or may_change(line)))
+    own = [line for line in overrides if not (line.startswith(("hydra.", "hydra/")) or may_change(line))]
+    return sorted(map(as_read, own))
 
 
-def _saved_command(folder: Path, conf: Path, given: Sequence[str]) -> list[str]:
+def _has_ended(directory: Path, of_search: bool = False) -> bool:
+    """Whether a job that was begun is not run again; of a search one that failed is not either."""
+    if (directory / DONE).exists():
+        return True
+    return (directory / ERROR).exists() and (of_search or read_record(directory).state == "diverged")
+
+
+def _is_search(sweep: Path) -> bool:
+    return (sweep / DATABASE).is_file()
+
+
+def _is_unfinished(sweep: Path) -> bool:
+    """Whether there are jobs to run in a sweep, and no other process is at it; a search may have several."""
+    jobs = [path for path in sweep.glob("[0-9]*") if path.name.isdecimal()]
+    ended = sum(_has_ended(job, _is_search(sweep)) for job in jobs)
+    if ended == len(jobs) >= _jobs_noted(sweep) and (sweep / REPORT).exists():
+        return False
+    if _is_search(sweep) or not (sweep / LOCK).exists():
+        return True
+    with held(sweep) as free:
+        return free
+
+
+def _jobs_noted(sweep: Path) -> int:
+    """How many jobs a sweep is to have; 0 where that is not known."""
+    try:
+        count = read_json(sweep / JOBS)["jobs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return count if type(count) is int else 0
+
+
+def _parse_places(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What Hydra's FLAGS say, in all the forms that Hydra takes, and the other arguments."""
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(message)
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print a page and leave
+    for names in FLAGS:
+        parser.add_argument(*names)
+    return parser.parse_known_args(arguments)
+
+
+def _check_trials(trials: str, sweep: Path) -> None:
+    """Look that a search can be asked for so many trials in all, and say it if it has them already.
+
+    Raises:
+        ConfigError: it cannot, or it is none.
+    """
+    if not _is_search(sweep):
+        raise ConfigError(f"{TRIALS}={trials}: {sweep} is no search")
+    if not re.fullmatch(r"[1-9]\d{0,8}", trials, re.ASCII):
+        raise ConfigError(f"{TRIALS}={trials}: expected a number from 1")
+    there = sum(path.name.isdecimal() for path in sweep.iterdir())
+    if there >= int(trials):
+        print(f"{sweep} has {there} trials already, and {trials} in all are asked for: none is added.")
+
+
+def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> list[str]:
     """The overrides that a sweep was started with, without those that are given anew or only say where it lies.
 
     Raises:
-        ConfigError: it cannot be read, or one of them is more than a choice or a value.
+        ConfigError: it cannot be read, one of them is more than a choice or a value, or its config was read at a place
+            that is not given anew.
     """
     plan = folder / SWEEP
     try:
         refuse_links(folder)
-        saved: Any = parse_yaml(read_text(plan, MOST_YAML_BYTES))["hydra"]["overrides"]
-        lines = [*saved["task"], *saved["hydra"]]
+        hydra: Any = parse_yaml(read_text(plan, MOST_YAML_BYTES))["hydra"]
+        lines = [*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]]
         if not all(isinstance(line, str) for line in lines):
             raise TypeError("an override that is not text")
         overrides = OverridesParser.create().parse_overrides(lines)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError, HydraException) as error:
         raise ConfigError(f"{plan} cannot be used: {type(error).__name__}: {error}") from error
-    left_out = {argument.partition("=")[0].lstrip("+") for argument in given} | {"hydra.sweep.dir", "hydra.mode"}
+    anew = {argument.partition("=")[0].lstrip("+") for argument in given}
+    # The files there can name any code to run, and that they are one's own is not for the sweep's directory to say.
+    if missing := [place for place in config_places(hydra) if place.partition("=")[0] not in anew]:
+        raise ConfigError(
+            f"{folder} was started with {shlex.join(missing)}, which decides what runs: "
+            "give it again behind resume= if it is yours"
+        )
+    left_out = anew | {"hydra.sweep.dir", "hydra.mode"}
     kept = []
+    if _is_search(folder) and TRIALS not in anew and (trials := _jobs_noted(folder)):
+        left_out.add(TRIALS)
+        kept.append(f"{TRIALS}={trials}")
     for line, override in zip(lines, overrides, strict=True):
         key = override.key_or_group
         if key in left_out or ("hydra/launcher" in left_out and key.startswith("hydra.launcher.")):
             continue
-        if complaint := _distrust(line, override, conf):
+        line = as_read(line)  # nothing is downloaded: what was is there
+        if complaint := _distrust(line, override, composer):
             raise ConfigError(f"{plan}: {line} {complaint}; its jobs can be resumed one by one, resume={folder}/NUMBER")
         kept.append(line)
     return kept
 
 
-def _distrust(line: str, override: Override, conf: Path) -> str:
+def _distrust(line: str, override: Override, composer: Composer) -> str:
     """Why an override is not taken from a sweep's directory; "" where it may be."""
     key, _, value = line.lstrip("+~").partition("=")
     is_hydras = key.startswith("hydra")
@@ -175,7 +292,7 @@ def _distrust(line: str, override: Override, conf: Path) -> str:
         return "is a setting of Hydra's own"
     if key.startswith("hydra.launcher.") and not re.fullmatch(r"-?[\d.]+|null", value):
         return "may run commands or send jobs away, which is not for its directory to say: give it again behind resume="
-    is_choice = key.startswith("hydra/") or (conf / key).is_dir()
+    is_choice = key.startswith("hydra/") or composer.is_group(key)
     if (is_hydras or key.startswith("hydra")) and re.search(r"[{}]", value):
         return "is more than a value"
     if is_choice and re.search(r"[^\w.,\[\]()*' -]|\.\.", value):

@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -29,6 +31,7 @@ from triptych.job import leave_error
 from triptych.results.sweep import SweepSummary
 from triptych.resume import Resumption
 from triptych.run import UserError
+from triptych.sweeps import JOBS
 
 
 def end(directory: Path, best: float) -> None:
@@ -42,7 +45,7 @@ def task(config: DictConfig) -> None:
     """Ends as its seed says."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     facts = [os.getpid(), config.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), sys.stdout.isatty(), time.time()]
-    (directory / "facts.json").write_text(json.dumps(facts))
+    (directory / "facts.json").write_text(json.dumps([*facts, sys.argv[1:]]))
     if config.seed in (1, 5):
         leave_error(directory, UserError("a mistake"))
         if config.seed == 5:
@@ -75,9 +78,12 @@ def launcher(tmp_path: Path) -> Make:
     """Makes a launcher of the sweep in tmp_path; its processes are forked from this one, which costs nothing."""
     Plugins.instance()  # where Hydra first looks for plugins it executes their modules anew, patches and all
 
-    def make(n_jobs: int = 1, *overrides: str) -> ProcessLauncher:
+    def make(n_jobs: int = 1, *overrides: str, more: Path | None = None) -> ProcessLauncher:
         GlobalHydra.instance().clear()
-        loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+        path = create_config_search_path(str(CONF))
+        if more is not None:
+            path.prepend("command-line", f"file://{more}", SearchPathQuery(provider="schema"))
+        loader = ConfigLoaderImpl(path)
         given = [f"experiment={EXPERIMENTS[0]}", f"hydra.sweep.dir={tmp_path}", "hydra.mode=MULTIRUN", *overrides]
         config = loader.load_configuration("config", given, RunMode.MULTIRUN)
         made = ProcessLauncher(n_jobs)
@@ -172,6 +178,61 @@ def test_several_at_a_time_share_the_cores_and_the_gpus(
     assert "threads=2" in overrides
     assert len(launcher(-1).slots()) == 2
     assert launcher(-1, "trainer=cpu").slots() == [None] * 8
+
+
+def test_few_jobs_share_all_cores_and_those_that_are_left_have_no_more(
+    launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydra_plugins.triptych.launcher._cores", lambda: 8)
+    make = partial(launcher, -1, "trainer=cpu")
+    make().launch(jobs(10, 2), 0)
+    assert [facts(tmp_path, number)[1] for number in range(2)] == [4, 4]
+    (tmp_path / "1/.hydra/overrides.yaml").write_text("")  # as if it had never begun
+    make().launch(jobs(10, 11), 0)
+    assert facts(tmp_path, 1)[1] == 4
+    make().launch(jobs(10, 11, 12), 0)  # one at a time now, but of a sweep of three
+    assert facts(tmp_path, 2)[1] == 2
+
+
+def test_all_batches_of_a_sweep_have_the_same_threads(
+    launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydra_plugins.triptych.launcher._cores", lambda: 8)
+    swept, searched = launcher(6, "trainer=cpu"), launcher(4, "trainer=cpu", "hydra/sweeper=search")
+    swept.launch(jobs(10, 11), 0)
+    swept.launch(jobs(12), 2)
+    searched.launch(jobs(13), 3)
+    searched.launch(jobs(14, 15), 4)
+    assert [facts(tmp_path, number)[1] for number in range(6)] == [4, 4, 4, 2, 2, 2]
+
+
+def test_how_many_jobs_there_will_be_is_noted(launcher: Make, tmp_path: Path) -> None:
+    launcher().launch(jobs(10, 11), 0)
+    assert json.loads((tmp_path / JOBS).read_text()) == {"jobs": 2}
+    launcher(1, "hydra/sweeper=search", "hydra.sweeper.trials=7").launch(jobs(12), 2)
+    assert json.loads((tmp_path / JOBS).read_text()) == {"jobs": 7}
+
+
+def test_a_job_has_what_says_where_its_config_lies(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    line = f"hydra.searchpath=['file://{mine}']"
+    launcher(1, line, more=mine).launch([[*jobs(10)[0], "+study.arm=a"]], 0)
+    # With these Lightning starts the other processes of a distributed run.
+    assert facts(tmp_path, 0)[-1] == [f"--config-dir={mine}", line, *jobs(10)[0]]
+
+    def interrupt() -> None:
+        while not (tmp_path / "1/facts.json").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(SystemExit, match="130"):
+        launcher(more=mine).launch(jobs(4), 1)
+    told = next(text for text in capfd.readouterr().out.splitlines() if text.startswith("Interrupted"))
+    assert told.endswith(f"python train.py -m --config-dir={mine} resume={tmp_path}")
 
 
 def test_one_at_a_time_keeps_the_threads_as_they_are(launcher: Make, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.fake_sweep import CONFIG, begun, done, failed
 
 from triptych.results.directory import DONE, METRICS
-from triptych.results.record import Record, read_record, read_records
+from triptych.results.record import Record, config_places, read_record, read_records
 
 
 def test_a_run_that_ended_well(tmp_path: Path):
@@ -42,6 +42,43 @@ def test_the_command_repeats_the_run_as_it_was_at_its_end(tmp_path: Path):
     assert record.command == (
         "python train.py experiment=housing +trainer.x=1 optimizer.lr=0.1 seed=1 trainer.x=2 trainer.max_epochs=9"
     )
+
+
+def test_the_command_says_where_the_config_lay(tmp_path: Path):
+    run = begun(tmp_path, "0", "seed=1")
+    sources = [{"path": "/conf", "provider": "main"}, {"path": "/a b/$(mine)", "provider": "command-line"}]
+    hydra = {
+        "runtime": {"config_sources": sources},
+        "job": {"config_name": "other"},
+        "overrides": {"hydra": ["hydra.mode=MULTIRUN", "hydra.searchpath=[/more]"]},
+    }
+    (run / ".hydra/hydra.yaml").write_text(json.dumps({"hydra": hydra}))
+    assert read_record(run).command == (
+        "python train.py '--config-dir=/a b/$(mine)' --config-name=other 'hydra.searchpath=[/more]' "
+        "experiment=housing seed=1"
+    )
+    assert read_record(run).arguments == ["experiment=housing", "seed=1"]
+    for name in ("config", "config.yaml"):
+        hydra["job"] = {"config_name": name}
+        assert not any("config-name" in place for place in config_places(hydra))
+
+
+@pytest.mark.parametrize(
+    "hydra",
+    [
+        *(None, [], 3, {"runtime": 1}, {"job": {"config_name": None}}, {"overrides": {"hydra": "hydra.searchpath="}}),
+        {"runtime": {"config_sources": [3, {"path": "x"}, {"provider": "main", "path": "x"}]}},
+        {"runtime": {"config_sources": {"provider": "command-line"}}, "overrides": {"hydra": [1, "hydra.x=1"]}},
+    ],
+)
+def test_what_says_nothing_of_where_the_config_lay(hydra: Any):
+    assert config_places(hydra) == []
+
+
+def test_data_that_were_downloaded_are_files_like_others(tmp_path: Path):
+    records = [read_record(begun(tmp_path, word, f"data.source={word}")) for word in ("kaggle", "'kaggle'", "files")]
+    assert {record.settings["data.source"] for record in records} == {"files"}
+    assert records[0].command.endswith("data.source=kaggle")
 
 
 def test_settings_and_config_are_those_of_the_last_resume(tmp_path: Path):

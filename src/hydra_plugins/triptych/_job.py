@@ -12,12 +12,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from triptych import job as runs
-from triptych.results.record import read_record
+from triptych.results.record import config_places, read_record
 from triptych.resume import resumption
 from triptych.sweeps import may_change
 from triptych.terminal import harmless
@@ -111,12 +112,15 @@ def fail(job: Job, error: Exception) -> None:
 
 def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
     setup_globals()
+    if config.hydra.searchpath:
+        Plugins.instance()  # Hydra opens the places anew then, by plugins that a new process has not found yet
     composed = context.config_loader.load_sweep_config(config, job.arguments)
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = job.number
         composed.hydra.run.dir = str(job.directory)
     # With this and hydra.run.dir Lightning starts the other processes of a distributed run.
-    sys.argv[1:] = [line for line in job.arguments if not re.match(r"\+*(study|search)[.=]", line)]
+    places = config_places(OmegaConf.to_container(config.hydra))
+    sys.argv[1:] = [*places, *(line for line in job.arguments if not re.match(r"\+*(study|search)[.=]", line))]
     ended = run_job(
         hydra_context=context,
         task_function=task,
@@ -132,8 +136,6 @@ def _go_on(job: Job) -> None:
     # A mapping cannot be set as a whole, and one that is as it was need not be.
     anew = [line for line in job.overrides if may_change(line) and not ("={" in line and line in recorded)]
     arguments = [f"resume={job.directory}", *(line.lstrip("+") for line in anew)]
-    # With these Lightning starts the other processes of a distributed run.
-    sys.argv[1:] = arguments
     resumed = resumption(arguments)
     assert resumed is not None
     runs.train_on(resumed)

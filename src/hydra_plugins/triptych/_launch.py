@@ -6,7 +6,7 @@ import sys
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.triptych._job import Job
 from triptych.config import ConfigError
 from triptych.results.directory import DONE, ERROR
-from triptych.results.record import read_record
+from triptych.results.record import config_places, read_record
 from triptych.results.sweep import untold
-from triptych.sweeps import standing
+from triptych.sweeps import note_jobs, standing
 
 SHARED = ("search",)
 """The sweepers with which several processes may work on one sweep: they agree on who runs which job."""
@@ -33,6 +33,8 @@ class SweepLauncher(Launcher):
     """
 
     lock: Any = None
+    side_by_side = 1
+    """The most jobs at a time of any batch so far."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
@@ -47,8 +49,8 @@ class SweepLauncher(Launcher):
         """
 
     @abstractmethod
-    def threads(self) -> int | None:
-        """The CPU threads of a job; None leaves torch's own choice."""
+    def threads(self, side_by_side: int) -> int | None:
+        """The CPU threads of a job where so many run at a time; None leaves torch's own choice."""
 
     @abstractmethod
     def start(self, waiting: deque[Job]) -> None:
@@ -90,8 +92,8 @@ class SweepLauncher(Launcher):
         try:
             self._hold()
             self._check_subdir()
-            self.at_once()
-            threads = self.threads()
+            threads = self.threads(self._side_by_side(len(job_overrides)))
+            self._note_jobs(initial_job_idx + len(job_overrides))
             jobs = [self._plan(initial_job_idx + place, job, threads) for place, job in enumerate(job_overrides)]
             self._run([job for job in jobs if job.standing != "ended"], len(jobs))
         except ConfigError as error:
@@ -103,7 +105,7 @@ class SweepLauncher(Launcher):
         """Keep other processes from driving this sweep until this one ends; the kernel frees it, however that is."""
         from filelock import FileLock, Timeout
 
-        if self.lock or self.config.hydra.runtime.choices.get("hydra/sweeper") in SHARED:
+        if self.lock or self._is_shared():
             return
         self.lock = FileLock(self.folder / ".lock")
         try:
@@ -115,6 +117,24 @@ class SweepLauncher(Launcher):
         subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload,index]
         if subdir != "${hydra:job.num}":
             raise ConfigError(f"hydra.sweep.subdir={subdir}: the jobs of a sweep lie in folders named by their numbers")
+
+    def _is_shared(self) -> bool:
+        return self.config.hydra.runtime.choices.get("hydra/sweeper") in SHARED
+
+    def _side_by_side(self, jobs: int) -> int:
+        """How many jobs run at a time, and share the cores.
+
+        The same for all jobs of a sweep, those that are left when it goes on too: threads change the last digits.
+        """
+        at_once = self.at_once()
+        # The batches of a search are of all sizes; of other sweeps the first is the largest, if there are several.
+        self.side_by_side = at_once if self._is_shared() else max(self.side_by_side, min(at_once, jobs))
+        return self.side_by_side
+
+    def _note_jobs(self, so_far: int) -> None:
+        trials = OmegaConf.select(self.config, "hydra.sweeper.trials") if self._is_shared() else None
+        with suppress(OSError):  # the disk may be full, which the jobs will say
+            note_jobs(self.folder, trials or so_far)
 
     def _plan(self, number: int, overrides: Sequence[str], threads: int | None) -> Job:
         directory = self.folder.absolute() / str(number)
@@ -137,8 +157,9 @@ class SweepLauncher(Launcher):
                         failed = failed or (job if _failed(job) else None)
                     if self.told:
                         self._stop(self.told[0])
-                        again = shlex.quote(f"resume={self.folder}")
-                        print(f"Interrupted. Go on with: python train.py -m {again}")
+                        places = config_places(OmegaConf.to_container(self.config.hydra))
+                        again = shlex.join(["python", "train.py", "-m", *places, f"resume={self.folder}"])
+                        print(f"Interrupted. Go on with: {again}")
                         sys.exit(128 + self.told[0])
                     if failed and OmegaConf.select(self.config, "sweep.fail_fast"):
                         self._stop(signal.SIGTERM)

@@ -29,7 +29,7 @@ class ProcessLauncher(SweepLauncher):
 
     Args:
         n_jobs: jobs at a time; -1: one for each GPU, or for each CPU core where there is none. With several at a time
-            each has one GPU, and its share of the cores unless ``threads`` is given.
+            each has one GPU, and its share of the cores unless ``threads`` is given. Fewer jobs have larger shares.
     """
 
     def __init__(self, n_jobs: int = 1) -> None:
@@ -49,8 +49,8 @@ class ProcessLauncher(SweepLauncher):
         self.free = deque(self.slots())
         return len(self.free)
 
-    def threads(self) -> int | None:
-        return max(1, _cores() // len(self.free)) if len(self.free) > 1 else None
+    def threads(self, side_by_side: int) -> int | None:
+        return max(1, _cores() // side_by_side) if side_by_side > 1 else None
 
     def slots(self) -> list[str | None]:
         """The GPU of each job that runs at a time, None where it has whatever there is."""

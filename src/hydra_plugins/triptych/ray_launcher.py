@@ -59,7 +59,7 @@ class RayLauncher(SweepLauncher):
         except (ConnectionError, ValueError) as error:
             raise ConfigError(f"hydra.launcher.address={self.address}: no Ray cluster there ({error})") from error
 
-    def threads(self) -> int | None:
+    def threads(self, side_by_side: int) -> int | None:
         return self.cpus
 
     def start(self, waiting: deque[Job]) -> None:

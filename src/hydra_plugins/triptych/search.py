@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.triptych.space import Parameter, debug_keys, flat, given, key, parameter
+from triptych.results.record import as_read
 from triptych.sweeps import may_change
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class SearchSweeper(Sweeper):
             if metric.startswith("test/"):
                 raise ValueError(f"hydra.sweeper.objectives: {metric}: choices are made on val/ metrics, never on test")
         lasting = [override for override in overrides if not may_change(str(override.input_line))]
-        settings = {key(override): str(override.input_line).partition("=")[2] for override in lasting}
+        settings = {key(override): as_read(str(override.input_line)).partition("=")[2] for override in lasting}
         return {"objectives": self.objectives, "settings": settings, "pruning": self.pruning or None}
 
     def _run(self) -> None:

@@ -93,7 +93,7 @@ class SubmititLauncher(SweepLauncher):
                 raise ConfigError(f"hydra/launcher=submitit_{self.kind}: {error}") from error
         return self.parallel
 
-    def threads(self) -> int | None:
+    def threads(self, side_by_side: int) -> int | None:
         return self.cpus
 
     def start(self, waiting: deque[Job]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from triptych.results.directory import CONFIG, DONE, ERROR, METRICS, resumes
 from triptych.results.stranger import read_json, read_text, read_yaml
 
+HYDRA = CONFIG.with_name("hydra.yaml")
+"""What Hydra keeps of itself beside a run's config."""
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
 ENDED = ("done", "pruned")
@@ -20,6 +22,10 @@ ENDED = ("done", "pruned")
 ANEW = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
 """Overrides that may have another value when a run or a sweep goes on, which stays the same for all that: whose code
 may run, where caches and logs go."""
+DOWNLOADS = re.compile(r"(\+*data\.source=)(?:kaggle|'kaggle'|\"kaggle\")")
+"""An override that has the data downloaded first."""
+PRIMARY = "config"
+"""The primary config of train.py, where no ``--config-name`` says another."""
 DIVERGED = "Diverged"
 """How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
 
@@ -92,7 +98,7 @@ class Record:
         Without what only tells the sweep apart (``study=``, ``search=``), and where a resume put logs and caches.
         """
         changes = (change for change in self.changes if not ANEW.match(change))
-        pairs = (given.lstrip("+").partition("=")[::2] for given in (*self.overrides, *changes))
+        pairs = (as_read(given).lstrip("+").partition("=")[::2] for given in (*self.overrides, *changes))
         return {key: value for key, value in pairs if key.partition(".")[0] not in ("study", "search")}
 
     @property
@@ -104,10 +110,15 @@ class Record:
             kept = [*(line for line in kept if line.partition("=")[0] != key), change]
         return kept
 
+    @cached_property
+    def places(self) -> list[str]:
+        """The arguments that say where else than in conf/ the run's config was read; see ``config_places``."""
+        return config_places(_mapping(read_yaml(self.directory / HYDRA)).get("hydra"))
+
     @property
     def command(self) -> str:
-        """The command that repeats the run, quoted for a shell."""
-        return shlex.join(["python", "train.py", *self.arguments])
+        """The command that repeats the run, quoted for a shell. Only to be shown: its directory may be a stranger's."""
+        return shlex.join(["python", "train.py", *self.places, *self.arguments])
 
     def best(self, name: str) -> float | None:
         """A metric of the best epoch, such as ``val/rmse``; None where it is missing or no finite number."""
@@ -120,6 +131,31 @@ class Record:
     def number(self, name: str) -> float | None:
         """A number at the top of ``metrics.json``, such as ``seconds``."""
         return finite(self.metrics.get(name))
+
+
+def as_read(override: str) -> str:
+    """The override; of one that has the data downloaded first, the one that reads them once they are there."""
+    found = DOWNLOADS.fullmatch(override)
+    return f"{found[1]}files" if found else override
+
+
+def config_places(hydra: Any) -> list[str]:
+    """The arguments that say where else than in conf/ a config is read: ``--config-dir=``, ``--config-name=`` and such.
+
+    Args:
+        hydra: what Hydra kept of itself, below ``hydra`` in the config. It may be a stranger's, and the files at such a
+            place can name any code to run: so what is found is to be shown, not followed.
+    """
+    kept = _mapping(hydra)
+    sources = _mapping(kept.get("runtime")).get("config_sources")
+    found = [_mapping(source) for source in sources] if isinstance(sources, list) else []
+    places = [f"--config-dir={source.get('path')}" for source in found if source.get("provider") == "command-line"]
+    name = _mapping(kept.get("job")).get("config_name")
+    if isinstance(name, str) and name.removesuffix(".yaml") != PRIMARY:
+        places.append(f"--config-name={name}")
+    given = _mapping(kept.get("overrides")).get("hydra")
+    lines = given if isinstance(given, list) else []
+    return places + [line for line in lines if isinstance(line, str) and line.startswith("hydra.searchpath=")]
 
 
 def read_record(directory: Path) -> Record:

@@ -1,0 +1,47 @@
+"""What Hydra is handed of a command line: it must take it, and as it was meant."""
+
+from collections.abc import Sequence
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from tests.harness import CONF, EXPERIMENTS
+
+from triptych.command_line import flags_first, forced
+from triptych.config import check
+
+
+def of_the_sweep(overrides: Sequence[str]) -> DictConfig:
+    """The config that Hydra composes for a sweep as a whole."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return loader.load_configuration("config", overrides=list(overrides), run_mode=RunMode.MULTIRUN)
+
+
+def test_flags_may_stand_anywhere() -> None:
+    command = [f"experiment={EXPERIMENTS[0]}", "-m", "seed=1,2", "--config-name", "config", "~data.augment"]
+    check(command, CONF)
+    expected = ["-m", "--config-name", "config", f"experiment={EXPERIMENTS[0]}", "seed=1,2", "~data.augment"]
+    assert flags_first(command) == expected
+    assert flags_first(expected) == expected
+    assert flags_first(["--version"]) == forced(["--version"]) == ["--version"]
+
+
+@pytest.mark.parametrize("value", ["data.batch_size=8", "data.augment=[]", "data.root='a, b'", "data.train_size=null"])
+def test_a_sweep_over_experiments_takes_a_value_of_what_they_choose(value: str) -> None:
+    swept = [f"experiment=choice({','.join(EXPERIMENTS)})", "trainer.max_epochs=3,4", "optimizer=sgd", "seed=1"]
+    with pytest.raises(ConfigCompositionException, match="Could not override 'data"):
+        of_the_sweep([*swept, value])
+    given = forced(["-m", *swept, value])
+    assert given == ["-m", *swept, f"++{value}"]
+    assert of_the_sweep(given[1:]).seed == 1
+    check(given, CONF)
+    assert forced(given) == given
+
+
+def test_of_one_experiment_a_value_stays_as_it_is() -> None:
+    command = ["-m", f"experiment={EXPERIMENTS[0]}", "data.batch_size=8", "seed=1,2"]
+    assert forced(command) == command

@@ -1,0 +1,256 @@
+"""Which sweep `-m resume=` finds, and what may be said anew of one: where its config lies, how many trials it has."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+from tests.fake_sweep import begun, done, failed
+from tests.harness import CONF, FASTEST, command, small
+
+from triptych.config import ConfigError
+from triptych.results.directory import LOCK, SWEEP
+from triptych.results.record import read_record
+from triptych.results.trials import DATABASE
+from triptych.sweeps import JOBS, REPORT, find_sweep, note_jobs, standing, sweep_resumption
+
+TASK = [f"experiment={FASTEST}", "seed=0,1"]
+
+
+def save(folder: Path, task: list[str] = TASK, hydra: list[str] | None = None, **kept: Any) -> Path:
+    """A sweep's directory with what Hydra kept of itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {"overrides": {"task": task, "hydra": hydra or []}, **kept}
+    (folder / SWEEP).write_text(yaml.safe_dump({"hydra": plan}))
+    return folder
+
+
+def search(folder: Path, hydra: list[str] | None = None) -> Path:
+    """The directory of a search."""
+    save(folder, [f"search={FASTEST}"], hydra)
+    (folder / DATABASE).touch()
+    return folder
+
+
+def go_on(folder: Path | str, *given: str) -> list[str]:
+    """The command line that `-m resume=FOLDER` stands for, without the last, which says where the sweep lies."""
+    arguments = sweep_resumption(["-m", f"resume={folder}", *given], CONF)
+    assert arguments is not None
+    assert arguments[-1].startswith("hydra.sweep.dir=")
+    return arguments[:-1]
+
+
+def lying_at(place: Path, name: str = "config") -> dict[str, Any]:
+    """What Hydra keeps of `--config-dir` and `--config-name`."""
+    main = {"path": str(CONF), "schema": "file", "provider": "main"}
+    more = {"path": str(place), "schema": "file", "provider": "command-line"}
+    return {"runtime": {"config_sources": [main, more]}, "job": {"config_name": name}}
+
+
+@pytest.mark.parametrize("form", ["--config-dir {}", "--config-dir={}", "-cd {}", "-cd={}"])
+def test_where_the_config_lay_is_said_again(form: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    sweep = save(tmp_path / "sweep", **lying_at(mine))
+    assert go_on(sweep, *form.format(mine).split()) == ["-m", f"--config-dir={mine}", *TASK]
+
+
+@pytest.mark.parametrize("form", ["--config-name other", "--config-name=other", "-cn other", "-cn=other"])
+def test_the_name_of_the_config_is_said_again(form: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/other.yaml").write_text("defaults: [config, _self_]\n")
+    sweep = save(tmp_path / "sweep", **lying_at(tmp_path / "mine", "other"))
+    with pytest.raises(ConfigError, match="--config-name=other, which"):
+        go_on(sweep, "-cd", str(tmp_path / "mine"))
+    places = [f"--config-dir={tmp_path / 'mine'}", "--config-name=other"]
+    assert go_on(sweep, *form.split(), "-cd", str(tmp_path / "mine")) == ["-m", *places, *TASK]
+
+
+def test_places_to_search_are_said_again(tmp_path: Path) -> None:
+    line = f"hydra.searchpath=['file://{tmp_path}']"
+    sweep = save(tmp_path / "sweep", hydra=["hydra.mode=MULTIRUN", line])
+    with pytest.raises(ConfigError, match=r"hydra\.searchpath="):
+        go_on(sweep)
+    assert go_on(sweep, line) == ["-m", *TASK, line]
+
+
+def test_a_place_that_a_sweep_names_is_not_followed(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    # Of the files there Hydra would build what it logs and sweeps with, whatever that is.
+    strange = tmp_path / "a stranger's"
+    (strange / "hydra/job_logging").mkdir(parents=True)
+    sweep = save(tmp_path / "sweep", **lying_at(strange))
+    with pytest.raises(ConfigError, match="give it again behind resume= if it is yours") as refused:
+        go_on(sweep)
+    assert shlex.quote(f"--config-dir={strange}") in str(refused.value)
+    record_property("attacks refused", 1)
+
+
+def test_the_groups_at_a_place_are_groups_too(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    (tmp_path / "mine/kinds").mkdir(parents=True)
+    sweep = save(tmp_path / "sweep", ["+kinds=../../stranger"], **lying_at(tmp_path / "mine"))
+    with pytest.raises(ConfigError, match="no name of an option"):
+        go_on(sweep, "-cd", str(tmp_path / "mine"))
+    save(sweep, ["+kinds=one,two"], **lying_at(tmp_path / "mine"))
+    assert go_on(sweep, "-cd", str(tmp_path / "mine"))[2:] == ["+kinds=one,two"]
+    record_property("attacks refused", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("-cd", "expected one argument"), ("-cd nowhere", "no such folder"), ("-x", "as it began")],
+)
+def test_a_place_that_is_none_is_refused(given: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        go_on(save(tmp_path / "sweep"), *given.split())
+
+
+def test_a_search_takes_more_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = search(tmp_path / "search", ["hydra.sweeper.trials=30", "hydra.sweeper.seed=4"])
+    kept = ["-m", f"search={FASTEST}", "hydra.sweeper.seed=4"]
+    assert go_on(folder, "hydra.sweeper.trials=60") == [*kept, "hydra.sweeper.trials=60"]
+    assert capsys.readouterr().out == ""
+    for number in ("0", "1"):
+        done(folder, number)
+    assert go_on(folder, "hydra.sweeper.trials=2")[-1] == "hydra.sweeper.trials=2"
+    assert "has 2 trials already" in capsys.readouterr().out
+
+
+def test_a_search_that_was_asked_for_more_goes_on_to_as_many(tmp_path: Path) -> None:
+    folder = search(tmp_path / "search", ["hydra.sweeper.trials=30"])
+    note_jobs(folder, 60)
+    assert go_on(folder) == ["-m", "hydra.sweeper.trials=60", f"search={FASTEST}"]
+    assert go_on(folder, "hydra.sweeper.trials=61") == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=61"]
+    (folder / JOBS).write_text("[60]")
+    assert go_on(folder) == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=30"]
+
+
+@pytest.mark.parametrize("trials", ["0", "-1", "1.5", "many", "1,2", "9999999999", "", "²"])
+def test_trials_are_a_number(trials: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a number from 1"):
+        go_on(search(tmp_path / "search"), f"hydra.sweeper.trials={trials}")
+
+
+def test_only_a_search_has_trials(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no search"):
+        go_on(save(tmp_path / "sweep"), "hydra.sweeper.trials=9")
+
+
+def test_what_was_downloaded_is_read_and_not_downloaded_again(tmp_path: Path) -> None:
+    for word in ("kaggle", "'kaggle'"):
+        sweep = save(tmp_path / "sweep", [f"data.source={word}", "seed=0,1"])
+        assert go_on(sweep) == ["-m", "data.source=files", "seed=0,1"]
+    job = begun(tmp_path / "sweep", "0", "data.source=kaggle")
+    experiment = read_record(job).overrides[0]
+    assert standing(job, [experiment, "data.source=files"]) == "begun"
+    with pytest.raises(ConfigError, match="another job"):
+        standing(job, [experiment, "data.source=synthetic"])
+
+
+def test_a_path_may_stand_in_quotes(tmp_path: Path) -> None:
+    sweep = save(tmp_path / "a b")
+    for quoted in (f"'{sweep}'", f'"{sweep}"'):
+        assert sweep_resumption(["-m", f"resume={quoted}"], CONF) == ["-m", *TASK, f"hydra.sweep.dir='{sweep}'"]
+
+
+def ended(logs: Path, name: str) -> Path:
+    """A sweep of two jobs that has ended."""
+    sweep = save(logs / "sweeps" / name)
+    for number in ("0", "1"):
+        done(sweep, number)
+    note_jobs(sweep, 2)
+    (sweep / REPORT).touch()
+    return sweep
+
+
+def test_latest_is_the_newest_with_something_to_run(tmp_path: Path) -> None:
+    older, newest = ended(tmp_path, "2026-11-01"), ended(tmp_path, "2026-11-03")
+    with pytest.raises(ConfigError, match=f"no unfinished sweep.*-m resume={newest}"):
+        find_sweep("latest", tmp_path)
+    (older / "1/DONE").unlink()
+    assert find_sweep("latest", tmp_path) == older
+    killed = save(tmp_path / "sweeps/2026-11-02")  # before its first job began
+    assert find_sweep("latest", tmp_path) == killed
+
+
+def no_report(sweep: Path) -> None:
+    (sweep / REPORT).unlink()
+
+
+def a_job_less(sweep: Path) -> None:
+    note_jobs(sweep, 3)
+
+
+def a_job_that_failed(sweep: Path) -> None:
+    failed(sweep, "2", error="ValueError: no")
+
+
+def a_job_that_only_has_its_folder(sweep: Path) -> None:
+    (sweep / "2").mkdir()
+
+
+@pytest.mark.parametrize("change", [no_report, a_job_less, a_job_that_failed, a_job_that_only_has_its_folder])
+def test_what_is_run_again_is_not_finished(change: Callable[[Path], None], tmp_path: Path) -> None:
+    change(ended(tmp_path, "2026-11-03"))
+    assert find_sweep("latest", tmp_path).name == "2026-11-03"
+
+
+def test_what_is_not_run_again_is_finished(tmp_path: Path) -> None:
+    sweep, searched = ended(tmp_path, "2026-11-03"), ended(tmp_path, "2026-11-04")
+    failed(sweep, "2", error="Diverged: the loss is nan")
+    failed(searched, "2", error="ValueError: no")
+    (searched / DATABASE).touch()
+    with pytest.raises(ConfigError, match="no unfinished sweep"):
+        find_sweep("latest", tmp_path)
+    (sweep / JOBS).unlink()  # a sweep that is older than this file
+    with pytest.raises(ConfigError, match="no unfinished sweep"):
+        find_sweep("latest", tmp_path)
+
+
+def test_latest_is_none_that_another_process_runs(tmp_path: Path) -> None:
+    older, newest = save(tmp_path / "sweeps/2026-11-01"), save(tmp_path / "sweeps/2026-11-03")
+    with FileLock(newest / LOCK):
+        assert find_sweep("latest", tmp_path) == older
+        (newest / DATABASE).touch()  # a search, which several may work on
+        assert find_sweep("latest", tmp_path) == newest
+
+
+def test_more_trials_are_of_the_newest_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "logs/sweeps/2026-11-05")
+    with pytest.raises(ConfigError, match="no search below"):
+        go_on("latest", "hydra.sweeper.trials=60")
+    folder = ended(tmp_path / "logs", "2026-11-03")
+    search(folder)
+    search(tmp_path / "logs/sweeps/2026-11-01")
+    arguments = sweep_resumption(["-m", "resume=latest", "hydra.sweeper.trials=60"], CONF)
+    assert arguments is not None
+    assert arguments[-2:] == ["hydra.sweeper.trials=60", f"hydra.sweep.dir='{folder}'"]
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_config_of_ones_own_goes_on(data_root: Path, tmp_path: Path) -> None:
+    for place, name, base in (("mine", "own", "further"), ("more", "further", FASTEST)):
+        (tmp_path / place / "experiment").mkdir(parents=True)
+        text = f"# @package _global_\n# One's own.\ndefaults:\n  - {base}\n  - _self_\nmonitor: val/loss\n"
+        (tmp_path / place / f"experiment/{name}.yaml").write_text(text)
+    several = ["seed=0,1", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    of_one, *rest = small(FASTEST, data_root, *several)
+    assert of_one == f"experiment={FASTEST}"
+    places = ["-cd", "mine", "hydra.searchpath=[more]"]
+    started = command("-m", *places, "experiment=own", *rest, cwd=tmp_path)
+    assert started.returncode == 0, started.stderr
+    (tmp_path / "sweep/1/DONE").unlink()
+    again = shlex.split(json.loads((tmp_path / "sweep/0/metrics.json").read_text())["command"])
+    assert again[2:5] == [f"--config-dir={tmp_path / 'mine'}", "hydra.searchpath=[more]", "experiment=own"]
+    shown = command(*again[2:], "--cfg", "job", cwd=tmp_path)
+    assert "monitor: val/loss" in shown.stdout
+    assert command("-m", "resume=sweep", cwd=tmp_path).returncode == 2
+    resumed = command("-m", "resume=sweep", *places, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / "sweep/1/DONE").exists()
