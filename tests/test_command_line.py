@@ -27,6 +27,7 @@ def test_flags_may_stand_anywhere() -> None:
     expected = ["-m", "--config-name", "config", f"experiment={EXPERIMENTS[0]}", "seed=1,2", "~data.augment"]
     assert flags_first(command) == expected
     assert flags_first(expected) == expected
+    assert forced(["--help", "experiment"]) == ["--help", "experiment"]
     assert flags_first(["--version"]) == forced(["--version"]) == ["--version"]
 
 

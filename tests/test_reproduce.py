@@ -19,6 +19,7 @@ from tests.harness import FASTEST, REPOSITORY, command, small, train
 from triptych.cli import main
 from triptych.job import go_on
 from triptych.reproduce import reproduction
+from triptych.results.record import read_record
 from triptych.resume import resumption
 
 CONFIG = {
@@ -42,7 +43,8 @@ def write(directory: Path, config: Any = CONFIG, metrics: Any = METRICS, choices
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     (directory / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
     choices = {"experiment": "sums", "model": "mlp"} if choices is None else choices
-    (directory / ".hydra/hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
+    kept = {"choices": choices, "config_sources": [{"provider": "command-line", "path": "/my conf"}]}
+    (directory / ".hydra/hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": kept}}))
     overrides = ["experiment=sums", "study=one", "threads=9", "data.root=x", "packages=[stranger]", "seed=3"]
     (directory / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides))
     (directory / "metrics.json").write_text(json.dumps(metrics))
@@ -88,6 +90,7 @@ def test_the_new_directory_is_that_of_any_run(run: Path) -> None:
     assert yaml.safe_load((hydra / "overrides.yaml").read_text()) == [
         *("experiment=sums", "seed=3", "threads=2", "data.source='files'", "data.root='/data'", "packages=[mine]")
     ]
+    assert read_record(Path("again")).places == read_record(run).places == ["--config-dir=/my conf"]
     write(Path("again"), config=OmegaConf.to_container(asked.config), choices=asked.choices)
     assert reproduction("again").choices == {"experiment": "sums", "model": "mlp"}
 

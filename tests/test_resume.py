@@ -1,5 +1,7 @@
 """What resume= accepts, and what it makes of a run directory. Going on itself is tested in test_run and test_train."""
 
+import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -86,6 +88,20 @@ def test_two_processes_never_train_in_one_directory(run: Path) -> None:
     with held(run), pytest.raises(ConfigError, match=r"another process is training .*logs/sums/one: wait for it"):
         go_on(resumed)
     assert sorted(path.name for path in run.iterdir()) == [".hydra", ".lock"]
+
+
+def test_where_files_cannot_be_locked_a_run_goes_on_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (run / ".lock").touch()
+    with held(run) as free, held(run) as free_again:
+        assert free
+        assert free_again
+    resumed = resumption(["resume=latest"])
+    assert resumed is not None
+    assert resumed.directory == run
 
 
 def test_a_run_directory_does_not_say_whose_code_may_run(run: Path) -> None:

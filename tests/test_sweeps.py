@@ -126,8 +126,9 @@ def test_a_search_that_was_asked_for_more_goes_on_to_as_many(tmp_path: Path) -> 
     note_jobs(folder, 60)
     assert go_on(folder) == ["-m", "hydra.sweeper.trials=60", f"search={FASTEST}"]
     assert go_on(folder, "hydra.sweeper.trials=61") == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=61"]
-    (folder / JOBS).write_text("[60]")
-    assert go_on(folder) == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=30"]
+    for damaged in ("[60]", '{"jobs": -5}', '{"jobs": 1e3}', f'{{"jobs": {10**30}}}'):
+        (folder / JOBS).write_text(damaged)
+        assert go_on(folder) == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=30"]
 
 
 @pytest.mark.parametrize("trials", ["0", "-1", "1.5", "many", "1,2", "9999999999", "", "²"])
@@ -150,6 +151,12 @@ def test_what_was_downloaded_is_read_and_not_downloaded_again(tmp_path: Path) ->
     assert standing(job, [experiment, "data.source=files"]) == "begun"
     with pytest.raises(ConfigError, match="another job"):
         standing(job, [experiment, "data.source=synthetic"])
+
+
+def test_a_value_given_by_force_is_the_same_value(tmp_path: Path) -> None:
+    job = begun(tmp_path / "sweep", "0", "data.batch_size=8")
+    experiment = read_record(job).overrides[0]
+    assert standing(job, [experiment, "++data.batch_size=8"]) == "begun"
 
 
 def test_a_path_may_stand_in_quotes(tmp_path: Path) -> None:

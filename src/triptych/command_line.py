@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
 
 from triptych.config import TASK_GROUP, hydras_flags
 
@@ -29,7 +30,10 @@ def forced(arguments: Sequence[str]) -> list[str]:
 
     Hydra sets them in the config of the sweep too, which without an experiment has no data and no model.
     """
-    overrides = OverridesParser.create().parse_overrides(_overrides(arguments))
+    try:
+        overrides = OverridesParser.create().parse_overrides(_overrides(arguments))
+    except HydraException:
+        return list(arguments)  # behind --help, where nothing is checked and Hydra says it itself
     if not any(each.key_or_group == TASK_GROUP and each.is_sweep_override() for each in overrides):
         return list(arguments)
     values = [each for each in overrides if "." in each.key_or_group and not each.key_or_group.startswith("hydra.")]

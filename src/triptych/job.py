@@ -29,6 +29,10 @@ MOST_NUMBERS = 1000
 # What trains is imported inside the functions: train.py checks the config first.
 
 
+class InUse(ConfigError):
+    """Another process is training in the run directory, which is its own until it ends."""
+
+
 def train(config: DictConfig) -> float | None:
     """Hydra's task: one run, or one job of a sweep.
 
@@ -38,14 +42,21 @@ def train(config: DictConfig) -> float | None:
     Raises:
         SystemExit: 1 for a run that diverged, 2 for the user's mistake, 130 and 143 for a run or a job interrupted.
     """
+    try:
+        with _alone(directory := Path(HydraConfig.get().runtime.output_dir)):
+            return _train(config, directory)
+    except InUse as error:
+        print(f"error: {harmless(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _train(config: DictConfig, directory: Path) -> float | None:
     with without_collector():
         from triptych.run import run
 
     settings = HydraConfig.get()
-    directory = Path(settings.runtime.output_dir)
     try:
-        with _alone(directory):
-            metrics = run(config, directory, settings.runtime.choices["experiment"])
+        metrics = run(config, directory, settings.runtime.choices["experiment"])
     except Exception as error:
         leave_error(directory, error)
         if settings.mode == RunMode.MULTIRUN:
@@ -62,14 +73,14 @@ def go_on(resumed: Resumption) -> int:
     """Go on with a run that was interrupted; returns the exit code.
 
     Raises:
-        ConfigError: another process is training it.
+        InUse: another process is training it.
     """
     if resumed.finished:
         print(f"{resumed.directory} is done already; to train on, ask for more: trainer.max_epochs=N")
         return 0
     try:
         train_on(resumed)
-    except ConfigError:
+    except InUse:
         raise
     except Exception as error:
         from triptych.run import UserError
@@ -87,7 +98,7 @@ def train_on(resumed: Resumption) -> None:
     """Train on from the last checkpoint, or from the start where there is none.
 
     Raises:
-        ConfigError: another process is training the run.
+        InUse: another process is training the run.
     """
     with _alone(resumed.directory):
         with without_collector():
@@ -152,14 +163,14 @@ def _alone(directory: Path) -> Iterator[None]:
     """Keep other processes from training in a run directory; the first process of a run does it for all.
 
     Raises:
-        ConfigError: another one is.
+        InUse: another one is.
     """
     if process_number():
         yield
         return
     with held(directory) as free:
         if not free:
-            raise ConfigError(f"another process is training {directory}: wait for it, or stop it")
+            raise InUse(f"another process is training {directory}: wait for it, or stop it")
         yield
 
 

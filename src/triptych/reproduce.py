@@ -48,7 +48,8 @@ class Reproduction:
         hydra.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.directory / CONFIG)
         (hydra / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
-        (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": self.choices}}}))
+        kept = {"runtime": {"choices": self.choices}, "overrides": {"hydra": self.original.places}}
+        (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": kept}))
 
 
 def reproduction(

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
-from triptych.processes import agreed, process_number
+from triptych.processes import process_number, started_apart
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
 from triptych.results.output import make_folder
@@ -79,9 +79,8 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
             "without -m"
         )
     try:
-        # The first process of a distributed run says for all which is the latest, for it may be training there already.
-        name = agreed("resume", lambda: str(find_run("latest", unfinished=True))) if names == ["latest"] else names[0]
-        directory = find_run(name)
+        # Of several processes that were started apart, the first may be training there already.
+        directory = find_run(names[0], unfinished=True, free=not started_apart())
         refuse_links(directory)
         overrides = OverridesParser.create().parse_overrides(list(rest))
         anew = [override.key_or_group for override in overrides]

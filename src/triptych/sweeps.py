@@ -36,6 +36,7 @@ FLAGS = (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-
 """Hydra's flags that say where the config is read."""
 JOBS = ".jobs.json"
 """In the directory of a sweep: how many jobs it is to have in the end, as far as its launcher knows."""
+MOST_JOBS = 10**9
 REPORT = "report.html"
 """The last file that a sweep writes, at its end."""
 
@@ -169,7 +170,7 @@ def standing(directory: Path, overrides: Iterable[str]) -> str:
 def _jobs_own(overrides: Iterable[str]) -> list[str]:
     """The overrides that make a job this one and no other, in order of their keys; Hydra's own do not."""
     own = [line for line in overrides if not (line.startswith(("hydra.", "hydra/")) or may_change(line))]
-    return sorted(map(as_read, own))
+    return sorted(as_read(line).lstrip("+") for line in own)
 
 
 def _has_ended(directory: Path, of_search: bool = False) -> bool:
@@ -201,7 +202,7 @@ def _jobs_noted(sweep: Path) -> int:
         count = read_json(sweep / JOBS)["jobs"]
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-    return count if type(count) is int else 0
+    return count if type(count) is int and 0 < count < MOST_JOBS else 0
 
 
 def _parse_places(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -71,9 +71,19 @@ def test_a_subfolder_of_a_class_belongs_to_it(folder: Path):
     assert samples.labels[samples.names.index("train/NORMAL/PNEUMONIA hospital/IM-9999-0001.jpeg")] == 0
 
 
-@pytest.mark.parametrize("place", ["train/COVID/1.jpeg", "test/1.jpeg"])
+def test_the_folder_of_a_class_may_be_a_link(folder: Path, tmp_path: Path):
+    expected = xrays(folder.parents[1]).samples.names
+    (folder / "train" / "NORMAL").rename(tmp_path / "elsewhere")
+    (folder / "train" / "NORMAL").symlink_to(tmp_path / "elsewhere")
+    assert xrays(folder.parents[1]).samples.names == expected
+
+
+@pytest.mark.parametrize("place", ["train/COVID/1.jpeg", "train/COVID/ward/1.PNG", "test/1.jpeg"])
 def test_an_x_ray_of_no_class_is_refused(place: str, folder: Path):
-    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(next((folder / "train" / "NORMAL").glob("*.jpeg")), folder / "train" / "._1.jpeg")
+    xrays(folder.parents[1])
+    (folder / place).parent.mkdir(exist_ok=True, parents=True)
     shutil.copy(next((folder / "train" / "NORMAL").glob("*.jpeg")), folder / place)
     with pytest.raises(DataError, match=rf"{place} is neither in NORMAL nor in PNEUMONIA \(1 such in "):
         xrays(folder.parents[1])
@@ -107,10 +117,11 @@ def test_class_counts_are_those_of_the_training_split(split_seed: int, data_root
     data = xrays(data_root, split_seed=split_seed)
     labels = data.samples.labels[data.split.train]
     counts = [int((labels == 0).sum()), int((labels == 1).sum())]
-    assert data.model_arguments() == {"class_names": ["NORMAL", "PNEUMONIA"], "class_counts": counts}
+    told = {"class_names": ["NORMAL", "PNEUMONIA"], "class_counts": counts}
+    assert data.model_arguments() == told | {"drawn_evenly": False}
     assert sum(counts) == len(data.split.train) < len(data.samples)
-    alike = xrays(data_root, split_seed=split_seed, sampler="balanced").model_arguments()["class_counts"]
-    assert alike == 2 * [sum(counts) // 2]
+    even = xrays(data_root, split_seed=split_seed, sampler="balanced")
+    assert even.model_arguments() == told | {"drawn_evenly": True}
 
 
 def test_a_run_goes_on_with_x_rays_of_its_size(data_root: Path):
@@ -118,6 +129,8 @@ def test_a_run_goes_on_with_x_rays_of_its_size(data_root: Path):
     data.load_state_dict(data.state_dict())
     with pytest.raises(DataError, match=r"data\.image_size=32: a resumed run keeps its own, 24;"):
         xrays(data_root, image_size=32).load_state_dict(data.state_dict())
+    with pytest.raises(DataError, match=r"data\.sampler=balanced: a resumed run keeps its own, shuffle;"):
+        xrays(data_root, sampler="balanced").load_state_dict(data.state_dict())
 
 
 def test_a_batch_is_grey_squares_in_0_to_1_with_labels(data_root: Path):

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -28,6 +29,7 @@ from tests.harness import CONF, EXPERIMENTS, REPOSITORY
 from hydra_plugins.triptych import _job
 from hydra_plugins.triptych.launcher import ProcessLauncher
 from triptych.job import leave_error
+from triptych.results.directory import held
 from triptych.results.sweep import SweepSummary
 from triptych.resume import Resumption
 from triptych.run import UserError
@@ -249,6 +251,20 @@ def test_what_is_done_is_left_and_the_rest_is_run(launcher: Make, tmp_path: Path
     results = launcher(2).launch([jobs(10)[0], jobs(14)[0], jobs(12)[0]], 0)
     assert [result.return_value for result in results] == [10, 14, 12]
     assert facts(tmp_path, 0) == before
+
+
+def test_a_job_that_another_process_trains_is_left_to_it(
+    launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts = {name: {"_target_": f"some.{name}"} for name in ("data", "model")}
+    directory = begun(tmp_path, "0", "seed=10", config=parts)
+    (directory / ".hydra/overrides.yaml").write_text(yaml.safe_dump(jobs(10)[0]))
+    with held(directory):
+        results = launcher().launch(jobs(10, 11), 0)
+    assert [result.return_value for result in results] == [None, 11]
+    assert "job 0 is left alone: another process is training" in capfd.readouterr().err
+    assert not (directory / "error.txt").exists()
+    assert exit_code(tmp_path) == 1  # for it has not ended
 
 
 def test_what_has_begun_goes_on_with_what_is_given_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def test_balanced_weights_are_the_inverse_of_the_counts_and_one_on_average(count
     assert model.weights.tolist() == pytest.approx(weights)
     assert sum(c * w for c, w in zip(counts, model.weights.tolist(), strict=True)) / sum(counts) == pytest.approx(1)
     assert classifier(counts=counts, class_weights="none").weights.tolist() == [1, 1]
+    assert classifier(counts=counts, drawn_evenly=True).weights.tolist() == [1, 1]
 
 
 def test_the_loss_weighs_each_sample_by_its_class():

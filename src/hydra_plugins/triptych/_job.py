@@ -97,6 +97,8 @@ def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunct
             _begin(job, context, config, task)
     except KeyboardInterrupt:
         return 130
+    except runs.InUse as error:  # its directory tells of that process
+        print(f"job {job.number} is left alone: {harmless(error)}", file=sys.stderr)
     except Exception as error:  # before the task began: it leaves its own
         fail(job, error)
     return 0

@@ -95,6 +95,9 @@ class CaliforniaDataModule(DataModule[Rows]):
         self.rotations = rotations
         self.ratios = ratios
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"rotations": self.rotations, "ratios": self.ratios}
+
     @classmethod
     def synthesize(cls, folder: Path) -> None:
         write_homes(folder)

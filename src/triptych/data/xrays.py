@@ -22,7 +22,7 @@ from triptych.data.base import DataModule, Predictor
 from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset, Batch, StoredDataset, spread
 from triptych.data.errors import DataError
-from triptych.data.images import DECODER, decode, find_images
+from triptych.data.images import DECODER, SUFFIXES, decode, find_images
 from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, unseen
 from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
@@ -116,7 +116,7 @@ class XrayDataModule(DataModule[Xrays]):
         parts = [part for part in ("train", "val", "test") if part != "val" or (top / part).exists()]
         labelled = {path: label for part in parts for label in CLASSES for path in find_images(top / part / label)}
         for part in parts:
-            if others := [path for path in find_images(top / part) if path not in labelled]:
+            if others := list(_of_no_class(top / part)):
                 raise DataError(
                     f"{others[0]} is neither in {' nor in '.join(CLASSES)} ({len(others)} such in {part}): "
                     "put it into the folder of its class, or move it out"
@@ -184,12 +184,11 @@ class XrayDataModule(DataModule[Xrays]):
         for name, count in zip(CLASSES, counts, strict=True):
             if not count:
                 raise DataError(f"no {name} X-ray in the training split: add some")
-        # What a network is shown of each class: one that sees both alike needs no weights besides.
-        shown = counts if self.sampler == "shuffle" else np.full_like(counts, counts.mean())
-        return {"class_names": list(CLASSES), "class_counts": shown.tolist()}
+        evenly = self.sampler == "balanced"
+        return {"class_names": list(CLASSES), "class_counts": counts.tolist(), "drawn_evenly": evenly}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"image_size": self.image_size}
+        return super().state_dict() | {"image_size": self.image_size, "sampler": self.sampler}
 
     def make_augmentation(self) -> nn.Module:
         names = self.augment_names
@@ -310,6 +309,15 @@ class XrayDataModule(DataModule[Xrays]):
         """What the model takes of one X-ray, uint8 (side, side)."""
         images = xrays.tensor(square)
         return self.prepare_batch((images, images), training=False)[0]
+
+
+def _of_no_class(folder: Path) -> Iterator[Path]:
+    """The X-rays in a folder of classes that lie in none of CLASSES."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name not in CLASSES and not entry.name.startswith("."):
+            for path in [entry, *sorted(entry.rglob("*"))]:
+                if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                    yield path
 
 
 def _rows(names: list[str], columns: dict[str, Tensor]) -> Iterator[tuple[str, str, str]]:

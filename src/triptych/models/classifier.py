@@ -27,7 +27,8 @@ class Classifier(Model):
         network: an image network that gives (N, 1) logits.
         members: how many of it train side by side, each by a loss of its own; the mean of their logits decides.
         class_names: names of the two classes.
-        class_counts: how many samples of each an epoch of training shows, or what is in that proportion.
+        class_counts: samples of each in the training split.
+        drawn_evenly: whether an epoch shows as many of each class all the same, which leaves nothing to class_weights.
         standardize: give each image mean 0 and deviation 1 first; ``local``: the surroundings of each pixel.
         class_weights: ``balanced`` weighs each class by the inverse of its count, ``none`` weighs all alike.
         label_smoothing: how far targets are moved towards a half (Szegedy et al. 2016).
@@ -54,6 +55,7 @@ class Classifier(Model):
         scheduler: dict[str, Any],
         class_names: list[str],
         class_counts: list[int],
+        drawn_evenly: bool = False,
         monitor: str | None = None,
         activation: str = "relu",
         norm: str = "batch",
@@ -87,7 +89,8 @@ class Classifier(Model):
         self.label_smoothing = label_smoothing
         counts = torch.tensor(class_counts, dtype=torch.float32)
         balanced = counts.sum() / (len(counts) * counts)
-        self.register_buffer("weights", balanced if class_weights == "balanced" else torch.ones_like(balanced))
+        weighs = class_weights == "balanced" and not drawn_evenly
+        self.register_buffer("weights", balanced if weighs else torch.ones_like(balanced))
         self.register_buffer("temperature", torch.tensor(1.0))
         # Class weights, as balanced sampling does, train for another share of positives than there is: all logits are
         # shifted by about the log of the weights' ratio. No temperature takes a shift back, a bias does.

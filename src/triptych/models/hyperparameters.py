@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+MISSING = object()
+
 
 def refuse_others(saved: Mapping[str, Any], now: Mapping[str, Any], changeable: Collection[str]) -> None:
     """Refuse another model than a checkpoint's, though its weights may have the same names and shapes.
@@ -20,6 +22,6 @@ def refuse_others(saved: Mapping[str, Any], now: Mapping[str, Any], changeable: 
         if name in changeable or is_now == was:
             continue
         while isinstance(is_now, dict) and isinstance(was, dict):
-            inner = next(key for key in {**was, **is_now} if was.get(key) != is_now.get(key))
+            inner = next(key for key in {**was, **is_now} if was.get(key, MISSING) != is_now.get(key, MISSING))
             key, is_now, was = f"{key}.{inner}", is_now.get(inner), was.get(inner)
         raise ValueError(f"{key}={is_now}: a resumed run keeps its own, {was}; start a new run to change it")

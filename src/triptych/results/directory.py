@@ -50,17 +50,18 @@ def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
 
 @contextmanager
 def held(directory: Path) -> Iterator[bool]:
-    """Hold a run's lock; yields False where another process holds it."""
+    """Hold a run's lock; yields False where another process holds it, and True too where files cannot be locked."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(directory / LOCK)
+    # In place of a lock that the file system lacks there would be a mark, which a killed process leaves behind.
+    lock = FileLock(directory / LOCK, fallback_to_soft=False)
     free = True
     try:
         lock.acquire(blocking=False)
     except Timeout:
         free = False
-    except (OSError, NotImplementedError):
-        pass  # nothing can be locked here, or written: the run itself will say so
+    except OSError:
+        pass  # where it cannot write, the run itself will say so
     try:
         yield free
     finally:
@@ -68,19 +69,21 @@ def held(directory: Path) -> Iterator[bool]:
 
 
 def _in_use(directory: Path) -> bool:
+    """Whether a process trains there."""
     if not (directory / LOCK).exists():
         return False
     with held(directory) as free:
         return not free
 
 
-def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
+def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool = False) -> Path:
     """The run directory with this path, or with ``latest`` the newest of any experiment.
 
     Args:
         name: a path or ``latest``.
         logs: folder with one folder an experiment.
-        unfinished: whether ``latest`` is to be the newest without DONE that no process is training.
+        unfinished: whether ``latest`` is to be the newest without DONE.
+        free: whether that is to be one that no process is training.
 
     Raises:
         ValueError: there is no such directory, or it holds no run.
@@ -97,7 +100,8 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False) -> Path:
         newest = sorted(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns, reverse=True)
         if not unfinished:
             return newest[0]
-        if waiting := next((run for run in newest if not ((run / DONE).exists() or _in_use(run))), None):
+        left = [run for run in newest if not (run / DONE).exists()]
+        if waiting := next((run for run in left if not (free and _in_use(run))), None):
             return waiting
         longer = [f"{shlex.quote(f'resume={run}')} trainer.max_epochs=N" for run in newest if (run / DONE).exists()]
         hint = f"; name one to train it for longer, {longer[0]}" if longer else ""

@@ -26,6 +26,8 @@ DOWNLOADS = re.compile(r"(\+*data\.source=)(?:kaggle|'kaggle'|\"kaggle\")")
 """An override that has the data downloaded first."""
 PRIMARY = "config"
 """The primary config of train.py, where no ``--config-name`` says another."""
+PLACES = ("hydra.searchpath=", "--config-dir=", "--config-name=")
+"""How what is kept of a command line begins that says where a config is read; of the flags a repeated run keeps it."""
 DIVERGED = "Diverged"
 """How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
 
@@ -155,7 +157,7 @@ def config_places(hydra: Any) -> list[str]:
         places.append(f"--config-name={name}")
     given = _mapping(kept.get("overrides")).get("hydra")
     lines = given if isinstance(given, list) else []
-    return places + [line for line in lines if isinstance(line, str) and line.startswith("hydra.searchpath=")]
+    return places + [line for line in lines if isinstance(line, str) and line.startswith(PLACES)]
 
 
 def read_record(directory: Path) -> Record:
