@@ -175,7 +175,8 @@ def test_a_signal_before_or_in_a_validation_waits_for_its_end(
 
 def test_after_a_crash_the_best_checkpoint_is_that_of_the_best_metrics(data_root: Path, tmp_path: Path) -> None:
     """It was of steps that the crash has lost, and that never come again where the run goes on with other settings."""
-    from triptych.models.base import MeanLoss, Model
+    from triptych.models.base import Model
+    from triptych.models.metrics import MeanLoss
 
     options = [*options_of("validation within epochs", data_root), "trainer.val_check_interval=2"]
     options += ["monitor=val/loss", "mode=min"]

@@ -13,7 +13,7 @@ from tests.harness import CONF, FASTEST
 
 from triptych.config import ConfigError
 from triptych.job import go_on
-from triptych.results.directory import held
+from triptych.results.directory import LOCK, held
 from triptych.resume import make_run_folder, refuse_used_folder, resumption
 
 SAVED = """
@@ -71,11 +71,15 @@ def test_a_run_that_another_process_trains_is_not_the_latest_to_go_on_with(run: 
     older = run.with_name("older")
     shutil.copytree(run, older)
     os.utime(older / ".hydra/config.yaml", (0, 0))
-    with held(run):
+    with held(run / LOCK):
         resumed = resumption(["resume=latest"])
     assert resumed is not None
     assert resumed.directory == older
-    with held(run), held(older), pytest.raises(ConfigError, match=r"no unfinished run .* done or under way"):
+    with (
+        held(run / LOCK),
+        held(older / LOCK),
+        pytest.raises(ConfigError, match=r"no unfinished run .* done or under way"),
+    ):
         resumption(["resume=latest"])
     again = resumption(["resume=latest"])
     assert again is not None
@@ -85,9 +89,12 @@ def test_a_run_that_another_process_trains_is_not_the_latest_to_go_on_with(run: 
 def test_two_processes_never_train_in_one_directory(run: Path) -> None:
     resumed = resumption([f"resume={run}"])
     assert resumed is not None
-    with held(run), pytest.raises(ConfigError, match=r"another process is training .*logs/sums/one: wait for it"):
+    with (
+        held(run / LOCK),
+        pytest.raises(ConfigError, match=r"another process is training .*logs/sums/one: wait for it"),
+    ):
         go_on(resumed)
-    assert sorted(path.name for path in run.iterdir()) == [".hydra", ".lock"]
+    assert [path.name for path in run.iterdir()] == [".hydra"]
 
 
 def test_where_files_cannot_be_locked_a_run_goes_on_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +102,8 @@ def test_where_files_cannot_be_locked_a_run_goes_on_all_the_same(run: Path, monk
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    (run / ".lock").touch()
-    with held(run) as free, held(run) as free_again:
+    (run / LOCK).touch()
+    with held(run / LOCK) as free, held(run / LOCK) as free_again:
         assert free
         assert free_again
     resumed = resumption(["resume=latest"])

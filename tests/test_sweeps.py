@@ -13,7 +13,7 @@ from tests.fake_sweep import begun, done, failed
 from tests.harness import CONF, FASTEST, command, small
 
 from triptych.config import ConfigError
-from triptych.results.directory import LOCK, SWEEP
+from triptych.results.directory import SWEEP, SWEEP_LOCK
 from triptych.results.record import read_record
 from triptych.results.trials import DATABASE
 from triptych.sweeps import JOBS, REPORT, find_sweep, note_jobs, standing, sweep_resumption
@@ -221,7 +221,7 @@ def test_what_is_not_run_again_is_finished(tmp_path: Path) -> None:
 
 def test_latest_is_none_that_another_process_runs(tmp_path: Path) -> None:
     older, newest = save(tmp_path / "sweeps/2026-11-01"), save(tmp_path / "sweeps/2026-11-03")
-    with FileLock(newest / LOCK):
+    with FileLock(newest / SWEEP_LOCK):
         assert find_sweep("latest", tmp_path) == older
         (newest / DATABASE).touch()  # a search, which several may work on
         assert find_sweep("latest", tmp_path) == newest

@@ -15,7 +15,7 @@ from triptych.config import ConfigError
 from triptych.imports import without_collector
 from triptych.processes import agreed, process_number, speaks_for_machine
 from triptych.reproduce import Reproduction
-from triptych.results.directory import ERROR, held, new_run_id
+from triptych.results.directory import ERROR, LOCK, held, new_run_id
 from triptych.results.record import read_record
 from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler, harmless
@@ -168,7 +168,7 @@ def _alone(directory: Path) -> Iterator[None]:
     if process_number():
         yield
         return
-    with held(directory) as free:
+    with held(directory / LOCK) as free:
         if not free:
             raise InUse(f"another process is training {directory}: wait for it, or stop it")
         yield

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
-from triptych.results.directory import CONFIG, DONE, ERROR, LOCK, LOGS, SWEEP, held, write_json
+from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, SWEEP, SWEEP_LOCK, in_use, write_json
 from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
 from triptych.results.saved_config import WRITERS
 from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
@@ -190,10 +190,7 @@ def _is_unfinished(sweep: Path) -> bool:
     ended = sum(_has_ended(job, _is_search(sweep)) for job in jobs)
     if ended == len(jobs) >= _jobs_noted(sweep) and (sweep / REPORT).exists():
         return False
-    if _is_search(sweep) or not (sweep / LOCK).exists():
-        return True
-    with held(sweep) as free:
-        return free
+    return _is_search(sweep) or not in_use(sweep / SWEEP_LOCK)
 
 
 def _jobs_noted(sweep: Path) -> int:

@@ -189,7 +189,10 @@ CHECKPOINTS: dict[str, tuple[Poison, set[str]]] = {
     **{f"a pickle in the checkpoint's {place}": (_evil(place), LOADERS | WRITERS) for place in
        ("callbacks", "hyper_parameters", "state_dict", "loops", "optimizer_states", "hparams_type")},
     "a compressed checkpoint": (compressed, LOADERS | WRITERS),
-    "a class in the hyperparameters": (_hyperparameters(network=SHELL | {"command": "touch ran"}), LOADERS),
+    "a class in the hyperparameters": (
+        _hyperparameters(network=SHELL | {"command": "touch ran"}),
+        LOADERS | {"resume"},
+    ),
     "a maker in the hyperparameters": (_hyperparameters(_instantiator="os.system"), set()),
     "weights of other shapes": (
         checkpoint(lambda content, _: content["state_dict"].update(
@@ -253,10 +256,10 @@ EXPORTS: dict[str, tuple[Poison, set[str]]] = {
     "the export leads out": (linked("export", "OUTSIDE"), {"export"} | WRITERS),
     "the export leads to nothing yet": (linked("export", "OUTSIDE/made"), {"export"} | WRITERS),
     "the export is a pipe": (pipe("export"), {"export"} | WRITERS),
-    "commands to the terminal in the hyperparameters": (_hyperparameters(activation=ESCAPE), LOADERS),
+    "commands to the terminal in the hyperparameters": (_hyperparameters(activation=ESCAPE), LOADERS | {"resume"}),
     "hyperparameters that fetch weights": (
         _hyperparameters(network=_class("torchmetrics.multimodal.CLIPScore", model_name_or_path=".")),
-        LOADERS,
+        LOADERS | {"resume"},
     ),
     "columns that the data lack": (_hyperparameters(feature_names=[MARKUP]), LOADERS),
     "columns that are numbers": (_hyperparameters(feature_names=3), LOADERS),

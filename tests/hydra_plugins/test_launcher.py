@@ -29,7 +29,7 @@ from tests.harness import CONF, EXPERIMENTS, REPOSITORY
 from hydra_plugins.triptych import _job
 from hydra_plugins.triptych.launcher import ProcessLauncher
 from triptych.job import leave_error
-from triptych.results.directory import held
+from triptych.results.directory import LOCK, held
 from triptych.results.sweep import SweepSummary
 from triptych.resume import Resumption
 from triptych.run import UserError
@@ -259,7 +259,7 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     parts = {name: {"_target_": f"some.{name}"} for name in ("data", "model")}
     directory = begun(tmp_path, "0", "seed=10", config=parts)
     (directory / ".hydra/overrides.yaml").write_text(yaml.safe_dump(jobs(10)[0]))
-    with held(directory):
+    with held(directory / LOCK):
         results = launcher().launch(jobs(10, 11), 0)
     assert [result.return_value for result in results] == [None, 11]
     assert "job 0 is left alone: another process is training" in capfd.readouterr().err

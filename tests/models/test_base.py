@@ -368,14 +368,13 @@ def test_a_scheduler_and_an_optimizer_of_torch_need_no_more_than_their_class(tmp
 def test_another_network_is_refused_though_its_weights_may_fit(given: dict[str, Any], message: str, tmp_path: Path):
     fit(regressor(), Batches(rows(4)), tmp_path, max_epochs=1).save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=message):
-        trainer(tmp_path, max_epochs=2).fit(regressor(**given), Batches(rows(4)), ckpt_path=tmp_path / "last.ckpt")
+        fit(regressor(**given), Batches(rows(4)), tmp_path, resume_from=tmp_path / "last.ckpt", max_epochs=2)
 
 
 def test_what_only_training_knows_of_may_change(tmp_path: Path):
     fit(regressor(), Batches(rows(4)), tmp_path, max_epochs=1).save_checkpoint(tmp_path / "last.ckpt")
     other = regressor(dropout=0.5, l1=0.1, weight_decay=0.1, optimizer=ADAM | {"lr": 0.5})
-    run = trainer(tmp_path, max_epochs=2)
-    run.fit(other, Batches(rows(4)), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    run = fit(other, Batches(rows(4)), tmp_path, resume_from=tmp_path / "last.ckpt", max_epochs=2)
     assert run.global_step == 2
 
 

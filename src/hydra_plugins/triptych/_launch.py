@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.triptych._job import Job
 from triptych.config import ConfigError
-from triptych.results.directory import DONE, ERROR
+from triptych.results.directory import DONE, ERROR, SWEEP_LOCK
 from triptych.results.record import config_places, read_record
 from triptych.results.sweep import untold
 from triptych.sweeps import note_jobs, standing
@@ -107,7 +107,7 @@ class SweepLauncher(Launcher):
 
         if self.lock or self._is_shared():
             return
-        self.lock = FileLock(self.folder / ".lock")
+        self.lock = FileLock(self.folder / SWEEP_LOCK)
         try:
             self.lock.acquire(blocking=False)
         except Timeout as error:

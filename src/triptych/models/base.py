@@ -5,16 +5,16 @@ from abc import abstractmethod
 from functools import cache, partial
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from triptych.build import build
 from triptych.models.hyperparameters import refuse_others
+from triptych.models.metrics import MeanLoss
 from triptych.models.waiting import Waiting
 from triptych.networks.ensemble import Ensemble
 
@@ -26,29 +26,6 @@ def regression_loss(name: str) -> nn.Module:
     if name not in LOSSES:
         raise ValueError(f"model.loss={name}: choose one of {', '.join(LOSSES)}")
     return LOSSES[name]()
-
-
-class MeanLoss(Metric):
-    """Mean over samples of losses that are means over batches.
-
-    torchmetrics' own MeanMetric leaves NaN out, or with ``nan_strategy="disable"`` the weights.
-    """
-
-    total: Tensor
-    samples: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, samples: int) -> None:
-        """Add the mean loss of a batch of so many samples."""
-        self.total += loss * samples
-        self.samples += samples
-
-    def compute(self) -> Tensor:
-        return self.total / self.samples
 
 
 class Model(LightningModule):
@@ -327,7 +304,11 @@ class Model(LightningModule):
         return str(self.scheduler_config.get("interval", "epoch"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE)
+        if self._trainer is None:
+            return  # as of load_from_checkpoint, where others may be given
+        # What the data told it is for them to compare.
+        told: dict[str, Any] = getattr(self.trainer.datamodule, "model_arguments", dict)()  # type: ignore[attr-defined]
+        refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | told.keys())
 
     def on_fit_start(self) -> None:
         self.waiting.batches, self.measured_epoch = [], -1

@@ -1,8 +1,8 @@
-"""torchmetrics' metrics, NaN where there is nothing that they could say: a 0 or an error would be wrong."""
+"""torchmetrics' metrics, NaN where they have nothing to say, for a 0 or an error would be wrong; and a mean loss."""
 
 import torch
 from torch import Tensor
-from torchmetrics import R2Score
+from torchmetrics import Metric, R2Score
 from torchmetrics.classification import BinaryAUROC, BinarySpecificity
 from torchmetrics.utilities.data import dim_zero_cat
 
@@ -28,3 +28,26 @@ class R2(R2Score):
 
     def compute(self) -> Tensor:
         return super().compute() if self.total > 1 else torch.full((), torch.nan, device=self.device)
+
+
+class MeanLoss(Metric):
+    """Mean over samples of losses that are means over batches.
+
+    torchmetrics' own MeanMetric leaves NaN out, or with ``nan_strategy="disable"`` the weights.
+    """
+
+    total: Tensor
+    samples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, samples: int) -> None:
+        """Add the mean loss of a batch of so many samples."""
+        self.total += loss * samples
+        self.samples += samples
+
+    def compute(self) -> Tensor:
+        return self.total / self.samples

@@ -23,8 +23,10 @@ ERROR = "error.txt"
 METRICS = "metrics.json"
 CONFIG = Path(".hydra") / "config.yaml"
 RESUMED = Path(".hydra") / "resumed.json"
-LOCK = ".lock"
+LOCK = Path(".hydra") / "lock"
 """Held by the process that trains in the directory; the kernel frees it, however that process ends."""
+SWEEP_LOCK = ".lock"
+"""In the directory of a sweep: the like of the process that runs it."""
 SWEEP = "multirun.yaml"
 """In the directory of a sweep, written by its sweeper: the config and the command line."""
 
@@ -49,12 +51,12 @@ def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[bool]:
-    """Hold a run's lock; yields False where another process holds it, and True too where files cannot be locked."""
+def held(lock_file: Path) -> Iterator[bool]:
+    """Hold a lock; yields False where another process holds it, and True too where files cannot be locked."""
     from filelock import FileLock, Timeout
 
     # In place of a lock that the file system lacks there would be a mark, which a killed process leaves behind.
-    lock = FileLock(directory / LOCK, fallback_to_soft=False)
+    lock = FileLock(lock_file, fallback_to_soft=False)
     free = True
     try:
         lock.acquire(blocking=False)
@@ -68,11 +70,11 @@ def held(directory: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _in_use(directory: Path) -> bool:
-    """Whether a process trains there."""
-    if not (directory / LOCK).exists():
+def in_use(lock_file: Path) -> bool:
+    """Whether a process holds a lock."""
+    if not lock_file.exists():
         return False
-    with held(directory) as free:
+    with held(lock_file) as free:
         return not free
 
 
@@ -101,7 +103,7 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool 
         if not unfinished:
             return newest[0]
         left = [run for run in newest if not (run / DONE).exists()]
-        if waiting := next((run for run in left if not (free and _in_use(run))), None):
+        if waiting := next((run for run in left if not (free and in_use(run / LOCK))), None):
             return waiting
         longer = [f"{shlex.quote(f'resume={run}')} trainer.max_epochs=N" for run in newest if (run / DONE).exists()]
         hint = f"; name one to train it for longer, {longer[0]}" if longer else ""

@@ -42,6 +42,12 @@ def test_places_between_the_ends():
     assert scale(["relu"]).fraction("relu") == 0.5
 
 
+def test_of_nothing_there_is_an_axis_all_the_same():
+    axis = Figure().subplots()
+    scale([]).apply(axis)
+    assert axis.get_xscale() == "linear"
+
+
 def test_one_run_gone_wrong_does_not_press_the_others_flat():
     values = [48.0, 49.0, 50.0, 51.0, 1e9]
     low, high = view(values, "min")

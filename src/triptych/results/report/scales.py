@@ -39,6 +39,8 @@ class Scale:
 
     def apply(self, axis: Axes) -> None:
         """Give it to the x-axis of a plot: values few enough to read stand where they are."""
+        if not self.ticks:
+            return  # nothing was measured
         if self.kind == "log":
             axis.set_xscale("log")
         few = len(self.ticks) <= MOST_TICKS and not self._crowded()
