@@ -13,10 +13,10 @@ from tests.fake_sweep import begun, done, failed
 from tests.harness import CONF, FASTEST, command, small
 
 from triptych.config import ConfigError
-from triptych.results.directory import SWEEP, SWEEP_LOCK
+from triptych.results.directory import REPORT, SWEEP, SWEEP_LOCK
 from triptych.results.record import read_record
 from triptych.results.trials import DATABASE
-from triptych.sweeps import JOBS, REPORT, find_sweep, note_jobs, standing, sweep_resumption
+from triptych.sweeps import JOBS, find_sweep, note_jobs, standing, sweep_resumption
 
 TASK = [f"experiment={FASTEST}", "seed=0,1"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from triptych.results.directory import CONFIG, LOGS, METRICS, find_run, new_run_id
+from triptych.results.directory import CONFIG, HYDRA, LOGS, METRICS, find_run, new_run_id
 from triptych.results.record import Record, read_record
 from triptych.results.saved_config import read_choices, read_config
 from triptych.results.stranger import check_threads
@@ -49,7 +49,7 @@ class Reproduction:
         OmegaConf.save(self.config, self.directory / CONFIG)
         (hydra / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
         kept = {"runtime": {"choices": self.choices}, "overrides": {"hydra": self.original.places}}
-        (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": kept}))
+        (self.directory / HYDRA).write_text(yaml.safe_dump({"hydra": kept}))
 
 
 def reproduction(

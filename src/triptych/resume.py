@@ -20,6 +20,7 @@ from triptych.processes import process_number, started_apart
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
 from triptych.results.output import make_folder
+from triptych.results.record import PRIMARY
 from triptych.results.saved_config import read_choices, read_config
 from triptych.results.stranger import refuse_links
 
@@ -141,7 +142,7 @@ def _declared(choices: Mapping[str, str], conf: Path) -> Declared:
     """What the files of a run's choices declare today; an option that is no longer there declares nothing."""
     found = Declared()
     try:
-        composer = Composer(conf, "config", None, [])
+        composer = Composer(conf, PRIMARY, None, [])
         there = [group for group in composer.groups() if choices.get(group) in composer.options(group)]
         declared = composer.compose(composer.parse(f"{group}={choices[group]}" for group in there)).declared
     except Refusal:  # files of today that do not go together with choices of then

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
-from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, SWEEP, SWEEP_LOCK, in_use, write_json
+from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, REPORT, SWEEP, SWEEP_LOCK, in_use, write_json
 from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
 from triptych.results.saved_config import WRITERS
 from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
@@ -37,8 +37,6 @@ FLAGS = (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-
 JOBS = ".jobs.json"
 """In the directory of a sweep: how many jobs it is to have in the end, as far as its launcher knows."""
 MOST_JOBS = 10**9
-REPORT = "report.html"
-"""The last file that a sweep writes, at its end."""
 
 
 def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
@@ -204,15 +202,13 @@ def _jobs_noted(sweep: Path) -> int:
 
 def _parse_places(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """What Hydra's FLAGS say, in all the forms that Hydra takes, and the other arguments."""
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(message)
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print a page and leave
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for names in FLAGS:
         parser.add_argument(*names)
-    return parser.parse_known_args(arguments)
+    try:
+        return parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_trials(trials: str, sweep: Path) -> None:

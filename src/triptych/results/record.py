@@ -10,11 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from triptych.results.directory import CONFIG, DONE, ERROR, METRICS, resumes
+from triptych.results.directory import CONFIG, DONE, ERROR, HYDRA, METRICS, resumes
 from triptych.results.stranger import read_json, read_text, read_yaml
 
-HYDRA = CONFIG.with_name("hydra.yaml")
-"""What Hydra keeps of itself beside a run's config."""
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
 ENDED = ("done", "pruned")

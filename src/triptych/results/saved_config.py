@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.results.directory import CONFIG, resumes
+from triptych.results.directory import CONFIG, HYDRA, resumes
 from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, texts
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
@@ -64,7 +64,7 @@ def read_choices(directory: Path) -> dict[str, str]:
     Raises:
         ValueError: they cannot be read, or the experiment's name is no plain one.
     """
-    path = directory / ".hydra" / "hydra.yaml"
+    path = directory / HYDRA
     try:
         found = parse_yaml(read_text(path, MOST_YAML_BYTES))["hydra"]["runtime"]["choices"]
         choices = {str(group): option for group, option in found.items() if isinstance(option, str)}

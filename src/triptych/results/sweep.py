@@ -7,6 +7,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from triptych.results.directory import REPORT
 from triptych.results.record import ENDED, Record, read_records
 
 untold: dict[Path, str] = {}
@@ -47,5 +48,5 @@ def _report(folder: Path, records: list[Record]) -> None:
         for record in records:
             print(printable(f"run {record.name}: {record.state} {record.error}"))
     else:
-        print(f"\nreport {written.folder / 'report.html'}")
+        print(f"\nreport {written.folder / REPORT}")
     print(f"sweep  {folder}")

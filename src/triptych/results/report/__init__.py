@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.files import replaced
-from triptych.results.directory import CONFIG, LOGS, find_run, new_run_id
+from triptych.results.directory import CONFIG, LOGS, REPORT, find_run, new_run_id
 from triptych.results.output import make_folder
 from triptych.results.record import Record, read_records
 from triptych.results.report import markdown, page, terminal
@@ -81,7 +81,7 @@ def _write(folder: Path, comparison: Comparison, content: Document) -> None:
     texts = {
         "results.csv": results(comparison, folder),
         "report.md": markdown.render(content, {figure: f"figures/{name}" for figure, (name, _) in drawn.items()}),
-        "report.html": page.render(content, {figure: png for figure, (_, png) in drawn.items()}),
+        REPORT: page.render(content, {figure: png for figure, (_, png) in drawn.items()}),
     }
     for name, text in texts.items():
         with replaced(folder / name) as aside:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych.results.directory import HYDRA
 from triptych.results.record import Record
 from triptych.results.report.text import number, printable
 from triptych.results.stranger import read_yaml
@@ -61,7 +62,7 @@ def _saved(record: Record, key: str) -> str:
 
 def _choices(directory: Path) -> dict[str, Any]:
     """Which option of each group the run had."""
-    found = read_yaml(directory / ".hydra" / "hydra.yaml")
+    found = read_yaml(directory / HYDRA)
     for name in ("hydra", "runtime", "choices"):
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
