@@ -136,7 +136,7 @@ def _epoch(data: XrayDataModule) -> float:
 def measure_large(work: Path, xrays: int, side: int) -> Large:
     """Train on so many X-rays of ``side`` pixels from disk, as long as it takes to see each part of a run."""
     root, run = _written(work / f"large-{xrays}", xrays), work / "run-large"
-    options = [DISK, "data.num_workers=1", f"data.image_size={side}", "data.batch_size=4", "data.eval_batch_size=4"]
+    options = [DISK, "data.num_workers=1", f"data.image_size={side}", "data.batch_size=2", "data.eval_batch_size=2"]
     limits = ["max_epochs=1", "limit_train_batches=30", "limit_val_batches=5", "limit_test_batches=1.0"]
     decodes = not any((work / "cache").glob(f"xrays-{side}-*.npz"))
     total_peak = _train(root, work, run, [*options, *(f"trainer.{limit}" for limit in limits)], watched=True)
@@ -233,7 +233,7 @@ than half: take them as a size.
 
 {table(header, rows)}
 
-More than fits in memory: the same experiment, its network and its pictures, batches of 4 and one worker, for a few
+More than fits in memory: the same experiment, its network and its pictures, batches of 2 and one worker, for a few
 steps of training, validation and the test. The peaks are of resident memory in MB of 2^20 bytes, PyTorch included.
 
 {table(("a run from disk", "figure"), figures)}

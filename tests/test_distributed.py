@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
 from tests.harness import EXPERIMENTS, REPOSITORY, command, small
 
+from triptych.results.directory import LOCK, held
 from triptych.sharding import check_sharding, mend_sharding
 
 pytestmark = pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the housing panel is not here")
@@ -93,15 +95,19 @@ def torchrun(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return only_run(folder), said
 
 
-@pytest.fixture(scope="module")
-def slurm(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two tasks with the environment that srun gives them."""
-    folder = tmp_path_factory.mktemp("slurm")
-    train = (str(REPOSITORY / "train.py"), *options(data_root, *DDP))
+def tasks_of_slurm(*options: str, cwd: Path) -> list[subprocess.Popen[str]]:
+    """Two `train.py` with the environment that srun gives them."""
     shared = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
     shared |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}
     tasks = [{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)} for task in range(2)]
-    said = "".join(ended(*(start(*train, cwd=folder, env=shared | task) for task in tasks)))
+    return [start(str(REPOSITORY / "train.py"), *options, cwd=cwd, env=shared | task) for task in tasks]
+
+
+@pytest.fixture(scope="module")
+def slurm(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two tasks of SLURM."""
+    folder = tmp_path_factory.mktemp("slurm")
+    said = "".join(ended(*tasks_of_slurm(*options(data_root, *DDP), cwd=folder)))
     return only_run(folder), said
 
 
@@ -143,6 +149,19 @@ def test_a_run_has_one_directory_and_one_log(started: str, request: pytest.Fixtu
     overrides = (directory / ".hydra/overrides.yaml").read_text()
     assert "trainer=ddp" in overrides
     assert "hydra" not in overrides
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", ["in use", "used folder"])
+def test_where_the_first_process_is_refused_all_end(why: str, alone: Path, data_root: Path, tmp_path: Path) -> None:
+    again = [f"resume={alone}", "trainer.max_epochs=3"]
+    asked = again if why == "in use" else options(data_root, *DDP, f"hydra.run.dir={alone}")
+    with held(alone / LOCK) if why == "in use" else nullcontext():
+        tasks = tasks_of_slurm(*asked, cwd=tmp_path)
+        said = "".join("".join(task.communicate(timeout=60)) for task in tasks)
+    assert [task.returncode for task in tasks] == [2, 2]
+    message = f"error: another process is training {alone}" if why == "in use" else "there are runs in that folder"
+    assert said.count("\n") == said.count(message) == 1
 
 
 @pytest.mark.slow

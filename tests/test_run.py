@@ -240,7 +240,9 @@ def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_ro
         ("data.batch_size=1000000", "data.batch_size=full"),
         ("data.fold=7", "data.fold"),
         ("optimizer.lr=-1", "learning rate"),
+        ("optimizer.betas=[0.9]", r"optimizer\.betas=\[0\.9\]: expected two numbers"),
         ("monitor=val/rsme", "did you mean"),
+        ("monitor=val/loss mode=max", "worst epoch; set mode=min"),
         ("trainer.accelerator=gpu", "gpu"),
         ("model.activation=nope", "activation"),
         ("threads=0", "threads"),
@@ -255,7 +257,7 @@ def test_a_users_mistake_is_told_and_leaves_no_results(
         pytest.skip("there is a GPU here")
     folds = ["data.folds=2"] if "fold" in override else []
     with pytest.raises(UserError, match=f"(?i){message}"):
-        train(tmp_path / "run", *small(EXPERIMENTS[0], data_root, *folds, override))
+        train(tmp_path / "run", *small(EXPERIMENTS[0], data_root, *folds, *override.split()))
     assert not (tmp_path / "run/DONE").exists()
     assert not (tmp_path / "run/metrics.json").exists()
 

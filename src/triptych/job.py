@@ -4,7 +4,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
 from triptych.imports import without_collector
-from triptych.processes import agreed, process_number, speaks_for_machine
+from triptych.processes import agreed, process_number, refused, speaks_for_machine
 from triptych.reproduce import Reproduction
 from triptych.results.directory import ERROR, LOCK, held, new_run_id
 from triptych.results.record import read_record
@@ -46,7 +46,8 @@ def train(config: DictConfig) -> float | None:
         with _alone(directory := Path(HydraConfig.get().runtime.output_dir)):
             return _train(config, directory)
     except InUse as error:
-        print(f"error: {harmless(error)}", file=sys.stderr)
+        if process_number() == 0:
+            print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -165,12 +166,14 @@ def _alone(directory: Path) -> Iterator[None]:
     Raises:
         InUse: another one is.
     """
-    if process_number():
-        yield
-        return
-    with held(directory / LOCK) as free:
-        if not free:
-            raise InUse(f"another process is training {directory}: wait for it, or stop it")
+    with ExitStack() as lock:
+
+        def hold() -> str:
+            free = lock.enter_context(held(directory / LOCK))
+            return "" if free else f"another process is training {directory}: wait for it, or stop it"
+
+        if why := refused("in_use", hold):
+            raise InUse(why)
         yield
 
 

@@ -6,6 +6,8 @@ each comes to the door alone.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 _stores: list[Any] = []
@@ -17,6 +19,11 @@ def process_number() -> int:
     # SLURM sets its own for a process that torchrun started, too.
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def process_count() -> int:
+    """How many processes were started for this run, by torchrun or by `srun`."""
+    return int(os.environ["WORLD_SIZE" if by_torchrun() else "SLURM_NTASKS"])
 
 
 def speaks_for_machine() -> bool:
@@ -44,8 +51,38 @@ def agreed(key: str, make: Callable[[], str]) -> str:
     """One text in all processes of the run: the first makes it, and the others ask for it by its key."""
     if not started_apart():
         return make()
-    from datetime import timedelta
+    store = _store()
+    key = _key(key)
+    if process_number() == 0:
+        store.set(key, make())
+    return store.get(key).decode()
 
+
+def refused(key: str, ask: Callable[[], str]) -> str:
+    """Why the run is refused, "" where it is not: the first process asks, and its answer is that of all.
+
+    Processes that were started apart would else wait for one that has left until their time is over.
+    """
+    if not started_apart():
+        return "" if process_number() else ask()
+    why, store = agreed(key, ask), _store()
+    if not why:
+        return ""
+    # The first takes the answer with it when it leaves.
+    if process_number():
+        store.set(_key(f"{key}/{process_number()}"), "heard")
+    else:
+        from torch.distributed import DistStoreError
+
+        with suppress(DistStoreError):
+            store.wait([_key(f"{key}/{number}") for number in range(1, process_count())], timedelta(minutes=1))
+    return why
+
+
+def _store() -> Any:
+    """Where the processes that were started apart leave each other word."""
+    if _stores:
+        return _stores[0]
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     host, port = _meeting_place()
@@ -55,10 +92,12 @@ def agreed(key: str, make: Callable[[], str]) -> str:
         host, port, is_master=serves, timeout=timedelta(minutes=10), wait_for_workers=False, multi_tenant=True
     )
     _stores.append(store)
-    key = f"triptych/{key}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-    if process_number() == 0:
-        store.set(key, make())
-    return store.get(key).decode()
+    return store
+
+
+def _key(name: str) -> str:
+    """A name in the store, which outlives a restart of the processes."""
+    return f"triptych/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
 
 
 def _meeting_place() -> tuple[str, int]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.results.directory import CONFIG, HYDRA, LOGS, METRICS, find_run, new_run_id
 from triptych.results.record import Record, read_record
 from triptych.results.saved_config import read_choices, read_config
-from triptych.results.stranger import check_threads
+from triptych.results.stranger import check_threads, mapping
 
 _ENDS = {
     "pruned": "its search stopped it early",
@@ -70,8 +70,7 @@ def reproduction(
     if record.state != "done":
         raise ValueError(f"{record.directory} has nothing to compare with: {_ENDS[record.state]}")
     choices, config = read_choices(record.directory), read_config(record.directory)
-    found, threads = record.metrics.get("data"), record.metrics.get("threads")
-    data: dict[str, Any] = found if isinstance(found, dict) else {}
+    data, threads = mapping(record.metrics.get("data")), record.metrics.get("threads")
     known = all(isinstance(data.get(key), str) for key in ("root", "fingerprint"))
     if not known or data.get("source") not in ("files", "synthetic"):
         raise ValueError(f"{record.directory / METRICS} does not say which data the run was trained on")

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
-from triptych.processes import process_number, started_apart
+from triptych.processes import refused, started_apart
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
 from triptych.results.output import make_folder
@@ -107,18 +107,20 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: there is a run in that folder.
     """
-    if process_number():
-        return  # a further process of a distributed run, which shares the folder of the first
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        folder = Path(value.strip("'\""))
-        if key not in ("hydra.run.dir", "hydra.sweep.dir"):
-            continue
-        if any(folder.glob(f"**/{CONFIG}")) or (folder / SWEEP).exists():
-            raise ConfigError(
-                f"{argument}: there are runs in that folder; name another, or go on with one by resume=RUN, "
-                "with a whole sweep by -m resume=SWEEP"
-            )
+    named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
+
+    def ask() -> str:
+        for argument in named:
+            folder = Path(argument.partition("=")[2].strip("'\""))
+            if any(folder.glob(f"**/{CONFIG}")) or (folder / SWEEP).exists():
+                return (
+                    f"{argument}: there are runs in that folder; name another, or go on with one by resume=RUN, "
+                    "with a whole sweep by -m resume=SWEEP"
+                )
+        return ""
+
+    if named and (why := refused("used_folder", ask)):
+        raise ConfigError(why)
 
 
 def make_run_folder(arguments: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ def run(
                 f"and was {fingerprint}; say with --root in which folder the run's data lie now"
             )
         model = _model(settings, datamodule)
-        check_before_training(model, settings["monitor"])
+        check_before_training(model, settings["monitor"], settings["mode"])
         history = History(directory / "metrics.csv", start.step)
         loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
@@ -220,22 +220,23 @@ def user_errors(saved: bool = False) -> Iterator[None]:
         raise UserError(f"the saved config cannot be used ({type(error).__name__}: {error})") from error
 
 
-def check_before_training(model: Model, monitor: str) -> None:
+def check_before_training(model: Model, monitor: str, mode: str) -> None:
     """Find now what would otherwise show after an epoch, or with a traceback.
 
     Raises:
-        ValueError: the optimizer's arguments are wrong, or nothing is logged by the name of the monitor.
+        ValueError: the optimizer's arguments are wrong, nothing is logged by the name of the monitor, or the mode would
+            have its worst value.
     """
     model.make_optimizer()
-    logged = [
-        f"{split}/{name.partition('/')[2]}"
-        for split in ("val", "train")
-        for name in map(str, ("val/loss", *model.val_metrics.keys()))
-    ]
+    logged: dict[str, Any] = {"val/loss": model.val_loss, **dict(model.val_metrics.items(copy_state=False))}
+    logged |= {f"train{name.removeprefix('val')}": metric for name, metric in logged.items()}
     if monitor not in logged:
         near = get_close_matches(monitor, logged, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"monitor={monitor} is never logged: choose one of {', '.join(logged)}{hint}")
+    larger = logged[monitor].higher_is_better  # None where a metric does not say
+    if larger is not None and mode != (right := "max" if larger else "min"):
+        raise ValueError(f"monitor={monitor} mode={mode}: that would keep the worst epoch; set mode={right}")
 
 
 def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Path | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from tests.tiny import CONSTANT, Batches, fit, regressor, rows
@@ -32,6 +33,7 @@ class Rates(Callback):
 
 def train(folder: Path, epochs: int, scheduler: dict[str, Any], resume: bool = False, **more: Any) -> list[float]:
     """Four steps an epoch; returns the learning rates."""
+    torch.manual_seed(0)  # not with any weights does validation get better in each epoch
     rates = Rates()
     model = regressor(optimizer=SGD | {"lr": more.pop("lr", 0.01)}, scheduler=scheduler, monitor="val/rmse")
     callbacks = [rates, *more.pop("callbacks", []), TrainerState(), NewSettings(), LastCheckpoint(str(folder))]
@@ -129,3 +131,7 @@ def test_a_run_that_was_told_to_stop_stops_again_and_with_a_higher_limit_does_no
     assert len(train(tmp_path, 9, CONSTANT, callbacks=[Stop()], ends=1)) == 4
     assert not train(tmp_path, 9, CONSTANT, resume=True, ends=1)
     assert len(train(tmp_path, 3, CONSTANT, resume=True, ends=3)) == 2 * 4
+    # Nor does early stopping's patience of 0 end it, where every epoch was a gain.
+    better = EarlyStopping("val/rmse", mode="min", patience=0)
+    assert len(train(tmp_path / "impatient", 9, CONSTANT, callbacks=[Stop(), better], ends=1, lr=1e-4)) == 4
+    assert len(train(tmp_path / "impatient", 3, CONSTANT, resume=True, callbacks=[better], ends=3, lr=1e-4)) == 2 * 4

@@ -124,10 +124,10 @@ def test_a_published_split_of_incomplete_data_is_a_stand_in(data_root: Path, mon
     assert documents(data_root, split="mle_bench").describe()["stand_in"] is None
 
 
-def test_crops_and_batches_are_of_numbers_from_1():
-    for wrong in ({"crop_size": 0}, {"crops_per_page": 0}):
-        with pytest.raises(ValueError, match="expected numbers from 1"):
-            DocumentDataModule(**wrong)
+@pytest.mark.parametrize(("key", "least"), [("crop_size", 2), ("crops_per_page", 1)])
+def test_too_small_numbers_are_refused(key: str, least: int):
+    with pytest.raises(ValueError, match=f"data.{key}={least - 1}: expected a number from {least}"):
+        DocumentDataModule(**{key: least - 1})
 
 
 def test_data_in_the_cache_are_not_decoded_again(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

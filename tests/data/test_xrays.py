@@ -287,8 +287,8 @@ def test_the_shifted_validation_is_the_same_each_time_and_in_each_run(data_root:
 
 
 def test_a_size_is_a_number_from_1():
-    with pytest.raises(ValueError, match=r"data.image_size=0: expected a number from 1"):
-        XrayDataModule(image_size=0)
+    with pytest.raises(ValueError, match=r"data.image_size=1: expected a number from 2"):
+        XrayDataModule(image_size=1)
 
 
 # Prediction

@@ -313,6 +313,27 @@ def test_a_plateau_counts_validations_without_a_gain(every: int, tmp_path: Path)
     assert halvings == {1: [3, 5, 7], 2: [6]}[every]
 
 
+@pytest.mark.parametrize(("interval", "expected"), [(5, [5]), (1, [2, 3, 4, 5, 6, 7])])
+def test_a_plateau_counts_validations_where_steps_say_when(interval: int, expected: list[int], tmp_path: Path):
+    # Two steps an epoch: of the steps 5, 10 and 15 the first is a gain, and the second ends the epoch before epoch 5.
+    plateau = SCHEDULERS["plateau"] | {"patience": 0, "mode": "max"}
+    options = {"max_epochs": 8, "check_val_every_n_epoch": None, "val_check_interval": interval}
+    rates = learning_rates(tmp_path, plateau, **options)[::2]
+    assert [epoch for epoch in range(1, 8) if rates[epoch] < rates[epoch - 1]] == expected
+
+
+def test_a_plateau_by_steps_is_refused(tmp_path: Path):
+    model = regressor(scheduler=SCHEDULERS["plateau"] | {"interval": "step"}, monitor="val/loss")
+    with pytest.raises(ValueError, match=r"set scheduler\.interval=epoch"):
+        fit(model, Batches(rows(4), rows(4)), tmp_path)
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], [0.9, 1.0], ["a", "b"], 0.9])
+def test_wrong_betas_are_told(betas: Any):
+    with pytest.raises(ValueError, match=r"optimizer\.betas=.*: expected two numbers from 0 to below 1"):
+        regressor(optimizer=OPTIMIZERS["adam"] | {"betas": betas}).make_optimizer()
+
+
 def test_a_plateau_without_validation_is_refused(tmp_path: Path):
     model = regressor(scheduler=SCHEDULERS["plateau"], monitor="val/loss")
     with pytest.raises(ValueError, match="no validation split"):

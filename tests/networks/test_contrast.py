@@ -37,6 +37,12 @@ def test_exposure_that_differs_from_side_to_side_hardly_shows():
     assert correlation(locally_standardized(image), locally_standardized(shaded)) > 0.98
 
 
+@pytest.mark.parametrize("side", [2, 3, 7])
+def test_small_images_have_contrast_too(side: int):
+    torch.manual_seed(0)
+    assert locally_standardized(torch.rand(1, 1, side, side)).std() > 0.3
+
+
 @pytest.mark.parametrize("side", [2, 7, 80])
 def test_an_image_of_one_grey_is_left_with_nothing(side: int):
     assert locally_standardized(torch.full((2, 1, side, side), 0.5)).abs().max() < 1e-3

@@ -72,8 +72,12 @@ def test_conv_block_sizes(padding: str, stride: int, size: int):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_conv_block_has_a_bias_only_without_a_norm(norm: str):
-    assert (ConvBlock(1, 8, norm=norm)[0].bias is not None) == (norm == "none")
+def test_a_layer_has_a_bias_where_the_norm_leaves_something_of_it(norm: str):
+    torch.manual_seed(0)
+    conv, normalised, _ = ConvBlock(1, 16, norm=norm)  # of group norm two channels a group
+    maps, constants = conv(torch.rand(4, 1, 6, 6)), torch.randn(16, 1, 1)
+    left = not torch.allclose(normalised(maps), normalised(maps + constants), atol=1e-4)
+    assert (conv.bias is not None) == left
 
 
 def test_conv_block_drops_whole_maps():

@@ -26,6 +26,15 @@ def test_a_row_does_not_depend_on_its_batch(norm: str):
     torch.testing.assert_close(network(x)[:1], network(x[:1]))
 
 
+@pytest.mark.parametrize("norm", ["none", "layer", "group"])
+def test_how_large_a_row_is_can_be_seen(norm: str):
+    torch.manual_seed(0)
+    network = Mlp(4, width=8, norm=norm)
+    nn.init.normal_(network.hidden[0].bias)
+    x = torch.randn(5, 4)
+    assert (network(3 * x) - network(x)).abs().max() > 0.01
+
+
 def test_dropout_acts_in_training_only():
     network = Mlp(4, dropout=0.5)
     x = torch.randn(3, 4)

@@ -39,6 +39,13 @@ def test_norm_is_swapped(network_class):
     assert nn.BatchNorm2d not in kinds
 
 
+@pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
+def test_convolutions_have_a_bias_without_a_norm(network_class):
+    for norm, expected in (("none", True), ("batch", False)):
+        convolutions = [module for module in network_class(norm=norm).modules() if isinstance(module, nn.Conv2d)]
+        assert {convolution.bias is not None for convolution in convolutions} == {expected}
+
+
 @pytest.mark.parametrize(("stride", "channels"), [(1, 4), (2, 4), (1, 8)])
 def test_residual_block_adds_its_shortcut(stride: int, channels: int):
     block = ResidualBlock(4, channels, stride, activation="relu", norm="none")

@@ -62,6 +62,18 @@ def test_in_training_a_row_is_no_neighbour_of_its_own(noise: float):
     assert not (nearest(rows + noise * torch.randn(60, 5)).targets == torch.arange(60.0)[:, None]).any()
 
 
+def test_in_training_a_row_is_no_neighbour_of_its_own_in_bfloat16():
+    rows = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    nearest = remembered(rows, torch.arange(2000.0), 8).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not (nearest(rows).targets == torch.arange(2000.0)[:, None]).any()
+
+
+def test_a_place_has_two_coordinates():
+    with pytest.raises(ValueError, match=r"model\.columns\.place: 1 columns"):
+        NearestRows(4, [0], SIMILAR, 8)
+
+
 def test_afterwards_only_the_same_row_is_left_out():
     rows, _ = town()
     nearest = remembered(rows, torch.arange(60.0), 8).eval()

@@ -20,8 +20,8 @@ class Diverged(Exception):
 class StopOnDivergence(Callback):
     """End a run with Diverged once its loss or its weights are NaN or infinite; its last checkpoint is a good one.
 
-    The training loss is looked at before it is walked back, the validation loss and the weights after each epoch, for
-    the last step can overshoot and no training loss show it.
+    The training loss is checked before its backward pass, the validation loss and the weights after each epoch, for
+    the last step can overshoot and no later training loss would show it.
 
     Args:
         every_n_steps: steps between two looks at the training loss. On a GPU, where a look makes the host wait for the

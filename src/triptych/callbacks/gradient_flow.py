@@ -19,7 +19,8 @@ class GradientFlow(Callback):
     layer to layer, whatever their widths (Glorot and Bengio 2010; He et al. 2015). Logged as
     ``gradient/00-<layer>``, ``gradient/01-<layer>``, ...; and ``gradient/first_to_last``, the first layer's over the
     last one's, NaN where the last has none: far below 1 the gradient vanishes on its way back, far above it explodes.
-    Taken after the backward pass, before clipping, and sent to every logger at that very step.
+    Taken after the backward pass, before clipping, and sent to every logger at that very step. Where several devices
+    hold a network in parts (FSDP), no layer has weights of its own to measure.
 
     Args:
         every_n_steps: steps between two measurements, the first step included. The last batch of each epoch has one

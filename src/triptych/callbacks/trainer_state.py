@@ -41,7 +41,9 @@ class TrainerState(Callback):
         if not self.resumed.get("should_stop"):
             return
         # Asked for more, a run trains on, but for one that early stopping ended and that was given no more patience.
-        impatient = any(stopping.wait_count >= stopping.patience for stopping in trainer.early_stopping_callbacks)
+        # With a patience of 0 the first epoch without a gain ends it.
+        early = trainer.early_stopping_callbacks
+        impatient = any(stopping.wait_count >= max(1, stopping.patience) for stopping in early)
         if impatient:
             log.warning("Early stopping has ended this run; callbacks.early_stopping.patience is its patience.")
         if impatient or self.resumed["limits"] == _limits(trainer):

@@ -1,4 +1,4 @@
-"""Dirt for training pages that they never lay under: the paper of another page, stains with grain as dark as print."""
+"""Dirt that the training pages never had: the paper of another page, stains with grain as dark as print."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -97,8 +97,8 @@ class XrayDataModule(DataModule[Xrays]):
         super().__init__(**arguments)
         if sampler not in ("shuffle", "balanced"):
             raise ValueError(f"data.sampler={sampler}: choose shuffle or balanced")
-        if image_size < 1:
-            raise ValueError(f"data.image_size={image_size}: expected a number from 1")
+        if image_size < 2:  # one pixel has no contrast
+            raise ValueError(f"data.image_size={image_size}: expected a number from 2")
         if hold_out is not None and hold_out not in SLICES:
             raise ValueError(f"data.hold_out={hold_out}: choose null, or one of {', '.join(SLICES)}")
         if hold_out is not None and self.split_rule == "all":

@@ -1,7 +1,8 @@
 """The short base of all models: a network, its loss, its metrics, its optimizer."""
 
-import math
+import sys
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from triptych.build import build
+from triptych.models import schedule
 from triptych.models.hyperparameters import refuse_others
 from triptych.models.metrics import MeanLoss
 from triptych.models.waiting import Waiting
@@ -89,7 +91,7 @@ class Model(LightningModule):
         self.measured_epoch = -1
         """The epoch whose training metrics Lightning was told of."""
         for metric in (self.train_loss, *self.train_metrics.values()):
-            metric.compute = self.waiting.first(metric.compute)  # type: ignore[method-assign]
+            metric.compute = self.waiting.flushing(metric.compute)  # type: ignore[method-assign]
 
     @abstractmethod
     def metrics_of_split(self) -> MetricCollection:
@@ -186,19 +188,11 @@ class Model(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
-        # Lightning would move a plateau scheduler behind the epoch's checkpoint, which then did not know of it.
         for config in self.trainer.lr_scheduler_configs:
             metric = self.trainer.callback_metrics.get(str(config.monitor))
-            due = (self.trainer.current_epoch + 1) % config.frequency == 0 and metric is not None
-            if due and self._follows_epochs(config.scheduler):
+            moves = isinstance(config.scheduler, ReduceLROnPlateau) and schedule.was_validated(self.trainer)
+            if moves and metric is not None:
                 config.scheduler.step(metric)  # type: ignore[arg-type]
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        if not self._follows_epochs(scheduler):
-            super().lr_scheduler_step(scheduler, metric)
-
-    def _follows_epochs(self, scheduler: Any) -> bool:
-        return isinstance(scheduler, ReduceLROnPlateau) and self.interval == "epoch"
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.shared_step(batch, "val", first=batch_idx == 0)
@@ -230,6 +224,8 @@ class Model(LightningModule):
         if config.get("fused") and scales and trainer is not None and trainer.gradient_clip_val:
             # A fused kernel takes the loss's scale back itself, too late for gradients to be clipped.
             config = config | {"fused": False}
+        if (betas := config.get("betas")) is not None and not _are_betas(betas):
+            raise ValueError(f"optimizer.betas={betas}: expected two numbers from 0 to below 1")
         optimizer: Optimizer = build(config, groups, kinds=(Optimizer,))
         if not scales:
             # Lightning asks this, under bfloat16 too, where nothing is scaled and clipping is all right.
@@ -238,15 +234,17 @@ class Model(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer()
-        scheduler = self.make_scheduler(optimizer)
+        scheduler, interval = self.make_scheduler(optimizer), schedule.interval(self.scheduler_config)
         frequency = 1
         if isinstance(scheduler, ReduceLROnPlateau):
             if not self.trainer.enable_validation:
                 raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
-            # An epoch without validation has nothing to follow.
-            frequency = self.trainer.check_val_every_n_epoch or 1
-        schedule = {"scheduler": scheduler, "interval": self.interval, "frequency": frequency, "monitor": self.monitor}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+            if interval != "epoch":
+                raise ValueError("scheduler.interval=step: a plateau is one of epochs; set scheduler.interval=epoch")
+            # Never by Lightning, but in `on_train_epoch_end`: behind the epoch's checkpoint is too late for it to know.
+            frequency = sys.maxsize
+        moves = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": moves}  # type: ignore[return-value]
 
     def schedule(self) -> dict[str, Any]:
         """All that decides how the learning rate moves.
@@ -259,49 +257,13 @@ class Model(LightningModule):
         return {
             "optimizer": self.optimizer_config | {"weight_decay": self.weight_decay},
             "scheduler": self.scheduler_config,
-            "epoch": self._steps_an_epoch(),
-            "length": self._length(self.interval) if auto else None,
+            "epoch": schedule.steps_an_epoch(self.trainer),
+            "length": schedule.run_length(self.scheduler_config, self.trainer) if auto else None,
         }
 
     def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
-        """The configured scheduler at its beginning; ``auto`` filled in from the run.
-
-        Raises:
-            ValueError: it ends with the run, which has no end, or before it.
-        """
-        settings = {key: value for key, value in self.scheduler_config.items() if key != "interval"}
-        interval, given = self.interval, settings.get("total_steps")
-        if isinstance(given, int) and given < (steps := self._length(interval)):
-            raise ValueError(f"scheduler.total_steps={given}: the run has {steps}; set as many at least, or auto")
-        if "auto" in settings.values():
-            steps = self._length(interval)
-            # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
-            cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
-            filled = {"T_max": steps, "total_steps": cycle, "max_lr": optimizer.defaults["lr"]}
-            settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
-        return build(settings, optimizer, kinds=(LRScheduler,))
-
-    def _length(self, interval: str) -> int:
-        """The length of the run, in steps or epochs."""
-        length: float = self.trainer.estimated_stepping_batches  # which loads the data first
-        if interval == "epoch":
-            epochs, steps, last = self.trainer.max_epochs, self._steps_an_epoch(), self.trainer.max_steps
-            length = math.inf if epochs in (None, -1) else int(epochs)
-            if last != -1 and steps != math.inf:
-                length = min(length, math.ceil(last / math.ceil(steps)))
-        if length in (-1, math.inf):
-            raise ValueError(
-                "this schedule ends with the run, and the run has no end: set trainer.max_epochs, or scheduler=constant"
-            )
-        return int(length)
-
-    def _steps_an_epoch(self) -> float:
-        return self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-
-    @property
-    def interval(self) -> str:
-        """Whether the schedule moves by ``step`` or, as torch's own are meant to, by ``epoch``."""
-        return str(self.scheduler_config.get("interval", "epoch"))
+        """The configured scheduler at its beginning."""
+        return schedule.make_scheduler(self.scheduler_config, optimizer, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None:
@@ -333,3 +295,9 @@ class Model(LightningModule):
     def parameter_count(self) -> int:
         """Trainable numbers in the network."""
         return sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
+
+
+def _are_betas(value: Any) -> bool:
+    """Whether this is what Adam's kin take: of something else they say nothing, or what no user can read."""
+    two = isinstance(value, Sequence) and len(value) == 2
+    return two and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in value)

@@ -1,4 +1,4 @@
-"""Probabilities that are as often right as they say, and where to draw the line between the classes."""
+"""Calibrated probabilities, and where to draw the line between the classes."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class Calibration(Metric):
 
     The temperature divides the logits, so that the probabilities lose what they have too much of confidence, or too
     little (Guo et al. 2017). The bias is added then, so that they are right on average (Platt 1999). Being the same for
-    all samples, neither lets one overtake another. The threshold has the largest sum of sensitivity and specificity
+    all samples, both keep the ranking. The threshold has the largest sum of sensitivity and specificity
     (Youden 1950) by these probabilities.
     """
 
@@ -61,7 +61,7 @@ def platt_scaling(logits: Tensor, targets: Tensor) -> tuple[float, float]:
     each class, get no more than 1/3 and 2/3. Where the targets are of one class, or the logits all alike or not finite,
     nothing can be learnt: temperature 1 and bias 0, which leave the logits as they are.
     """
-    z = logits.double().cpu().numpy()
+    z = logits.cpu().double().numpy()  # not the other way round: Apple's GPUs have no doubles
     positive = targets.cpu().numpy() == 1
     if not np.isfinite(z).all() or positive.all() or not positive.any() or np.ptp(z) == 0:
         return 1.0, 0.0

@@ -18,6 +18,8 @@ class AUROC(BinaryAUROC):
 class Specificity(BinarySpecificity):
     """The share of the negatives that are found; NaN without any."""
 
+    higher_is_better = True
+
     def compute(self) -> Tensor:
         negatives = dim_zero_cat(self.tn) + dim_zero_cat(self.fp)
         return super().compute() if negatives > 0 else torch.full((), torch.nan, device=self.device)
@@ -36,6 +38,7 @@ class MeanLoss(Metric):
     torchmetrics' own MeanMetric leaves NaN out, or with ``nan_strategy="disable"`` the weights.
     """
 
+    higher_is_better = False
     total: Tensor
     samples: Tensor
 

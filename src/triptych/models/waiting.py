@@ -30,14 +30,14 @@ class Waiting:
         if self.batches:
             last = self.batches[-1][0]
             if last.shape[1:] != outputs.shape[1:] or last.dtype != outputs.dtype:
-                self.end()  # they would not go into one tensor
+                self.flush()  # they would not go into one tensor
         if outputs.is_cuda:
             outputs = outputs.clone()  # CUDA graphs, if the network is compiled to some, write the next ones there too
         self.batches.append((outputs, targets, loss))
         if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
-            self.end()
+            self.flush()
 
-    def end(self) -> None:
+    def flush(self) -> None:
         """Measure what waits."""
         if not self.batches:
             return
@@ -48,11 +48,11 @@ class Waiting:
         mean = (torch.stack(losses).float() * sizes.to(losses[0].device, non_blocking=True)).sum() / samples
         self.measure(torch.cat(outputs), torch.cat(targets), mean, samples)
 
-    def first(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """A metric's ``compute`` that comes behind what waits."""
+    def flushing(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """A metric's ``compute``, which has all that waits measured first."""
 
         def computed() -> Tensor:
-            self.end()
+            self.flush()
             return compute()
 
         return computed

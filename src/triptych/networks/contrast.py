@@ -20,10 +20,10 @@ def locally_standardized(images: Tensor) -> Tensor:
     """Give the surroundings of each pixel mean 0 and deviation 1: local contrast normalisation (Jarrett et al. 2009).
 
     The window is a square. A picture that is darker on one side, or flatter at its edge, looks like one that is not.
-    (N, C, side, side) -> the same.
+    (N, C, side, side), of two pixels a side or more -> the same.
     """
     images = standardized(images)
-    reach = int(NEIGHBOURHOOD * images.shape[-1]) // 2
+    reach = max(1, int(NEIGHBOURHOOD * images.shape[-1]) // 2)  # a pixel has no contrast with itself alone
 
     def mean(maps: Tensor) -> Tensor:
         # First along the columns, then along the rows: as a square at once it would cost ten times as much.

@@ -17,7 +17,7 @@ class LocalKriging(nn.Module):
     the description, with coefficients that change slowly from place to place. To the describing columns come
     `features` learnt ones (deep kernel learning, Wilson et al. 2016), and the noise of a row is learnt from the row.
     As no row is a neighbour of its own, the training loss is the leave-one-out error (Sundararajan and Keerthi 2001),
-    and so few numbers are learnt that rows can be explained by each other without being learnt by heart.
+    and there are too few parameters to memorise rows.
 
     Args:
         num_features: columns of a row.

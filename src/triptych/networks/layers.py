@@ -59,6 +59,15 @@ def norm_layer(name: str, channels: int, dims: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
 
+def needs_bias(norm: str) -> bool:
+    """Whether a layer before this normalisation has use for a bias.
+
+    Batch and instance normalisation take off each channel's mean, and with it any constant. Layer and group
+    normalisation take off one mean of many channels, which leaves what the constants of these differ by.
+    """
+    return norm not in ("batch", "instance")
+
+
 class ConvBlock(nn.Sequential):
     """Convolution, normalisation, activation and, where `dropout` > 0, dropout of whole maps.
 
@@ -79,9 +88,8 @@ class ConvBlock(nn.Sequential):
     ) -> None:
         check_choice("padding", padding, PADDINGS)
         zeros = kernel_size // 2 if padding == "same" else 0  # as a number: PyTorch's own 'same' refuses a stride
-        bias = norm == "none"  # a normalisation takes any constant off again
         layers = [
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, zeros, bias=bias),
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, zeros, bias=needs_bias(norm)),
             norm_layer(norm, out_channels, dims=2),
             activation_layer(activation),
         ]
@@ -114,7 +122,7 @@ def start_at_zero(layer: nn.Module) -> None:
 
 
 class Positive(nn.Module):
-    """Positive numbers, learnt as changes of their logarithm, which weight decay pulls back to nothing.
+    """Positive numbers, learnt as changes of their logarithm.
 
     Args:
         start: what they are at first.

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from triptych.networks.layers import activation_layer, init_weights, norm_layer
+from triptych.networks.layers import activation_layer, init_weights, needs_bias, norm_layer
 
 
 class Mlp(nn.Module):
@@ -28,7 +28,7 @@ class Mlp(nn.Module):
         hidden: list[nn.Module] = []
         for level in range(depth):
             hidden += [
-                nn.Linear(width if level else in_features, width, bias=norm == "none"),
+                nn.Linear(width if level else in_features, width, bias=needs_bias(norm)),
                 norm_layer(norm, width, dims=1),
                 activation_layer(activation),
             ]

@@ -27,12 +27,13 @@ class NearestRows(nn.Module):
     """All training rows and their targets, of which the nearest are looked up.
 
     Nearest is first of all near in place. What else describes a row counts as little as `SIMILARITY`, to choose among
-    rows at one place. A row is never a neighbour of its own: in training the row that is alike in all columns is left
-    out, whatever noise was added; afterwards a row that is the same in all columns is, if there is one.
+    rows at one place. A row is never a neighbour of its own: in training the training row that is nearest to it in all
+    columns is left out, which is the row itself unless noise was added that moved it towards another; afterwards a row
+    that is the same in all columns is, if there is one.
 
     How far the neighbours are says whether a row lies in a town or in the country. So each row gets further columns,
     its spacings: the logarithms of the distances to the fourth, the sixteenth and the last neighbour, scaled to mean 0
-    and deviation 1.
+    and standard deviation 1.
 
     There may be fewer training rows than `count`; then all others are neighbours.
 
@@ -58,6 +59,8 @@ class NearestRows(nn.Module):
         self, num_features: int, place: Sequence[int], similar: Sequence[int], count: int, aspect: float = 1.0
     ) -> None:
         super().__init__()
+        if len(place) != 2:
+            raise ValueError(f"model.columns.place: {len(place)} columns; a place has two coordinates")
         self.place = list(place)
         self.similar = list(similar)
         self.count = count
@@ -87,7 +90,8 @@ class NearestRows(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Neighbours:
         """(N, num_features) -> their neighbours."""
-        index, distances = self._look_up(x)
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 a row is not always the nearest to itself
+            index, distances = self._look_up(x)
         row = torch.cat([x, (self._spacings(distances) - self.mean) / self.deviation], dim=1)
         rows = torch.cat([self.rows[index], self.spacings[index]], dim=2)
         return Neighbours(row, rows, self.targets[index], distances)

@@ -3,10 +3,19 @@
 from functools import partial
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from triptych.networks.layers import PADDINGS, ConvBlock, activation_layer, check_choice, init_weights, norm_layer
+from triptych.networks.layers import (
+    PADDINGS,
+    ConvBlock,
+    activation_layer,
+    check_choice,
+    init_weights,
+    needs_bias,
+    norm_layer,
+)
 
 HALVINGS = ("stride", "mean")
 
@@ -36,6 +45,8 @@ class ResNet18(ResNet):
         for module in self.modules():
             if isinstance(module, ResNet | BasicBlock):
                 module.relu = activation_layer(activation)
+            if isinstance(module, nn.Conv2d) and needs_bias(norm):  # torchvision's have none
+                module.bias = nn.Parameter(torch.zeros(module.out_channels))
         init_weights(self, activation)
         self.fc: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(512, num_outputs))
 
@@ -46,7 +57,7 @@ class ResidualBlock(nn.Module):
     (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)). The shortcut is the identity where
     the shapes agree, else a 1x1 convolution. With ``halving="stride"`` the first convolution and the shortcut take each
     stride-th pixel; with ``"mean"`` both see the means of squares of stride x stride pixels, which hardly change when
-    the image moves by one (Zhang 2019).
+    the image moves by one (cf. Zhang 2019, who blurs behind the convolution).
     """
 
     def __init__(
@@ -62,7 +73,7 @@ class ResidualBlock(nn.Module):
         def normalised(conv: nn.Conv2d) -> nn.Module:
             return nn.Sequential(conv, norm_layer(norm, out_channels, dims=2))
 
-        bias = norm == "none"
+        bias = needs_bias(norm)
         self.residual = nn.Sequential(
             ConvBlock(in_channels, out_channels, stride=stride, activation=activation, norm=norm),
             normalised(nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias)),

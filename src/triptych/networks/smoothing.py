@@ -15,8 +15,8 @@ class KernelSmoother(nn.Module):
 
     A neighbour's weight falls exponentially with its distance in place and as a Gaussian with each difference in what
     else describes it. The bandwidths start anywhere between a few near neighbours and all of them, and between similar
-    rows and any, so that the heads see different neighbourhoods. A head gives the mean target, the deviation of the
-    targets, to how few neighbours they come down, and the mean difference in each describing column.
+    rows and any, so that the heads see different neighbourhoods. A head gives the mean and the standard deviation
+    of the targets, how few neighbours have nearly all the weight, and the mean difference in each describing column.
 
     Args:
         similar: columns that describe a row, beside its place.

@@ -23,9 +23,9 @@ class Spatial(nn.Module):
         aspect: by what the first coordinate is multiplied, so that both are in one unit.
         members: perceptrons; 0 for none.
         krigings: kriging predictors; 0 for none.
-        neighbours: nearest training rows that the perceptrons hear of.
+        neighbours: nearest training rows that the perceptrons see.
         heads: kernels that weigh them.
-        kriged: nearest training rows that the kriging hears of.
+        kriged: nearest training rows that the kriging sees.
         learnt_features, kriging_dropout: of each kriging predictor.
         bins, embedding_size: of the embedding of each column.
         width, depth, activation, norm, dropout: of each perceptron.

@@ -11,6 +11,7 @@ from rich.text import Text
 from triptych.results.directory import read_history
 from triptych.results.record import Record, finite
 from triptych.results.report.text import printable, shortened
+from triptych.results.stranger import mapping
 
 Number = float | None
 
@@ -61,9 +62,7 @@ def compare(then: Record, now: Record, tolerance: float) -> Agreement:
 def comparable(record: Record) -> dict[str, Number]:
     """The metrics of the best epoch and of the test; of a run on all data, which has neither, what was logged last."""
     found = {
-        str(name): finite(value)
-        for key in ("best", "test")
-        for name, value in _mapping(record.metrics.get(key)).items()
+        str(name): finite(value) for key in ("best", "test") for name, value in mapping(record.metrics.get(key)).items()
     }
     return found or _last_row(record)
 
@@ -71,7 +70,7 @@ def comparable(record: Record) -> dict[str, Number]:
 def causes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs in what two runs were made with, by what their ``metrics.json`` say."""
     lines: list[str] = []
-    if any(_mapping(with_) for with_ in _list(then.get("resumed_with"))):
+    if any(mapping(with_) for with_ in _list(then.get("resumed_with"))):
         lines.append("then it was resumed on other code, packages or hardware than it was started on")
     for name, path in {
         "commit": ("git", "commit"),
@@ -86,7 +85,7 @@ def causes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lines += _difference("uncommitted changes", _uncommitted(then), _uncommitted(now))
     if _at(then, ("git", "left_out")) or _at(now, ("git", "left_out")):
         lines.append("uncommitted changes: some are in no patch, and may differ")
-    before, after = _mapping(then.get("versions")), _mapping(now.get("versions"))
+    before, after = mapping(then.get("versions")), mapping(now.get("versions"))
     for package in dict.fromkeys([*before, *after]):
         lines += _difference(printable(package), before.get(package), after.get(package))
     return lines
@@ -149,16 +148,12 @@ def _uncommitted(metrics: dict[str, Any]) -> str | None:
 def _at(metrics: dict[str, Any], path: tuple[str, ...]) -> Any:
     found: Any = metrics
     for key in path:
-        found = _mapping(found).get(key)
+        found = mapping(found).get(key)
     return found
 
 
 def _shown(value: Number) -> str:
     return "-" if value is None else f"{value:.9g}"
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.results.directory import CONFIG, DONE, ERROR, HYDRA, METRICS, resumes
-from triptych.results.stranger import read_json, read_text, read_yaml
+from triptych.results.stranger import mapping, read_json, read_text, read_yaml
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
@@ -64,7 +64,7 @@ class Record:
     def arm(self) -> str:
         """The arm of a study that the run is of; empty where it is of none."""
         # Not from the overrides, where it is quoted and escaped.
-        arm = _mapping(self.config.get("study")).get("arm", "")
+        arm = mapping(self.config.get("study")).get("arm", "")
         return str(arm) if isinstance(arm, str | int | float) else ""
 
     @property
@@ -113,7 +113,7 @@ class Record:
     @cached_property
     def places(self) -> list[str]:
         """The arguments that say where else than in conf/ the run's config was read; see ``config_places``."""
-        return config_places(_mapping(read_yaml(self.directory / HYDRA)).get("hydra"))
+        return config_places(mapping(read_yaml(self.directory / HYDRA)).get("hydra"))
 
     @property
     def command(self) -> str:
@@ -122,11 +122,11 @@ class Record:
 
     def best(self, name: str) -> float | None:
         """A metric of the best epoch, such as ``val/rmse``; None where it is missing or no finite number."""
-        return finite(_mapping(self.metrics.get("best")).get(name))
+        return finite(mapping(self.metrics.get("best")).get(name))
 
     def test(self, name: str) -> float | None:
         """A metric of the test split, such as ``test/rmse``."""
-        return finite(_mapping(self.metrics.get("test")).get(name))
+        return finite(mapping(self.metrics.get("test")).get(name))
 
     def number(self, name: str) -> float | None:
         """A number at the top of ``metrics.json``, such as ``seconds``."""
@@ -146,14 +146,14 @@ def config_places(hydra: Any) -> list[str]:
         hydra: what Hydra kept of itself, below ``hydra`` in the config. It may be a stranger's, and the files at such a
             place can name any code to run: so what is found is to be shown, not followed.
     """
-    kept = _mapping(hydra)
-    sources = _mapping(kept.get("runtime")).get("config_sources")
-    found = [_mapping(source) for source in sources] if isinstance(sources, list) else []
+    kept = mapping(hydra)
+    sources = mapping(kept.get("runtime")).get("config_sources")
+    found = [mapping(source) for source in sources] if isinstance(sources, list) else []
     places = [f"--config-dir={source.get('path')}" for source in found if source.get("provider") == "command-line"]
-    name = _mapping(kept.get("job")).get("config_name")
+    name = mapping(kept.get("job")).get("config_name")
     if isinstance(name, str) and name.removesuffix(".yaml") != PRIMARY:
         places.append(f"--config-name={name}")
-    given = _mapping(kept.get("overrides")).get("hydra")
+    given = mapping(kept.get("overrides")).get("hydra")
     lines = given if isinstance(given, list) else []
     return places + [line for line in lines if isinstance(line, str) and line.startswith(PLACES)]
 
@@ -209,13 +209,9 @@ def finite(value: Any) -> float | None:
     return float(value) if abs(value) <= sys.float_info.max else None
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return _mapping(read_json(path))
+        return mapping(read_json(path))
     except (OSError, ValueError):
         return {}
 

@@ -35,6 +35,11 @@ FIELD = re.compile(r"\{[A-Za-z][\w/ -]*(:0?\d{0,2}(\.\d\d?)?[defg]?)?\}")
 LOCAL_DATABASE = re.compile(r"sqlite:///(?=\w)[\w./-]+")
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """The value, which may be anything; empty where it is no mapping."""
+    return value if isinstance(value, dict) else {}
+
+
 def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
     """The text of a run's own file.
 

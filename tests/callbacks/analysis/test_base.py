@@ -99,7 +99,7 @@ def test_nothing_else_notices(analysis: type[Analysis], make: Any, data: Batches
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("limit", "count"), [(1, 12), (1.0, 20)])
+@pytest.mark.parametrize(("limit", "count"), [(1, 12), (0.5, 12), (1.0, 20)])
 def test_answers_are_those_of_the_tested_batches(limit: int | float, count: int, tmp_path: Path):
     model = classifier().eval()
     run = trainer(tmp_path, limit_test_batches=limit)

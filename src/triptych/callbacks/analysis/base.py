@@ -56,10 +56,11 @@ class Analysis(Callback):
 
 
 def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """All batches of ``val`` or ``test``, on the CPU; where a number of them limits the Trainer, no more than that."""
-    limit = getattr(trainer, f"limit_{split}_batches")
-    found = trainer.datamodule.evaluation_batches(split)  # type: ignore[attr-defined]
-    return islice(found, limit) if isinstance(limit, int) else iter(found)
+    """All batches of ``val`` or ``test``, on the CPU; where the Trainer is limited to some, no more than these."""
+    datamodule, limit = trainer.datamodule, getattr(trainer, f"limit_{split}_batches")  # type: ignore[attr-defined]
+    if isinstance(limit, float):
+        limit = int(limit * len(getattr(datamodule, f"{split}_dataloader")()))  # as Lightning rounds a share
+    return islice(datamodule.evaluation_batches(split), limit)
 
 
 def answer(trainer: Trainer, model: Any, inputs: Tensor) -> dict[str, Tensor]:

@@ -57,8 +57,10 @@ def grad_cam(model: Callable[[Tensor], Tensor], networks: Iterable[nn.Module], i
     with torch.inference_mode(False), torch.enable_grad():
         images = images.clone()  # one made in inference mode takes part in no gradient
         blocks = [last_convolutional_block(network, lambda: model(images[:1])) for network in networks]
-        found = [LayerGradCam(model, block).attribute(images) for block in blocks if block is not None]
-        if not found:
+        layers = [LayerGradCam(model, block) for block in blocks if block is not None]
+        if not layers:
             return None
-        enlarged = LayerAttribution.interpolate(sum(found), tuple(images.shape[-2:]), "bilinear")
+        # One by one: with all that a gradient needs, large images take as much memory as training on them.
+        found = torch.cat([sum(layer.attribute(image) for layer in layers) for image in images.split(1)])
+        enlarged = LayerAttribution.interpolate(found, tuple(images.shape[-2:]), "bilinear")
         return enlarged[:, 0].detach().float().cpu()

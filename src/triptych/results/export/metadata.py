@@ -6,19 +6,18 @@ from typing import Any
 from triptych.results.provenance import versions
 from triptych.results.record import Record
 from triptych.results.report.text import printable
+from triptych.results.stranger import mapping
 
 
 def metadata(record: Record, config: Mapping[str, Any], serving: Any) -> dict[str, str]:
     """Names and text: task, data, metrics, versions, and what the data set says of its inputs and outputs."""
     metrics = record.metrics
-    data = metrics.get("data")
-    data = data if isinstance(data, dict) else {}
-    network = config["model"].get("network")
+    data = mapping(metrics.get("data"))
     found = {
         "task": metrics.get("experiment"),
         "run": record.name,
         "model": config["model"]["_target_"],
-        "network": network.get("_target_") if isinstance(network, dict) else None,
+        "network": mapping(config["model"].get("network")).get("_target_"),
         "data": config["data"]["_target_"],
         "data_source": data.get("source"),
         "data_split": data.get("split"),

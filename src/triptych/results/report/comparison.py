@@ -10,6 +10,7 @@ from typing import Any
 from triptych.results.record import Record
 from triptych.results.report.settings import REPEATS, Settings, same, swept
 from triptych.results.report.text import printable, shortened, some
+from triptych.results.stranger import mapping
 
 LARGER_IS_BETTER = (
     "accuracy",
@@ -224,8 +225,7 @@ def metric(record: Record, name: str) -> float | None:
 
 def data_of(record: Record) -> dict[str, Any]:
     """What ``metrics.json`` says about the data."""
-    found = record.metrics.get("data")
-    return found if isinstance(found, dict) else {}
+    return mapping(record.metrics.get("data"))
 
 
 def metric_names(record: Record) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from triptych.results.directory import HYDRA
 from triptych.results.record import Record
 from triptych.results.report.text import number, printable
-from triptych.results.stranger import read_yaml
+from triptych.results.stranger import mapping, read_yaml
 
 REPEATS = ("seed", "data.fold", "data.split_seed")
 """Runs that differ in these alone repeat one another: their mean is what counts, their deviation its uncertainty."""
@@ -64,8 +64,8 @@ def _choices(directory: Path) -> dict[str, Any]:
     """Which option of each group the run had."""
     found = read_yaml(directory / HYDRA)
     for name in ("hydra", "runtime", "choices"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+        found = mapping(found).get(name)
+    return mapping(found)
 
 
 def _text(value: Any) -> str:
