@@ -40,7 +40,7 @@ def _real_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``data.root`` with every data set in small: 40 pages (10 texts), 60 X-rays, 400 rows. Only to be read."""
+    """A ``data.root`` with every data set in small: 40 pages (10 clean twins), 60 X-rays, 400 rows. Only to be read."""
     from triptych.data.catalogue import data_sets
 
     root = tmp_path_factory.mktemp("data")

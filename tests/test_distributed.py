@@ -226,6 +226,21 @@ def test_however_batches_are_drawn_processes_share_them(drawn: tuple[str, ...], 
 
 
 @pytest.mark.slow
+def test_one_process_keeps_its_threads(data_root: Path, tmp_path: Path) -> None:
+    code = """
+import os, pathlib, sys
+os.environ.pop("OMP_NUM_THREADS", None)  # where it is set Lightning leaves it
+import torch
+from tests.harness import train
+train(pathlib.Path("run"), *sys.argv[1:])
+print("threads:", torch.get_num_threads())
+"""
+    given = options(data_root, *DDP, "trainer.devices=1", "trainer.max_epochs=1", "threads=1")
+    (said,) = ended(start("-c", code, *given, cwd=tmp_path, env={"PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"}))
+    assert "threads: 1" in said
+
+
+@pytest.mark.slow
 def test_each_job_of_a_sweep_has_its_processes(alone: Path, data_root: Path, tmp_path: Path):
     given = [*options(data_root, *DDP), "seed=0,1"]
     done = command("-m", *given, cwd=tmp_path)

@@ -50,6 +50,7 @@ def run(copy: Path, *arguments: str, code: int = 0) -> str:
     return done.stderr if code else done.stdout
 
 
+@pytest.mark.slow
 def test_new_files_are_a_whole_task(copy: Path):
     before = digests(copy)
     # `kaggle` means: download what is not there, which for this task is not from Kaggle.

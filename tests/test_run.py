@@ -262,7 +262,13 @@ def test_a_users_mistake_is_told_and_leaves_no_results(
     assert not (tmp_path / "run/metrics.json").exists()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "debug").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem == "overfit" else [])
+        for path in sorted((CONF / "debug").glob("*.yaml"))
+    ],
+)
 def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> None:
     few = [] if name == "smoke" else ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
     own = ("data.source", "trainer.max_epochs", "model.network")

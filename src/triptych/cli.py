@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--monitor", metavar="METRIC", help="what ranks the runs, such as test/rmse; default: their own"
     )
     report.add_argument("--mode", choices=("min", "max"), help="which is better, for a metric that is not well known")
-    report.add_argument("--mixed", action="store_true", help="rank the runs even if their data or splits differ")
+    report.add_argument("--mixed", action="store_true", help="rank the runs together even if their data differ")
     report.set_defaults(command=_report)
 
     reproduce = commands.add_parser("reproduce", help="train a finished run again: do its metrics agree?")

@@ -9,12 +9,17 @@ from pathlib import Path
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replaced(path: Path, mark: str = "") -> Iterator[Path]:
     """A path beside ``path`` to write to, renamed to ``path`` when all went well and removed when not.
 
-    The suffix stays, since writers choose their format by it.
+    The suffix stays, since writers choose their format by it. The rest of the name does not: made longer, a name of the
+    greatest length would be refused.
+
+    Args:
+        path: the file.
+        mark: what the name begins with behind its dot, for those who look for what a killed run left.
     """
-    aside = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    aside = path.with_name(f".{mark}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield aside
         aside.replace(path)

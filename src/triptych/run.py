@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -126,8 +127,8 @@ def run(
     if trainer.world_size > 1:
         StopTogether().attach(trainer)
         os.environ.pop("PL_GLOBAL_SEED", None)  # from which Lightning would begin anew where the processes meet
-        if threads is not None:
-            os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would give each process its share of the cores
+    if threads is not None and isinstance(trainer.strategy, ParallelStrategy):
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would give each process its share of the cores
     device = trainer.strategy.root_device
     if device.type == "cuda":
         reset_peak_memory(device)

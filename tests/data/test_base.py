@@ -71,14 +71,17 @@ def test_a_last_batch_of_one_is_left_out_of_training_alone(batch_size: int, size
     assert list(map(len, batches(data.val_dataloader()))) == [3, 1]
 
 
-def on_gpu(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> tuple[Any, Any, bool]:
-    """The training loader of a run on a GPU, what stands for the samples there, and whether it was asked for."""
+def on_gpu(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", **arguments: Any) -> tuple[Any, Any, bool]:
+    """The training loader of a run where there is a GPU, what stands for the samples on it, and whether that was asked.
+
+    The run trains on ``device``.
+    """
     asked, there = [], Samples()
     monkeypatch.setattr("triptych.data.base.placing.placed", lambda *given: asked.append(given) or there)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(Numbers, "streams", True)
     data = numbers(**arguments)
-    gpu = SimpleNamespace(root_device=torch.device("cuda"))
+    gpu = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(strategy=gpu, global_rank=0, world_size=1, overfit_batches=0)  # type: ignore
     loader = data.train_dataloader()
     assert asked in ([], [(data.datasets["train"], gpu.root_device, "auto")])
@@ -120,6 +123,12 @@ def test_what_workers_or_the_disk_give_is_pinned(arguments: dict[str, Any], monk
     assert not asked
     assert loader.dataset is not there
     assert loader.pin_memory
+
+
+def test_a_run_on_the_cpu_pins_nothing_beside_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    loader, _, _ = on_gpu(monkeypatch, device="cpu", num_workers=1)
+    assert not loader.pin_memory
+    assert not numbers().train_dataloader().pin_memory
 
 
 def test_training_is_shuffled_anew_each_epoch_and_the_rest_never():

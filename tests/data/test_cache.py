@@ -62,3 +62,5 @@ def test_the_cache_is_the_folder_named_or_the_users_own(tmp_path: Path, monkeypa
     assert cache_folder(None).is_relative_to(tmp_path)
     assert cache_folder("some/folder") == Path("some/folder")
     assert cache_folder("~/folder") == tmp_path / "folder"
+    with pytest.raises(DataError, match=r"data\.cache_dir=~no-such-user/x: there is no such home folder; write the"):
+        cache_folder("~no-such-user/x")

@@ -1,5 +1,6 @@
 """The houses: both file forms, the papers' split, what each cell may be."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,23 @@ def test_form_chooses_where_both_files_lie(form: str, count: int, table: Path, s
     statlib.write_text("\n".join(",".join(ROW[:9]) for _ in range(12)))
     assert len(houses(root, form=form).samples) == count
     assert len(houses(root).samples) == 10
+
+
+@pytest.mark.parametrize("form", ["kaggle", "statlib"])
+def test_a_form_that_is_not_there_is_said_to_be_read_as_the_other(
+    form: str, table: Path, statlib: Path, root: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    table.write_text("\n".join(lines(10)))
+    statlib.write_text("\n".join(",".join(ROW[:9]) for _ in range(12)))
+    houses(root, form=form)
+    assert caplog.messages == []
+    asked, other = (table, statlib) if form == "kaggle" else (statlib, table)
+    asked.unlink()
+    houses(root, form=form)
+    assert caplog.messages == [
+        f"data.form={form}: no {asked.name} in {root / table.parent}, reading {other.name} instead."
+    ]
 
 
 def test_an_unknown_form_is_refused():

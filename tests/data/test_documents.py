@@ -43,6 +43,15 @@ def test_pages_and_their_clean_twins_are_read(data_root: Path):
     assert not np.array_equal(dirty, clean)
 
 
+@pytest.mark.parametrize(("key", "value", "own"), [("crop_size", 40, 32), ("crops_per_page", 2, 3)])
+def test_a_run_goes_on_with_crops_of_its_size_and_number(key: str, value: int, own: int, data_root: Path):
+    arguments = {"crop_size": 32, "crops_per_page": 3}
+    data = documents(data_root, **arguments)
+    data.load_state_dict(data.state_dict())
+    with pytest.raises(DataError, match=rf"data\.{key}={value}: a resumed run keeps its own, {own};"):
+        documents(data_root, **arguments | {key: value}).load_state_dict(data.state_dict())
+
+
 def test_a_training_batch_is_of_crops_in_0_to_1(data_root: Path):
     data = documents(data_root, crop_size=32, crops_per_page=3, batch_size=8)
     assert len(data.datasets["train"]) == 3 * len(data.split.train)  # type: ignore[arg-type]

@@ -1,6 +1,9 @@
 """Pages of a user's own: which are cleaned, in one piece or in tiles, again or not, and Kaggle's submission of them."""
 
 import csv
+import errno
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.pictures import lay
 from torch import Tensor
 
 from triptych.data.documents import DocumentDataModule
@@ -91,6 +95,47 @@ def test_a_page_too_large_for_the_memory_is_skipped(pages: Path, tmp_path: Path)
     assert line == f"{pages / '0.png'}: too many at once"
     assert not (tmp_path / "out" / "0.png").exists()
     assert (tmp_path / "out" / "1.png").exists()
+
+
+@pytest.mark.parametrize("place", ["pipe", "device", "folder", "broken link"])
+def test_what_is_no_file_is_skipped_and_not_waited_for(place: str, pages: Path, tmp_path: Path):
+    lay(pages / "0.png", b"", place)
+    (line,) = cleaned(Negative(), pages, tmp_path / "out")
+    assert line.startswith(f"{pages / '0.png'}: not a readable image (")
+    assert line.endswith("); replace or remove it")
+    assert (tmp_path / "out" / "1.png").exists()
+
+
+def test_a_page_whose_name_is_as_long_as_names_can_be_is_cleaned(pages: Path, tmp_path: Path):
+    (pages / "1.png").rename(pages / f"{'n' * 251}.png")
+    assert cleaned(Negative(), pages, tmp_path / "out") == []
+    check(pages, tmp_path / "out")
+
+
+def test_a_page_that_cannot_be_saved_is_skipped(pages: Path, tmp_path: Path):
+    (tmp_path / "out" / "2.png").mkdir(parents=True)
+    (tmp_path / "out" / "more").touch()
+    told: list[tuple[int, int]] = []
+    options: dict[str, Any] = {"submission": True, "progress": lambda *count: told.append(count)}
+    lines = cleaned(Negative(), pages, tmp_path / "out", **options)
+    for line, name in zip(lines, ("2.png", "more/3.png"), strict=True):
+        said = rf"{pages / name}: the cleaned page cannot be saved as {tmp_path / 'out' / name} \(.*\); rename one, or"
+        assert re.match(said, line)
+    assert told[-1] == (3, 3)
+    assert (tmp_path / "out" / "submission.csv").read_text().count("\n") == 1 + 3 * 5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.png", "2.png", "more", "submission.csv"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_takes_no_page_ends_the_prediction(
+    number: int, pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        cleaned(Negative(), pages, tmp_path / "out")
 
 
 def test_resume_keeps_what_was_made_from_the_same_page_by_the_same_weights(pages: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Images found in folders and decoded to grey, whatever their mode; damaged ones named."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from tests.pictures import KINDS, PLACES, animated, lay, png, tiff, whole
 
 from triptych.data import images as module
@@ -96,6 +97,7 @@ def test_every_level_of_every_kind_of_file_is_right(kind: str, band: int, tmp_pa
         (png(2, 1, 8, rows=b"\0\x05\x59", tRNS=b"\0\5"), [255, 0x59]),
         (png(2, 1, 16, rows=b"\0\x01\xf4\x80\x80", tRNS=b"\x01\xf4"), [255, 128]),
         (png(1, 1, 16, 2, rows=b"\0" + b"\x80" * 6), [128]),
+        (png(3, 1, 16, 2, rows=b"\0" + bytes(6) + b"\x80\0" * 3 + b"\xff" * 6, tRNS=b"\x80\0" * 3), [0, 255, 255]),
         (tiff(2, 1, 12, 1, b"\x00\x0f\xff"), [0, 255]),
         (tiff(2, 1, 8, 0, b"\x00\xc8"), [255, 55]),
     ],
@@ -103,6 +105,47 @@ def test_every_level_of_every_kind_of_file_is_right(kind: str, band: int, tmp_pa
 def test_depths_are_scaled_and_transparent_levels_are_paper(content: bytes, grey: list[int], tmp_path: Path):
     (tmp_path / "page.png").write_bytes(content)
     assert decode(tmp_path / "page.png").tolist() == [grey]
+
+
+LIES = {
+    1: lambda page: page,
+    2: np.fliplr,
+    3: lambda page: np.rot90(page, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda page: np.rot90(page, -1),
+    7: lambda page: np.rot90(page, 2).T,
+    8: np.rot90,
+    9: lambda page: page,  # is no number for it
+}
+"""What makes the stored pixels upright, by EXIF's number for how they lie."""
+
+
+@pytest.mark.parametrize("lies", LIES)
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [("png", "L"), ("png", "RGBA"), ("png", "I;16"), ("tiff", "L"), ("tiff", "I;16"), ("webp", "RGB")],
+)
+def test_an_image_is_upright_whatever_way_it_was_stored(suffix: str, mode: str, lies: int, tmp_path: Path):
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    deep = mode == "I;16"
+    image = Image.fromarray(pixels * np.uint16(257) if deep else pixels)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = lies
+    path = tmp_path / f"page.{suffix}"
+    (image if deep else image.convert(mode)).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    np.testing.assert_allclose(decode(path).astype(int), LIES[lies](pixels), atol=1 if suffix == "webp" else 0)
+
+
+def test_damaged_exif_data_are_no_reason_to_refuse_the_pixels(tmp_path: Path, photo: Image.Image):
+    photo.save(tmp_path / "photo.png", exif=b"Exif\0\0no header of a TIFF")
+    assert np.array_equal(decode(tmp_path / "photo.png"), np.asarray(photo))
+
+
+def test_lab_is_refused_as_the_docstring_says(tmp_path: Path):
+    flat("LAB", (50, 0, 0)).save(tmp_path / "page.tif")
+    with pytest.raises(DataError, match=r"page\.tif: not a readable image \(.*LAB"):
+        decode(tmp_path / "page.tif")
 
 
 def test_a_grey_png_is_read_to_the_bit(tmp_path: Path, photo: Image.Image):
@@ -284,6 +327,26 @@ def test_images_are_found_in_all_subfolders_in_order_of_their_names(tmp_path: Pa
         path.touch()
     assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == names
     assert find_images(tmp_path / "10.png") == [tmp_path / "10.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named_instead_of_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The system's refusal is made up here, for nothing is forbidden to root, as which tests may run."""
+    for name in ("1.png", "locked/2.png", ".locked/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name in ("locked", ".locked"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"/locked: the folder cannot be read \(Permission denied\); allow it, or move"):
+        find_images(tmp_path)
+    (tmp_path / "locked").rename(tmp_path / ".locked too")
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert find_images(tmp_path) == [tmp_path / "1.png"]
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path: Path):

@@ -56,9 +56,14 @@ def test_a_dataset_of_another_kind_stays_where_it_is():
 
 
 @pytest.mark.parametrize(
-    ("num_workers", "in_memory", "named"), [(2, True, "data.num_workers=2"), (0, False, "data.in_memory=false")]
+    ("num_workers", "in_memory", "named"),
+    [
+        (2, True, "data.num_workers=2,"),
+        (0, False, "data.in_memory=false,"),
+        (2, False, "data.num_workers=2 and data.in_memory=false,"),
+    ],
 )
 def test_what_cannot_lie_there_is_refused(num_workers: int, in_memory: bool, named: str):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=f"worker processes or in_memory=false: leave out {named} or choose data.on"):
         check(True, num_workers, in_memory)
     check("auto", num_workers, in_memory)

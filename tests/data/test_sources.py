@@ -57,6 +57,11 @@ def test_the_root_is_the_argument_else_the_variable_else_data(monkeypatch: pytes
     assert data_root(None) == Path("/of/the/variable")
     assert data_root("given") == Path("given")
     assert data_root("~/given") == tmp_path / "given"
+    with pytest.raises(DataError, match=r"data\.root=~no-such-user/x: there is no such home folder; write the whole"):
+        data_root("~no-such-user/x")
+    monkeypatch.setenv("TRIPTYCH_DATA", "~no-such-user/y")
+    with pytest.raises(DataError, match=r"^TRIPTYCH_DATA=~no-such-user/y: there is no such home folder"):
+        data_root(None)
 
 
 @pytest.mark.parametrize("source", ["auto", "files", "kaggle"])
@@ -135,6 +140,14 @@ def test_synthetic_data_are_written_once(cache: Path):
     (folder / "made_up.csv").write_text("kept\n")
     assert synthetic_folder(SLUG, cache, synthesize) == folder
     assert (folder / "made_up.csv").read_text() == "kept\n"
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(cache: Path):
+    cache.touch()
+    with pytest.raises(
+        DataError, match=rf"{cache}: the synthetic data cannot be kept here \(.*\); .* data\.cache_dir="
+    ):
+        synthetic_folder(SLUG, cache, synthesize)
 
 
 def test_synthetic_data_are_written_anew_when_their_writers_change(cache: Path, tmp_path: Path, monkeypatch):

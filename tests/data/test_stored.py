@@ -49,8 +49,14 @@ def assert_whole(images: object) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """What is in the cache but for its locks."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    """What is in the cache but for its locks, by keys as they were given."""
+    return sorted(f"{path.stem.split('-')[0]}{path.suffix}" for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def kept(folder: Path, suffix: str) -> Path:
+    """The one file in the cache that ends so."""
+    (path,) = folder.glob(f"key-????????.{suffix}")
+    return path
 
 
 @BOTH
@@ -73,11 +79,40 @@ def test_another_key_is_decoded_anew(in_memory: bool, tmp_path: Path, decode: De
 
 
 @BOTH
+def test_other_files_another_order_or_another_pillow_are_decoded_anew(
+    in_memory: bool, tmp_path: Path, decode: Decoder, monkeypatch: pytest.MonkeyPatch
+):
+    def assert_right(files: list[Path]) -> None:
+        images = decoded(tmp_path, "key", files, decode, in_memory)
+        assert [image[...].tolist() for image in map(images.__getitem__, range(len(images)))] == [  # type: ignore
+            Decoder()(path).tolist() for path in files
+        ]
+
+    for files in (FILES, FILES[::-1], FILES[:3], [Path("0/1.png"), Path("2.png")]):
+        assert_right(files)
+    before = decode.calls
+    assert_right([Path("/elsewhere") / path for path in FILES])  # wherever their folder lies
+    assert decode.calls == before
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    assert_right(FILES)
+    assert decode.calls == before + len(FILES)
+
+
+@BOTH
+def test_an_index_of_another_number_of_images_is_made_again(in_memory: bool, tmp_path: Path, decode: Decoder):
+    decoded(tmp_path, "key", FILES, decode, in_memory)
+    decoded(tmp_path / "few", "key", FILES[:3], decode, in_memory)
+    for suffix in ("npz", "pixels"):
+        kept(tmp_path, suffix).write_bytes(kept(tmp_path / "few", suffix).read_bytes())
+    assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory))
+
+
+@BOTH
 @pytest.mark.parametrize("suffix", ["npz", "pixels"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "half", "noise", "folder"])
 def test_a_damaged_cache_is_made_again(damage: str, suffix: str, in_memory: bool, tmp_path: Path, decode: Decoder):
-    path = tmp_path / f"key.{suffix}"
     decoded(tmp_path, "key", FILES, decode, in_memory)
+    path = kept(tmp_path, suffix)
     whole = path.read_bytes()
     path.unlink()
     if damage == "folder":
@@ -94,20 +129,24 @@ def test_a_damaged_cache_is_made_again(damage: str, suffix: str, in_memory: bool
 
 
 def test_an_index_that_is_a_pickle_is_made_again(tmp_path: Path, decode: Decoder):
-    np.savez(tmp_path / "key.npz", shapes=np.array([{"an": "object"}], dtype=object))
+    decoded(tmp_path, "key", FILES, decode, in_memory=False)
+    np.savez(kept(tmp_path, "npz"), shapes=np.array([{"an": "object"}], dtype=object))
     assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=False))
+    assert decode.calls == 2 * len(FILES)
 
 
 def test_a_changed_pixel_is_made_again_in_memory_and_named_where_it_is_read(tmp_path: Path, decode: Decoder):
-    path = tmp_path / "key.pixels"
     decoded(tmp_path, "key", FILES, decode, in_memory=False)
+    path = kept(tmp_path, "pixels")
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
     path.write_bytes(changed)
     images = decoded(tmp_path, "key", FILES, decode, in_memory=False)
     np.testing.assert_array_equal(images[0][...], Decoder()(FILES[0]))
     for read in (lambda: images[4][...], lambda: images.stacked([4])):  # type: ignore[union-attr]
-        with pytest.raises(DataError, match=r"key\.pixels: .* damaged \(a checksum differs\); remove this file, and"):
+        with pytest.raises(
+            DataError, match=r"key-\w+\.pixels: .* damaged \(a checksum differs\); remove this file, and"
+        ):
             read()
     assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=True))
     assert_whole(images)  # the file is sound again
@@ -115,12 +154,12 @@ def test_a_changed_pixel_is_made_again_in_memory_and_named_where_it_is_read(tmp_
 
 def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path, decode: Decoder):
     images = decoded(tmp_path, "key", FILES, decode, in_memory=False)
-    path = tmp_path / "key.pixels"
+    path = kept(tmp_path, "pixels")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"key\.pixels: .* damaged \(it ends too early\)"):
+    with pytest.raises(DataError, match=r"key-\w+\.pixels: .* damaged \(it ends too early\)"):
         images[4][...]
     path.unlink()
-    with pytest.raises(DataError, match=r"key\.pixels: .* damaged \(No such file or directory\)"):
+    with pytest.raises(DataError, match=r"key-\w+\.pixels: .* damaged \(No such file or directory\)"):
         images[0][...]
 
 
@@ -211,8 +250,7 @@ def test_of_a_run_that_is_killed_as_it_decodes_nothing_is_taken_or_left(tmp_path
     waited_until(lambda: list(tmp_path.glob(".key-*.pixels")))
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     process.wait(timeout=30)
-    assert [path.suffix for path in tmp_path.glob(".key-*")] == [".pixels"]
-    assert not (tmp_path / "key.npz").exists()
+    assert names(tmp_path) == [".key.pixels"]
     assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=False))
     assert names(tmp_path) == ["key.npz", "key.pixels"]
 

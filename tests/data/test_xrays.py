@@ -230,6 +230,8 @@ def test_fewer_x_rays_keep_both_classes(data_root: Path):
     share = np.bincount(whole.samples.labels[whole.split.train]) / len(whole.split.train)
     assert few.model_arguments()["class_counts"] == pytest.approx((8 * share).tolist(), abs=1)
     assert xrays(data_root, train_size=2, batch_size=2).model_arguments()["class_counts"] == [1, 1]
+    with pytest.raises(DataError, match=r"no \w+ X-ray in the training split: add some, or .* data\.train_size=1$"):
+        xrays(data_root, train_size=1, batch_size=1).model_arguments()
 
 
 @pytest.mark.parametrize("hold_out", SLICES)

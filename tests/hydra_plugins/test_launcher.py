@@ -52,6 +52,8 @@ def task(config: DictConfig) -> None:
         leave_error(directory, UserError("a mistake"))
         if config.seed == 5:
             end(directory, 5)
+    elif config.seed == 6:
+        (directory / "error.txt").write_text("Diverged: the loss is NaN\n")
     elif config.seed == 2:
         os._exit(7)
     elif config.seed == 3:
@@ -291,6 +293,15 @@ def test_the_first_failure_ends_the_sweep_if_wanted(
     assert "job 1 failed, and ends the sweep; not run: 2, 3" in capfd.readouterr().err
     assert not (tmp_path / "0/error.txt").exists()  # stopped, or this would not end, and not failed
     assert not (tmp_path / "2").exists()
+
+
+def test_that_a_run_of_a_study_diverges_is_no_failure(launcher: Make, tmp_path: Path) -> None:
+    given = ("sweep.fail_fast=true", "+study.claim=Large steps diverge.")
+    results = launcher(1, *given).launch(jobs(6, 10), 0)
+    assert [result.return_value for result in results] == [None, 10]
+    with pytest.raises(SystemExit, match="1"):
+        launcher(1, *given).launch([*jobs(6, 10), *jobs(1, 11)], 0)
+    assert not (tmp_path / "3").exists()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,6 +1,9 @@
 """Which jobs a study plans."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.triptych.search import SearchSweeper
 from hydra_plugins.triptych.study import StudySweeper, plan
+from triptych.results.directory import SWEEP
 
 PARSER = OverridesParser.create()
 
@@ -64,3 +68,65 @@ def test_params_may_be_nested_as_a_key_on_the_command_line_is(sweeper: Any):
     own = sweeper(params=params).params
     assert own == {"threads": None, "data.augment": ["flip", "a,b"], "trainer.max_epochs": 2}
     assert plan({}, own, {"threads"}, [], PARSER) == [["data.augment=['flip','a,b']", "trainer.max_epochs=2"]]
+
+
+STUDY: dict[str, Any] = {
+    "claim": "Blue is better than red.",
+    "choose": "optimizer.lr",
+    "arms": {"red": {"model.colour": "red"}, "blue": {"model.colour": "blue"}},
+    "measures": {"RMSE": {"best": "val/rmse"}},
+    "expect": [{"measure": "RMSE", "arm": "blue", "against": "red"}],
+}
+
+
+def swept(folder: Path, study: Mapping[str, Any] = STUDY, *arguments: str) -> list[list[str]]:
+    """The jobs that are launched."""
+    launched: list[list[str]] = []
+
+    def launch(jobs: Sequence[Sequence[str]], initial_job_idx: int) -> None:
+        launched.extend(map(list, jobs))
+
+    sweeper = StudySweeper({"optimizer.lr": "1,2", "experiment": "housing"})
+    hydra = {"runtime": {"choices": {"study": "colours"}}, "sweep": {"dir": str(folder)}}
+    sweeper.config = OmegaConf.create({"study": study, "monitor": "val/rmse", "mode": "min", "hydra": hydra})
+    sweeper.hydra_context = SimpleNamespace(config_loader=None)  # type: ignore[assignment]
+    sweeper.launcher = SimpleNamespace(launch=launch)  # type: ignore[assignment]
+    sweeper.sweep(list(arguments))
+    return launched
+
+
+def test_who_comes_second_leaves_the_record_of_the_first(tmp_path: Path):
+    assert len(swept(tmp_path)) == 4
+    (kept,) = tmp_path.iterdir()
+    first = kept.read_text()
+    assert OmegaConf.load(kept).study == STUDY
+    swept(tmp_path, {**STUDY, "claim": "Another one."})
+    assert (tmp_path / SWEEP).read_text() == first
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+RATE = {"largest": "optimizer.lr", "of": "val/odd"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"choose": "optimizer.rl"}, "choose: no arm and no hydra.sweeper.params sets optimizer.rl; did you mean"),
+        ({"plots": [{"lines": "RMSE", "x": "model.width"}]}, "plots[0].x: no arm"),
+        ({"measures": {"RMSE": {"largest": "lr", "of": "val/rmse"}}}, "measures.RMSE.largest: no arm"),
+        ({"expect": [STUDY["expect"][0] | {"arm": {"model.width": 8}}]}, "expect[0].arm.model.width: no arm"),
+        ({"measures": {"RMSE": RATE}}, "measures.RMSE: which values of val/odd are better? Add mode: min or mode: max"),
+    ],
+)
+def test_a_mistake_in_a_study_is_found_before_its_jobs_run(
+    change: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit, match="2"):
+        swept(tmp_path / "sweep", {**STUDY, **change})
+    assert f"error: conf/study/colours.yaml: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_what_a_study_names_may_come_from_the_command_line(tmp_path: Path):
+    study = {**STUDY, "measures": {"RMSE": RATE | {"mode": "max"}}, "plots": [{"lines": "RMSE", "x": "model.width"}]}
+    assert len(swept(tmp_path, study, "model.width=4,8")) == 8

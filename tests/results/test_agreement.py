@@ -60,8 +60,9 @@ def test_a_run_on_all_data_is_known_by_what_it_logged_last(tmp_path: Path) -> No
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n1,0.5,\n2,0.25,\n3,,7\n")
     run = Record(tmp_path, "done", metrics={"best": {}, "test": None})
     assert comparable(run) == {"last step": 2.0, "last train/loss": 0.25}
-    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,much\n")
-    assert comparable(run) == {}
+    for damaged in ("1,much", f'1,"{"9" * 200_000}'):
+        (tmp_path / "metrics.csv").write_text(f"step,train/loss\n{damaged}\n")
+        assert comparable(run) == {}
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,12 @@ def test_resuming_a_resumed_run_is_as_if_it_had_never_stopped(tmp_path: Path):
     assert read_history(broken) == read_history(whole)
 
 
+def test_a_table_that_is_none_is_said_to_be_damaged(path: Path):
+    path.write_text(f'step,loss\n0,"{"9" * 200_000}\n')  # a quote that is never closed
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged: field larger than"):
+        read_history(path)
+
+
 def test_a_row_that_was_cut_off_costs_no_other_row(path: Path):
     logged(path, *((step, {"loss": step / 8, "rmse": 1.0}) for step in (0, 1, 10, 11)))
     whole, rows = path.read_bytes(), read_history(path)

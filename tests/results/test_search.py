@@ -138,6 +138,16 @@ def test_too_few_trials_tell_nothing_of_what_matters(tmp_path: Path):
     assert told(tmp_path)[1].rows
 
 
+@pytest.mark.parametrize(("count", "share"), [(12, 42), (15, 33), (24, 25)])
+def test_it_says_how_many_count_as_the_best(tmp_path: Path, count: int, share: int):
+    study = search(tmp_path)
+    for _ in range(count):
+        tried(study)
+    tried(study, state=TrialState.FAIL)
+    (line,) = told(tmp_path)[1].lines
+    assert f"among the best {share} % of the {count} completed ones" in line
+
+
 def test_with_several_objectives_it_shows_the_front(tmp_path: Path):
     study = search(tmp_path, {"val/auroc": "maximize", "parameters": "minimize"})
     for values in ((0.9, 100), (0.8, 10), (0.85, 200), (0.95, 300)):

@@ -154,7 +154,7 @@ class SweepLauncher(Launcher):
                     if not self.told:
                         self.start(waiting)
                     for job in self.ended():
-                        failed = failed or (job if _failed(job) else None)
+                        failed = failed or (job if _failed(job) and not self._is_finding(job) else None)
                     if self.told:
                         self._stop(self.told[0])
                         places = config_places(OmegaConf.to_container(self.config.hydra))
@@ -166,6 +166,10 @@ class SweepLauncher(Launcher):
                         self._end_after(failed, [job.number for job in waiting])
             finally:
                 self.abandon()
+
+    def _is_finding(self, job: Job) -> bool:
+        """Whether a job diverged in a study, where that is what it was run to find out."""
+        return bool(self.config.get("study")) and read_record(job.directory).state == "diverged"
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.triptych.space import debug_keys, flat, given
+from triptych.files import replaced
 from triptych.results.directory import SWEEP
 
 
@@ -53,6 +54,9 @@ class StudySweeper(Sweeper):
         name = str(self.config.hydra.runtime.choices["study"])
         try:
             study = read_study(name, content)
+            given_keys = [argument.partition("=")[0].lstrip("+") for argument in arguments]
+            swept = {*self.params, *given_keys, *(key for settings in study.arms.values() for key in settings)}
+            study.check(swept, str(self.config.monitor), str(self.config.mode))
         except ValueError as error:
             print(f"error: conf/study/{name}.yaml: {error}", file=sys.stderr)
             sys.exit(2)
@@ -61,7 +65,10 @@ class StudySweeper(Sweeper):
         jobs = plan(study.arms, self.params, debug, arguments, OverridesParser.create(config_loader=loader))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / SWEEP)
+        # One that is there is of the process that began the sweep, and may be at it: the launcher will find out.
+        if not (folder / SWEEP).exists():
+            with replaced(folder / SWEEP) as aside:
+                OmegaConf.save(self.config, aside)
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 

@@ -40,9 +40,9 @@ class Predictor(Protocol):
 class DataModule(LightningDataModule, Generic[Samples]):
     """A data set in Kaggle's layout, or its synthetic stand-in, split into train, val and test.
 
-    A subclass says how to ``read`` a folder, which samples belong together (``groups``), how a split becomes a
-    ``Dataset`` (``dataset``) and how files are predicted (``predict_files``). The arguments are those of
-    ``conf/data/_base.yaml``, where each is explained.
+    A subclass says how to ``synthesize`` a stand-in, to ``read`` a folder, to split its samples (``make_split``), to
+    make a ``Dataset`` of some of them (``make_dataset``) and to predict files (``predict_files``). The arguments are
+    those of ``conf/data/_base.yaml``, where each is explained.
 
     Raises:
         ValueError: an argument is wrong. ``setup`` raises DataError, a ValueError too, where the data are.
@@ -309,7 +309,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def _loading(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
-            "pin_memory": torch.cuda.is_available(),
+            # For the copy to a GPU; a run on the CPU beside one makes none.
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "collate_fn": as_is,
             "worker_init_fn": begin_worker,
         }

@@ -41,7 +41,7 @@ RATIOS = {
     "people_per_household": ("population", "households"),
     "bedrooms_per_room": ("total_bedrooms", "total_rooms"),
 }
-"""The columns that ``data.ratios`` adds: of which two each is the ratio."""
+"""The columns that ``data.ratios`` adds, each with the two columns that it divides."""
 PROXIMITY = "ocean_proximity"
 PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
 MAY_BE_MISSING = ("total_bedrooms",)

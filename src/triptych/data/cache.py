@@ -13,7 +13,19 @@ from triptych.files import plain
 
 def cache_folder(cache_dir: str | None) -> Path:
     """The folder given, or the user's own cache folder."""
-    return Path(cache_dir).expanduser() if cache_dir else Path(platformdirs.user_cache_dir("triptych"))
+    return named_folder("data.cache_dir", cache_dir) if cache_dir else Path(platformdirs.user_cache_dir("triptych"))
+
+
+def named_folder(key: str, folder: str) -> Path:
+    """The folder that ``key`` names, with the home folder in the place of ``~``.
+
+    Raises:
+        DataError: there is no such home.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{key}={folder}: there is no such home folder; write the whole path") from error
 
 
 def code_version(*files: Path) -> str:

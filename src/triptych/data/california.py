@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ from triptych.data.synthetic.homes import write_homes
 from triptych.data.unfinished import UnfinishedTable
 from triptych.files import plain
 
+log = logging.getLogger(__name__)
+
+FILES = {"kaggle": "housing.csv", "statlib": "cal_housing.data"}
+"""The file of each ``data.form``."""
 COMPLETE = 20_640
 """Rows of the complete data set."""
 NOISE = 0.05
@@ -71,7 +76,8 @@ class CaliforniaDataModule(DataModule[Rows]):
     Missing bedrooms stay NaN here: the model fills and scales what it gets, by what it saw of the training rows.
 
     Args:
-        form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); where one file lies alone, that one is read.
+        form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); where the other file lies alone, that one is
+            read, and said to be.
         rotations: how many further columns hold the place along an axis turned between east and north. A network that
             looks at one column at a time sees diagonal borders, such as California's coast, only along such an axis.
         ratios: whether the RATIOS are further columns: counts say how large a block group is, ratios how people live.
@@ -89,7 +95,7 @@ class CaliforniaDataModule(DataModule[Rows]):
         super().__init__(**arguments)
         if rotations < 0:
             raise ValueError(f"data.rotations={rotations}: expected a number from 0")
-        if form not in ("kaggle", "statlib"):
+        if form not in FILES:
             raise ValueError(f"data.form={form}: choose kaggle or statlib")
         self.form = form
         self.rotations = rotations
@@ -103,12 +109,15 @@ class CaliforniaDataModule(DataModule[Rows]):
         write_homes(folder)
 
     def read(self, folder: Path) -> tuple[Rows, str]:
-        files = {"kaggle": folder / "housing.csv", "statlib": folder / "cal_housing.data"}
+        # The form asked for first, the other behind it.
+        paths = [folder / FILES[form] for form in sorted(FILES, key=lambda form: form != self.form)]
         # A broken link is there too: what is wrong with it is said when it is read.
-        there = [path for path in (files.pop(self.form), *files.values()) if path.exists() or path.is_symlink()]
+        there = [path for path in paths if path.exists() or path.is_symlink()]
         if not there:
             raise DataError(f"neither housing.csv nor cal_housing.data in {folder}: put one of them there")
         path = there[0]
+        if path.name != FILES[self.form]:
+            log.info("data.form=%s: no %s in %s, reading %s instead.", self.form, FILES[self.form], folder, path.name)
         turned = [180 * (turn + 1) / (self.rotations + 1) for turn in range(self.rotations)]
         names = [*NUMBERS, *(RATIOS if self.ratios else ()), *(f"{ROTATED}{angle:.4g}" for angle in turned)]
         features, prices = [], []

@@ -1,5 +1,6 @@
-"""Pages of a user's own: read, cleaned, written as PNGs, and made Kaggle's submission."""
+"""Pages of a user's own: read, cleaned, written as PNGs, and collected into Kaggle's submission."""
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,12 +12,14 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from triptych.data.errors import DataError
+from triptych.data.errors import DataError, reason
 from triptych.data.images import decode
-from triptych.files import replaced
+from triptych.files import plain, replaced
 
 MADE_FROM = "triptych:made_from"
 """The text in a cleaned page that tells which dirty page and which weights it was made from, as a digest."""
+OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+"""Errors of a page's own name or place; any other, such as that of a full disk, is one of all pages."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,10 @@ def load(path: Path, target: Path, weights: str, resume: bool) -> Page:
 def _digest(path: Path, weights: str) -> str:
     digest = hashlib.sha256(weights.encode())
     try:
-        with path.open("rb") as file:
+        with plain(path).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
-        raise DataError(f"{path}: not a readable image ({error.strerror}); replace or remove it") from error
+        raise DataError(f"{path}: not a readable image ({reason(error)}); replace or remove it") from error
     return digest.hexdigest()
 
 
@@ -93,14 +96,26 @@ def _to_bytes(page: torch.Tensor) -> np.ndarray:
     return (page * 255).round().byte().numpy()
 
 
-def save(page: Page) -> None:
-    """Write the cleaned page, whole or not at all."""
-    if page.pixels is not None:
+def save(page: Page) -> Page:
+    """Write the cleaned page, whole or not at all; returns it with the error, where it can have no such name or place.
+
+    Raises:
+        OSError: no page can be written, as on a full disk.
+    """
+    if page.pixels is None:
+        return page
+    text = PngInfo()
+    text.add_text(MADE_FROM, page.made_from)
+    try:
         page.target.parent.mkdir(parents=True, exist_ok=True)
-        text = PngInfo()
-        text.add_text(MADE_FROM, page.made_from)
         with replaced(page.target) as aside:
             Image.fromarray(page.pixels).save(aside, pnginfo=text)
+    except OSError as error:
+        if error.errno not in OF_ONE_NAME:
+            raise
+        why = f"the cleaned page cannot be saved as {page.target} ({reason(error)})"
+        return replace(page, pixels=None, error=f"{page.path}: {why}; rename one, or choose another folder")
+    return page
 
 
 def write_submission(pages: Iterable[Path], output: Path) -> None:

@@ -72,6 +72,10 @@ class DocumentDataModule(DataModule[Pages]):
         self.crop_size = crop_size
         self.crops_per_page = crops_per_page
 
+    def state_dict(self) -> dict[str, Any]:
+        # In the middle of an epoch they decide which crops are still to come.
+        return super().state_dict() | {"crop_size": self.crop_size, "crops_per_page": self.crops_per_page}
+
     @classmethod
     def synthesize(cls, folder: Path) -> None:
         write_pages(folder, pages=7)
@@ -129,7 +133,11 @@ class DocumentDataModule(DataModule[Pages]):
         return PageDataset(dirty, clean)
 
     def _judge_size(self, smallest: tuple[str, np.ndarray | StoredImage]) -> None:
-        """Say that the smallest training page is smaller than a crop, to which all crops then shrink."""
+        """Say that the smallest training page is smaller than a crop, to which all crops then shrink.
+
+        Raises:
+            DataError: it has a side below SMALLEST_CROP too.
+        """
         name, page = smallest
         side = min(page.shape)
         if side < min(self.crop_size, SMALLEST_CROP):
@@ -187,7 +195,7 @@ class DocumentDataModule(DataModule[Pages]):
         progress: Progress = unseen,
         **options: Any,
     ) -> Iterator[str]:
-        """A cleaned PNG of the same name and size for each page.
+        """A cleaned PNG of the same name and size for each page, upright.
 
         ``submission`` adds Kaggle's ``submission.csv``, made of the cleaned pages. A page with a side longer than
         ``tile`` pixels is cleaned in tiles of that side; 0: never; None: TILE.
@@ -209,8 +217,8 @@ class DocumentDataModule(DataModule[Pages]):
         with ThreadPoolExecutor(THREADS) as pool:
             loaded = ahead(pool, lambda path: load(path, targets[path], weights, resume), names, THREADS)
             cleaned = (clean(model, page.result(), TILE if tile is None else tile) for _, page in loaded)
-            for done, (page, saved) in enumerate(ahead(pool, save, cleaned, THREADS), start=1):
-                saved.result()
+            for done, (_, saved) in enumerate(ahead(pool, save, cleaned, THREADS), start=1):
+                page = saved.result()
                 if page.error:
                     skipped.append(page.path)
                     yield page.error

@@ -1,12 +1,13 @@
 """Images in a folder, found and decoded to grey."""
 
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from triptych.data.cache import code_version
 from triptych.data.errors import DataError, reason
@@ -23,6 +24,16 @@ WHITE_IS_ZERO, PHOTOMETRIC, BITS = 0, 262, 258
 """TIFF's tags for what a number means, and their value for ink as the high numbers."""
 PACKED = {"L;2": 85, "L;4": 17}
 """Steps between the grey levels of PNGs with 2 and 4 bits a pixel."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by EXIF's number for how it lies: phones and scanners store a page as they held it."""
 
 MOST_PIXELS = 178_956_970
 """Pixels of the largest image: Pillow's own limit, which other packages lift for the whole process."""
@@ -35,19 +46,14 @@ def find_images(folder: Path) -> list[Path]:
     """The images below ``folder`` (or the one file given), sorted by name.
 
     Raises:
-        DataError: there is no such folder, no image in it, a link to a further folder, or a name that is no Unicode.
+        DataError: there is no such folder, no image in it, a folder in it that cannot be read, a link to a further
+            folder, or a name that is no Unicode.
     """
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
         raise DataError(f"no folder {folder}: expected one with images ({', '.join(SUFFIXES)}); put them there")
-    names = {path: path.relative_to(folder) for path in folder.rglob("*")}
-    # Names that begin with a dot are what systems leave behind (._1.png, .ipynb_checkpoints), never samples.
-    names = {path: name for path, name in names.items() if not any(part.startswith(".") for part in name.parts)}
-    for path in names:
-        # Following it might lead in a circle; passing over it would lose samples without a word.
-        if path.is_symlink() and path.is_dir():
-            raise DataError(f"{path} is a link to a folder: put the folder itself there, or links to its files")
+    names = {path: path.relative_to(folder) for path in _below(folder)}
     found = [path for path in names if path.suffix.lower() in SUFFIXES]
     if not found:
         raise DataError(f"no images ({', '.join(SUFFIXES)}) in {folder}: put some there")
@@ -59,14 +65,37 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: names[path].as_posix())
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """All files and folders but for those whose names begin with a dot, such as ._1.png: systems leave them behind."""
+
+    # Passing over a folder would lose samples without a word, which is what Path.rglob does.
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(
+            f"{error.filename}: the folder cannot be read ({reason(error)}); allow it, or move the folder out of here"
+        ) from error
+
+    for top, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(top, name) for name in folders):
+            # Following it might lead in a circle.
+            if path.is_symlink():
+                raise DataError(f"{path} is a link to a folder: put the folder itself there, or links to its files")
+            yield path
+        yield from (Path(top, name) for name in files if not name.startswith("."))
+
+
 def decode(path: Path, size: int | None = None) -> np.ndarray:
-    """Decode an image of any mode to grey, uint8 (height, width); resized to a square of ``size`` where given.
+    """Decode an image to grey, uint8 (height, width), upright; resized to a square of ``size`` where given.
+
+    Any mode will do but those whose numbers have no known range (floating-point, signed, 32 bits) and LAB, which Pillow
+    makes no grey of.
 
     Raises:
-        DataError: the file is no image, damaged, or more than one image.
+        DataError: the file is no image, damaged, of such a mode, or more than one image.
     """
     try:
-        with Image.open(plain(path), formats=FORMATS) as image:
+        # Given the path, Pillow would map an uncompressed TIFF into memory, and garble one that lies on its side.
+        with plain(path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels could be a decompression bomb")
             # Phones put a preview behind a photo (MPO).
@@ -75,7 +104,7 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
             if size is not None:
                 # JPEGs decode at a half, quarter or eighth of their size where that is still enough.
                 image.draft("L", (size, size))
-            grey = _to_grey(image)
+            grey = upright(_to_grey(image), image)
             if size is not None:
                 grey = squared(grey, size)
             return np.array(grey)
@@ -84,6 +113,16 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
     # A damaged file can lead Pillow's decoders to any exception there is: struct.error, IndexError, MemoryError, ...
     except Exception as error:
         raise _refusal(path, reason(error)) from error
+
+
+def upright(grey: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
+    """The grey pixels of ``image``, turned or mirrored as its EXIF data say that it is to be seen."""
+    image.load()  # Pillow itself does so with TIFFs, and EXIF data may come behind a PNG's pixels
+    try:
+        lies = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # of damaged EXIF data, which are no reason to refuse the pixels
+        return grey
+    return grey.transpose(UPRIGHT[lies]) if lies in UPRIGHT else grey
 
 
 def squared(grey: Image.Image, size: int) -> Image.Image:
@@ -109,6 +148,9 @@ def _to_grey(image: ImageFile.ImageFile) -> Image.Image:
     if image.mode == "L" and image.format == "PNG" and isinstance(image.info.get("transparency"), int):
         # Pillow spreads the grey levels to 0..255, but not the one that stands for transparent.
         image.info["transparency"] *= PACKED.get(str(image.tile[0][3]), 1)
+    if image.format == "PNG" and image.tile and image.tile[0][3] == "RGB;16B" and "transparency" in image.info:
+        # Pillow keeps the high byte of each pixel, and would compare it with the low one of this colour.
+        image.info["transparency"] = tuple(level >> 8 for level in image.info["transparency"])
     if image.mode == "L" and not image.has_transparency_data:
         return image
     band_to_grey = _band_from_16_bit(image) if image.mode.startswith("I;16") else _band_to_grey

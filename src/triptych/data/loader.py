@@ -48,7 +48,7 @@ class ResumableLoader(DataLoader[Batch]):
         return {"seed": self.seed, "taken": self.taken, "batch_size": self._size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises a ValueError where batches are of another size by now: then an epoch has no place to go on at."""
+        """Raises a ValueError where the batch size has changed: the place in the epoch is then meaningless."""
         if state_dict["batch_size"] != self._size:
             raise ValueError(
                 f"data.batch_size={self._size}: the run was stopped in the middle of an epoch, with batches of "

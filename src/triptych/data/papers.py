@@ -47,7 +47,7 @@ def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
 
 
 class PaperOnDemand:
-    """The paper of two pages, made each time that a piece of it is asked for.
+    """The paper of a page, from it and its clean twin, made each time that a piece of it is asked for.
 
     Of pages that are on disk because they do not fit in memory, the papers would fit still less.
 

@@ -11,12 +11,12 @@ SHARE = 0.25
 
 def check(on_device: bool | str, num_workers: int, in_memory: bool) -> None:
     """Raises a ValueError where samples are wanted on the device that workers, or the disk, would have to give."""
-    if on_device is not True:
-        return
-    if num_workers:
-        raise ValueError(f"data.on_device=true data.num_workers={num_workers}: workers read the CPU's memory; choose 0")
-    if not in_memory:
-        raise ValueError("data.on_device=true data.in_memory=false: samples stay on disk; leave one of the two")
+    others = [f"data.num_workers={num_workers}"] * (num_workers > 0) + ["data.in_memory=false"] * (not in_memory)
+    if on_device is True and others:
+        raise ValueError(
+            "data.on_device=true cannot be combined with worker processes or in_memory=false: leave out "
+            f"{' and '.join(others)}, or choose data.on_device=auto"
+        )
 
 
 @runtime_checkable

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import triptych.data.synthetic
-from triptych.data.cache import code_version
-from triptych.data.errors import DataError
+from triptych.data.cache import code_version, named_folder
+from triptych.data.errors import DataError, reason
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,14 @@ class Source:
 
 
 def data_root(root: str | None) -> Path:
-    """The folder given, else ``$TRIPTYCH_DATA``, else ``data/``."""
-    return Path(root or os.environ.get("TRIPTYCH_DATA") or "data").expanduser()
+    """The folder given, else ``$TRIPTYCH_DATA``, else ``data/``.
+
+    Raises:
+        DataError: it lies in the home folder of a user that is not there.
+    """
+    if root:
+        return named_folder("data.root", root)
+    return named_folder("TRIPTYCH_DATA", os.environ.get("TRIPTYCH_DATA") or "data")
 
 
 def locate(
@@ -73,7 +79,11 @@ def locate(
 
 
 def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None]) -> Path:
-    """Write the synthetic data set once, and find it again as long as the code that writes it stays the same."""
+    """Write the synthetic data set once, and find it again as long as the code that writes it stays the same.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
     writers = sorted(Path(triptych.data.synthetic.__path__[0]).glob("*.py"))
     if module_file := getattr(sys.modules[synthesize.__module__], "__file__", None):  # a notebook has none
         writers.append(Path(module_file))
@@ -81,10 +91,13 @@ def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None])
     if not folder.exists():
         try:
             write_whole(folder, synthesize)
-        except OSError:
+        except OSError as error:
             # Another run may have been first; then its folder serves.
             if not folder.exists():
-                raise
+                raise DataError(
+                    f"{cache}: the synthetic data cannot be kept here ({reason(error)}); make room, or name another "
+                    "folder with data.cache_dir=FOLDER"
+                ) from error
     return folder
 
 

@@ -9,6 +9,14 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 from triptych.data.errors import DataError
 
 RULES = ("grouped", "random", "mle_bench", "papers", "all")
+"""What ``data.split`` can be:
+
+- ``grouped``: 80/10/10, or 90/10 beside an official test set; samples of one group (page, patient) stay together.
+- ``random``: the same shares, but groups are torn apart, so that scores can be too good.
+- ``mle_bench``: the split of MLE-bench, a benchmark on Kaggle's competitions: for the pages, a fifth of them tests.
+- ``papers``: the split of the papers on the data: for the houses 64/16/20, for the X-rays as ``random``.
+- ``all``: every sample trains, and none validates or tests: for the last run, once every choice is made.
+"""
 MAX_SEED = 2**32 - 1
 """scikit-learn takes seeds below 2**32; a split draws with ``split_seed`` and the next."""
 
@@ -24,7 +32,7 @@ class Split:
 
 
 def check(rule: str, published: Sequence[str], slug: str, seed: int, folds: int | None, fold: int) -> None:
-    """Refuse what no split of a data set can be drawn by, before any data are read.
+    """Refuse settings from which no split can be drawn, before any data are read.
 
     Args:
         rule: ``data.split``.

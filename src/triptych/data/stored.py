@@ -1,6 +1,8 @@
 """Decoded images in the cache: read into memory all at once, or each when it is asked for."""
 
+import hashlib
 import logging
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import EllipsisType
 
 import numpy as np
+import PIL
 from filelock import FileLock
 
 from triptych.data.errors import DataError, reason
@@ -116,7 +119,8 @@ def decoded(
 
     Args:
         folder: the cache.
-        key: changes with whatever changes a pixel.
+        key: changes with whatever changes a pixel, but for the files' names and order and the version of Pillow, which
+            are added to it.
         files: the images, in order.
         decode: from a file to uint8 (height, width).
         in_memory: whether the pixels are to be in memory, or stay on disk.
@@ -124,22 +128,24 @@ def decoded(
     Raises:
         DataError: a file cannot be decoded, or the images are to stay on disk and cannot be written there.
     """
+    shared, key = key, f"{key}-{_digest(files)}"
     if in_memory:
         return _in_memory(folder, key, files, decode)
     with suppress(Exception):
-        return _found(folder, key)
+        return _found(folder, key, len(files))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{key}.lock"):
+        with FileLock(folder / f".{shared}.lock"):
             with suppress(Exception):
-                return _found(folder, key)
-            for leftover in folder.glob(f".{key}-*"):  # of a run that was killed as it decoded
-                leftover.unlink()
+                return _found(folder, key, len(files))
+            # Of a run that was killed as it decoded, with whatever files and Pillow.
+            for leftover in folder.glob(f".{shared}-*"):
+                leftover.unlink(missing_ok=True)
             log.info(
                 "Decoding %d images into %s, once: data.in_memory=false reads them from there.", len(files), folder
             )
             _write(folder, key, _each(files, decode))
-            return _found(folder, key)
+            return _found(folder, key, len(files))
     except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
         raise DataError(
             f"{folder}: the decoded images cannot be kept here ({reason(error)}), and data.in_memory=false reads them "
@@ -147,10 +153,18 @@ def decoded(
         ) from error
 
 
+def _digest(files: Sequence[Path]) -> str:
+    """Eight hexadecimal digits that change with the names of ``files``, their order, and the version of Pillow."""
+    # Below the folder that holds them all: where that lies changes no pixel.
+    folder = os.path.commonpath([path.parent for path in files]) if files else ""
+    names = [PIL.__version__, *(path.relative_to(folder).as_posix() for path in files)]
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
 def _in_memory(folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> list[np.ndarray]:
     # Whatever is wrong with a damaged index, and zipfile has many words for it, making it again mends it.
     with suppress(Exception):
-        found = _found(folder, key)
+        found = _found(folder, key, len(files))
         return [found[index][...] for index in range(len(found))]
     images = list(_each(files, decode))
     with suppress(OSError):
@@ -167,22 +181,24 @@ def _each(files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> Iterat
 
 def _write(folder: Path, key: str, images: Iterable[np.ndarray]) -> None:
     shapes, checksums = [], []
-    with replaced(folder / f"{key}.pixels") as aside, aside.open("wb") as file:
+    with replaced(folder / f"{key}.pixels", mark=f"{key}-") as aside, aside.open("wb") as file:
         for image in images:
             pixels = np.ascontiguousarray(image)
             file.write(pixels.data)
             shapes.append(pixels.shape)
             checksums.append(zlib.crc32(pixels.data))
     # The index comes last: where it is, the pixels are whole.
-    with replaced(folder / f"{key}.npz") as aside:
+    with replaced(folder / f"{key}.npz", mark=f"{key}-") as aside:
         np.savez(aside, allow_pickle=False, shapes=np.array(shapes), checksums=np.array(checksums, np.uint32))
 
 
-def _found(folder: Path, key: str) -> StoredImages:
-    """What is kept under ``key``; raises one of many exceptions where that is not there or not whole."""
+def _found(folder: Path, key: str, count: int) -> StoredImages:
+    """The ``count`` images kept under ``key``; raises one of many exceptions where they are not there or not whole."""
     path = folder / f"{key}.pixels"
     with np.load(folder / f"{key}.npz", allow_pickle=False) as index:
         images = StoredImages(path, index["shapes"], index["checksums"])
+    if len(images) != count:
+        raise _damaged(path, f"{len(images)} images instead of {count}")
     if path.stat().st_size != images.shapes.prod(axis=1).sum():
         raise _damaged(path, "its size is not that of its images")
     return images

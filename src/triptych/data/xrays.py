@@ -183,7 +183,8 @@ class XrayDataModule(DataModule[Xrays]):
         counts = np.bincount(self.samples.labels[self.split.train], minlength=len(CLASSES))
         for name, count in zip(CLASSES, counts, strict=True):
             if not count:
-                raise DataError(f"no {name} X-ray in the training split: add some")
+                drawn = "" if self.train_size is None else f", or choose more than data.train_size={self.train_size}"
+                raise DataError(f"no {name} X-ray in the training split: add some{drawn}")
         evenly = self.sampler == "balanced"
         return {"class_names": list(CLASSES), "class_counts": counts.tolist(), "drawn_evenly": evenly}
 

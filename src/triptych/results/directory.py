@@ -167,8 +167,16 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out."""
+    """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such table.
+    """
     text = read_text(path)
     # A run that was killed can leave half a row at the end.
     whole = io.StringIO(text[: text.rfind("\n") + 1])
-    return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]
+    try:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]
+    except csv.Error as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

@@ -23,7 +23,7 @@ BEST, OTHER, PRUNED = "#c1121f", "#2a6f97", "#8d99ae"
 SHOWN = 10
 """Rows of the table of the best."""
 FEWEST, LEAST_BEST = 12, 5
-"""Completed trials from which on importances are told, and the least that count as the best quarter of them."""
+"""Completed trials from which on importances are told, and the least that count as the best of them."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,20 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return [Section("Search", [f"The search cannot be shown: {error}"])]
     runs = {record.name: record for record in records if record.directory.resolve().parent == folder.resolve()}
-    return [_found(trials, best, objectives, runs), _matters(importances)]
+    return [_found(trials, best, objectives, runs), _matters(importances, sum(bool(trial.values) for trial in trials))]
 
 
 def _importances(study: "Study", place: int) -> dict[str, float]:
     """The share of each setting in what makes a trial good, the greatest first; empty with too few trials.
 
-    PED-ANOVA (Watanabe et al. 2023) compares how the settings of the best quarter are spread with how all are. It takes
+    PED-ANOVA (Watanabe et al. 2023) compares how the settings of the best trials are spread with how all are. It takes
     no time with a thousand trials, and of twenty finds what matters more reliably than a forest of trees.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import FrozenTrial, TrialState
 
-    completed = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if len(completed) < FEWEST:
+    completed = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    if completed < FEWEST:
         return {}
     # The evaluator takes the smallest values for the best of a function of its own, whatever the direction.
     sign = -1 if study.directions[place].name == "MAXIMIZE" else 1
@@ -83,12 +83,16 @@ def _importances(study: "Study", place: int) -> dict[str, float]:
     def target(trial: FrozenTrial) -> float:
         return sign * trial.values[place]
 
-    quantile = max(0.25, LEAST_BEST / len(completed))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*computes the importances of params to achieve low `target` values.*")
         return get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile), target=target
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=_best_share(completed)), target=target
         )
+
+
+def _best_share(completed: int) -> float:
+    """Which share of so many completed trials counts as the best."""
+    return max(0.25, LEAST_BEST / completed)
 
 
 def _found(
@@ -127,13 +131,14 @@ def _found(
     return Section("Search", lines, ["trial", *objectives, *keys], rows, figures)
 
 
-def _matters(importances: Mapping[str, Mapping[str, float]]) -> Section:
-    """Which settings the result depends on."""
+def _matters(importances: Mapping[str, Mapping[str, float]], count: int) -> Section:
+    """Which settings the result depends on, as ``count`` completed trials tell."""
     title = "Which settings matter"
     keys = list(dict.fromkeys(key for shares in importances.values() for key in shares))
     if not keys:
         return Section(title, [f"Too few trials to tell: it takes {FEWEST} completed ones."])
-    lines = ["The share of each setting in what makes a trial one of the best quarter (PED-ANOVA)."]
+    best = f"the best {100 * _best_share(count):.0f} % of the {count} completed ones"
+    lines = [f"The share of each setting in what puts a trial among {best} (PED-ANOVA)."]
     completed = {name: shares for name, shares in importances.items() if shares}
     rows = [[key, *(f"{shares.get(key, 0.0):.0%}" for shares in completed.values())] for key in keys]
     figure = Figure(figsize=(6, 0.8 + 0.35 * len(keys)), layout="constrained")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from triptych.data.images import decode
@@ -38,3 +38,18 @@ def test_it_is_what_training_sees_of_a_file(name: str, options: dict[str, Any], 
     # A JPEG is decoded at an eighth; twice as wide as asked for is as small as it gets.
     assert raw.shape == ((302, 403) if name.endswith("png") else (38, 51))
     assert np.array_equal(resized(raw, 32), decode(path, 32))
+
+
+@pytest.mark.parametrize("size", [32, 200])
+def test_a_jpeg_is_turned_upright_at_any_size(size: int, tmp_path: Path):
+    """Dark above, as stored; turned to the right, as it is to be seen."""
+    image = Image.new("L", (400, 300), 255)
+    image.paste(0, (0, 0, 400, 150))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / "x.jpeg", exif=exif)
+    raw, square = as_training_decodes(tmp_path / "x.jpeg", size), decode(tmp_path / "x.jpeg", size)
+    assert raw.shape == ((50, 38) if size == 32 else (400, 300))
+    assert np.array_equal(resized(raw, size), square)
+    assert square[:, : size // 3].min() > 250
+    assert square[:, -size // 3 :].max() < 5

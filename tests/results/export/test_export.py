@@ -111,7 +111,7 @@ forms = pytest.mark.parametrize("form", FILES)
     ("name", "form"),
     [
         ("mlp", "onnx"),
-        ("housing", "torch"),
+        pytest.param("housing", "torch", marks=pytest.mark.slow),
         pytest.param("tabular", "onnx", marks=pytest.mark.slow),
         pytest.param("housing", "onnx", marks=pytest.mark.slow),
     ],

@@ -129,6 +129,37 @@ def test_what_differs_in_more_than_settings_is_not_ranked(what: str, tmp_path: P
         assert what in mixed.differences[0]
 
 
+def test_runs_that_did_not_end_stand_with_those_on_their_data(tmp_path: Path):
+    for seed, split in enumerate(("grouped", "random")):
+        fingerprint = {"split": split, "fingerprint": split}
+        done(tmp_path, f"{seed}", f"data.split={split}", "model.width=8", "seed=0", data=fingerprint)
+    failed(tmp_path, "2", "data.split=random", "model.width=8", "seed=1", error="Diverged: the loss is NaN")
+    begun(tmp_path, "3", "data.split=random", "model.width=8", "seed=2")
+    failed(tmp_path, "4", "data.split=other", "model.width=8", "seed=0", error="ValueError: no")
+    compared = comparison(tmp_path, apart=True)
+    assert [names(ranking.records) for ranking in compared.rankings] == [["0"], ["1", "2", "3"]]
+    (group,) = compared.rankings[1].groups
+    assert (len(group.values), len(group.records)) == (1, 3)
+    assert names(compared.unfinished) == ["2", "3", "4"]
+
+
+def test_one_that_may_be_on_any_data_stands_nowhere(tmp_path: Path):
+    for name, mark in (("0", "aa"), ("1", "bb")):  # the files changed in between
+        done(tmp_path, name, f"seed={name}", data={"fingerprint": mark})
+    begun(tmp_path, "2", "seed=2")
+    assert [names(ranking.records) for ranking in comparison(tmp_path, apart=True).rankings] == [["0"], ["1"]]
+
+
+def test_no_two_rankings_have_one_title(tmp_path: Path):
+    for name, (split, size) in enumerate([("grouped", 1), ("random", 1), ("random", 2)]):
+        data = {"split": split, "fingerprint": split, "sizes": {"train": 1, "val": size, "test": 1}}
+        monitor = "val/rmse" if split == "grouped" else "val/mae"
+        done(tmp_path, str(name), monitor=monitor, data=data)
+    titles = [ranking.title for ranking in comparison(tmp_path, apart=True).rankings]
+    assert len(set(titles)) == 3
+    assert "val samples 2" in titles[2]
+
+
 def test_a_metric_that_both_have_ranks_other_monitors(tmp_path: Path):
     done(tmp_path, "0", value=3.0, best={"val/rmse": 3.0, "val/loss": 1.0})
     done(tmp_path, "1", monitor="val/auroc", best={"val/auroc": 0.9, "val/loss": 0.5})

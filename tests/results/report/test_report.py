@@ -88,7 +88,7 @@ def test_a_sweep_is_ranked_everywhere_alike(tmp_path: Path, capsys: pytest.Captu
     first = table[0]
     assert first == first | {"directory": "0", "optimizer": "adam", "seed": "0", "val/rmse": "48000.0"}
     assert (first["test/rmse"], first["seconds"], first["epochs"]) == ("49500.0", "61.7", "4.0")
-    assert (first["steps"], first["parameters"], first["best_epoch"]) == ("208.0", "687905.0", "3.0")
+    assert (first["steps"], first["parameters"], first["best_epoch"]) == ("208.0", "687905.0", "4.0")
     assert table[3]["error"] == "ValueError: no [such] thing"
     assert table[3]["val/rmse"] == ""
 
@@ -183,6 +183,14 @@ def test_damaged_metrics_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows(tmp_path / "sweep" / "results.csv")[0]["error"] == "it is done, but its metrics.json is damaged"
 
 
+def test_damaged_files_of_a_run_end_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sweep = tmp_path / "sweep"
+    done(sweep, "0", curve=[2.0, 1.0], experiment=["a"])
+    (done(sweep, "1", value=47_000) / "metrics.csv").write_text(f'step,epoch,val/rmse\n0,0,"{"9" * 200_000}\n')
+    assert call(sweep, "--mixed") == 0
+    assert "run 1 with 47,000" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("taken", ["file", "file/below"])
 def test_a_folder_that_cannot_be_made_is_a_mistake(taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = done(tmp_path / "sweep", "0")
@@ -215,6 +223,21 @@ def test_other_data_are_not_ranked_unless_told_to(tmp_path: Path, capsys: pytest
         assert "These runs differ in more than their settings" in shown
         assert "99aa" in shown
     assert [row["run"] for row in rows(tmp_path / "sweep" / "results.csv")] == ["1", "0"]
+
+
+def test_a_sweep_over_data_is_reported_again_as_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sweep = tmp_path / "sweep"
+    done(sweep, "0", "data.split=grouped", value=48_000)
+    done(sweep, "1", "data.split=random", value=47_000, data={"split": "random"})
+    (sweep / "multirun.yaml").touch()
+    assert call(sweep) == 0
+    told = capsys.readouterr().out
+    assert "Ranking: data.split grouped" in told
+    assert "Ranking: data.split random" in told
+    assert call(sweep, "--mixed") == 0
+    assert "ranked together, as was asked for" in capsys.readouterr().out
+    assert call(sweep / "0", sweep / "1") == 2
+    assert "--mixed" in capsys.readouterr().err
 
 
 def test_another_metric_ranks_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -264,6 +264,99 @@ def test_arms_are_compared_each_with_the_value_chosen_for_it(sweep: Sweep, tmp_p
     assert "Chosen lr: red 0.3, blue 0.1." in section.lines
 
 
+def killed(directory: Path) -> None:
+    for name in ("DONE", "metrics.json"):
+        (directory / name).unlink()
+
+
+RATES = [
+    *(("red", {"lr": lr, "seed": seed}, [value]) for lr, value in ((0.1, 3.0), (0.2, 1.0)) for seed in range(3)),
+    *(("blue", {"lr": lr, "seed": seed}, [value]) for lr, value in ((0.1, 2.0), (0.2, 4.0)) for seed in range(3)),
+]
+
+
+@pytest.mark.parametrize("end", ["killed", "failed"])
+def test_a_run_without_an_end_says_nothing_of_the_value_it_had(sweep: Sweep, tmp_path: Path, end: str):
+    study = {**STUDY, "choose": "lr"}
+    sweep(RATES, study)
+    killed(tmp_path / "4")  # red, at its better rate
+    if end == "failed":
+        (tmp_path / "4/error.txt").write_text("MemoryError: \n")
+    (section,) = sections(read_records([tmp_path]), tmp_path)
+    assert "Chosen lr: red 0.2, blue 0.1." in section.lines
+    assert "1 of 12 runs did not end, and are missing from this choice." in section.lines
+    assert section.rows == [["red", "0.2", "1 ± 0", "2 of 3"], ["blue", "0.1", "2 ± 0", "3"]]
+
+
+def test_an_arm_of_which_no_value_is_left_is_still_in_the_table(sweep: Sweep, tmp_path: Path):
+    measures = {"RMSE": {"best": "val/rmse"}, "largest": {"largest": "lr", "of": "val/rmse", "within": 2}}
+    study = {**STUDY, "choose": "lr", "measures": measures}
+    runs = [(arm, own, [] if (arm, own["seed"]) == ("red", 0) else values) for arm, own, values in RATES]
+    (section,) = sections(sweep(runs, study), tmp_path)
+    assert "Chosen lr: red no value, blue 0.1." in section.lines
+    assert "No value: with each a run diverged, or none ended." in section.lines
+    assert not any("did not end" in line for line in section.lines)
+    assert section.header == ["arm", "lr", "RMSE", "largest", "runs"]
+    assert section.rows == [["blue", "0.1", "2 ± 0", "0.1 ± 0", "3"], ["red", "no value", "-", "0.2 ± 0", "0 of 6"]]
+    assert "Verdict: undecided" in section.lines
+
+
+def test_a_value_with_which_a_monitor_was_infinite_is_not_chosen(sweep: Sweep, tmp_path: Path):
+    sweep(RATES, {**STUDY, "choose": "lr"})
+    (tmp_path / "4/metrics.json").write_text('{"monitor": "val/rmse", "best": {"val/rmse": null}}')
+    (section,) = sections(read_records([tmp_path]), tmp_path)
+    assert "Chosen lr: red 0.1, blue 0.1." in section.lines
+
+
+def test_steps_to_what_nobody_logged_are_not_measured(sweep: Sweep, tmp_path: Path):
+    study = {**STUDY, "measures": {"RMSE": {"steps_to": "val/mae"}}, "plots": []}
+    (section,) = sections(sweep(colours([1.0], [2.0]), study), tmp_path)
+    assert section.lines[2:] == ["Effect on RMSE: not measured, seeds: 0: undecided"]
+
+
+def test_where_no_arm_has_a_value_left_the_table_says_so(sweep: Sweep, tmp_path: Path):
+    runs = [("red", {"lr": lr, "seed": 0}, []) for lr in (0.1, 0.2)]
+    (section,) = sections(sweep(runs, {**STUDY, "choose": "lr"}), tmp_path)
+    assert section.header == ["arm", "lr", "RMSE", "runs"]
+    assert section.rows == [["red", "no value", "-", "0 of 2"]]
+
+
+def test_each_metric_is_better_in_its_own_way(sweep: Sweep, tmp_path: Path):
+    # The runs monitor an error; of the share of right answers the larger is better.
+    records = sweep([("red", {"lr": lr, "seed": 0}, [value]) for lr, value in ((0.1, 1.0), (0.2, 2.0), (0.3, 3.0))])
+    for number, accuracy in enumerate((0.5, 0.9, 0.8)):
+        (tmp_path / f"{number}/metrics.csv").write_text(f"step,val/accuracy,val/odd\n0,0.4,1\n9,{accuracy},2\n")
+        best = {"val/rmse": number + 1.0, "val/accuracy": accuracy, "val/odd": accuracy}
+        (tmp_path / f"{number}/metrics.json").write_text(json.dumps({"monitor": "val/rmse", "best": best}))
+    records = read_records([tmp_path])
+
+    def values(kind: str, target: str, of: str = "", mode: str = "") -> list[float | None]:
+        return [value.value for value in measure(Measure("m", kind, target, of, 1.2, mode), units_of(records))]
+
+    assert values("preferred", "lr", "val/accuracy") == [0.2]
+    assert values("largest", "lr", "val/accuracy") == [0.3]
+    assert values("steps_to", "val/accuracy") == [10, 10, 10]  # 0.9 / 1.2 = 0.75
+    assert values("preferred", "lr", "val/odd", "max") == [0.2]
+    with pytest.raises(ValueError, match=r"measures\.m: which values of val/odd are better"):
+        values("preferred", "lr", "val/odd")
+
+
+def test_a_target_reached_at_the_first_step_has_a_logarithm(sweep: Sweep, tmp_path: Path):
+    study = {
+        **STUDY,
+        "measures": {"steps": {"steps_to": "val/rmse", "within": 2}},
+        "expect": [{"measure": "steps", "arm": "blue", "against": "red", "scale": "ratio"}],
+        "plots": [],
+    }
+    sweep(colours([3.0, 3.0, 3.0], [1.0, 1.0, 1.0]), study)
+    for number in range(6):
+        rows = "0,9\n7,1.5\n" if number < 2 else "0,9\n7,8\n" if number == 2 else "0,1\n7,1\n"
+        (tmp_path / f"{number}/metrics.csv").write_text(f"step,val/rmse\n{rows}")
+    (section,) = sections(read_records([tmp_path]), tmp_path)
+    assert "steps of blue is 0.125 times that of red" in section.lines[2]
+    assert section.lines[3] == "steps: 1 of 6 runs never reached it, and count with the steps of the longest."
+
+
 def test_measures(sweep: Sweep):
     records = sweep(
         [
@@ -283,8 +376,13 @@ def test_measures(sweep: Sweep):
     assert values("last", "val/rmse") == [2.0, 1.05, 9.0]
     assert values("median", "val/rmse") == [5.0, 1.05, 9.0]
     assert values("per_epoch", "seconds") == [pytest.approx(8 / 3)] * 3
-    # The target is 2.0: reached at step 30, at step 20, and never, which is the steps of the longest run.
-    assert values("steps_to", "val/rmse", within=2.0) == [30, 20, 30]
+    # The target is 2.0: reached at step 30, which counts from 0, at step 20, and never: the steps of the longest run.
+    assert values("steps_to", "val/rmse", within=2.0) == [31, 21, 31]
+    assert [value.reached for value in measure(Measure("", "steps_to", "val/rmse", "", 2.0), units)] == [
+        True,
+        True,
+        False,
+    ]
     assert values("largest", "lr", "val/rmse", 2.0) == [0.2]
     assert values("preferred", "lr", "val/rmse") == [0.2]
     assert values("best", "val/nothing") == [None] * 3
@@ -326,6 +424,18 @@ def test_settings_may_be_nested():
         ({"expect": [{"measure": "MAE", "arm": "red", "against": "blue"}]}, "MAE is none of RMSE"),
         ({"expect": [{"measure": "RMSE", "arm": "red", "against": "blue", "scale": "x"}]}, "scale is difference or"),
         ({"plots": [{"dots": "MAE"}]}, "MAE is none of RMSE"),
+        ({"measures": {"RMSE": {"best": "val/rmse", "within": 2}}}, "RMSE.within: best takes no other key"),
+        ({"measures": {"RMSE": {"largest": "lr"}}}, "measures.RMSE: largest needs of"),
+        ({"measures": {"RMSE": {"preferred": "lr", "of": "x", "within": 2}}}, "preferred takes of, mode"),
+        ({"measures": {"RMSE": {"steps_to": "x", "mode": "low"}}}, "RMSE.mode: min or max"),
+        ({"expect": [{"measure": "RMSE", "against": "red"}]}, r"expect\[0\]: an arm against another needs arm"),
+        ({"expect": [{"measure": "RMSE", "arm": "red"}]}, r"expect\[0\]: an arm against another needs against"),
+        ({"expect": [{"arm": "blue", "against": "red"}]}, "needs measure"),
+        ({"expect": [{"measure": "RMSE", "spread_above": 0.1, "by": 2}]}, "spread_above takes measure"),
+        ({"plots": [{"lines": "RMSE"}]}, r"plots\[0\]: lines needs x"),
+        ({"plots": [{"heat": "RMSE", "x": "lr"}]}, r"plots\[0\]: heat needs y"),
+        ({"plots": [{"dots": "RMSE", "x": "lr"}]}, r"plots\[0\].x: dots takes log"),
+        ({"plots": [{"dots": ["RMSE"]}]}, "one name"),
         ({"discussion": {"fails": "x"}}, "choose one of does not hold, holds, undecided"),
     ],
 )

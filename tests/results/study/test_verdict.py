@@ -77,7 +77,11 @@ def test_a_claim_is_as_good_as_its_weakest_part():
 
 
 def test_seeds_that_show_a_gain():
-    # 2 (1.96 + 0.8416)^2 = 15.70 where the gain is one deviation.
-    assert seeds_for(0.01, 0.01) == 16
-    assert seeds_for(0.02, 0.01) == 4
-    assert seeds_for(0.1, 0.0001) == 2
+    # Cohen's tables for the test of two samples: 17 where the gain is one deviation, 26 for 0.8, 393 for 0.2.
+    assert seeds_for(0.01, 0.01) == 17
+    assert seeds_for(0.8, 1.0) == 26
+    assert seeds_for(0.2, 1.0) == 394
+    assert seeds_for(0.02, 0.01) == 6
+    assert seeds_for(0.1, 0.0001) == 3
+    assert seeds_for(0.1, 0.0) == 3
+    assert seeds_for(0.01, 100.0) == pytest.approx(2 * (2.80159 * 10_000) ** 2, rel=1e-3)

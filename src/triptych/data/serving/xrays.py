@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from triptych.data.images import decode, squared
+from triptych.data.images import decode, squared, upright
 from triptych.data.serving.contract import Port
 
 INPUT = Port("xray", "uint8", ("xrays", 1, "height", "width"), "grey X-rays, 0 black to 255 white, all of one size")
@@ -25,7 +25,7 @@ def as_training_decodes(path: Path, size: int) -> np.ndarray:
     with Image.open(path) as image:
         if image.draft("L", (size, size)) is None:
             return decode(path)
-        return np.array(image.convert("L"))
+        return np.array(upright(image.convert("L"), image))
 
 
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:

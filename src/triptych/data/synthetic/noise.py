@@ -6,12 +6,6 @@ import numpy as np
 from PIL import Image
 
 
-def resize(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resample a 2-d float field to ``shape`` (height, width) with bicubic interpolation."""
-    height, width = shape
-    return np.asarray(Image.fromarray(field.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
-
-
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> np.ndarray:
     """Gaussian noise of about unit variance whose bumps are ``scale`` pixels wide; float32, ``shape``."""
     # The grid is shifted by a random part of a cell, so that bumps do not sit at the same places in all fields.

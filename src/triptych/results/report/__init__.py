@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.files import replaced
-from triptych.results.directory import CONFIG, LOGS, REPORT, find_run, new_run_id
+from triptych.results.directory import CONFIG, LOGS, REPORT, SWEEP, find_run, new_run_id
 from triptych.results.output import make_folder
 from triptych.results.record import Record, read_records
 from triptych.results.report import markdown, page, terminal
@@ -47,16 +47,18 @@ def report(
         monitor: the metric that ranks; None for the one by which the runs were trained.
         mode: ``min`` or ``max``: which is better, where the metric does not say.
         mixed: whether runs on different data are ranked all the same.
-        apart: whether runs on different data are ranked apart.
+        apart: whether runs on different data are ranked apart, as those of one sweep are unless ``mixed``.
 
     Raises:
         ValueError: a folder holds no run, the runs cannot be ranked together, or the output is a run itself or cannot
             be made.
     """
     places = [find_run(str(folder)) if str(folder) == "latest" else Path(folder) for folder in folders]
+    alone = len(places) == 1 and not (places[0] / CONFIG).exists()
+    # A sweep may well be over data: its own end ranks them apart, and to ask for its report again is no mistake.
+    apart = apart or (alone and not mixed and (places[0] / SWEEP).exists())
     comparison = compare(read_records(places), monitor, mode, mixed, apart)
     if output is None:
-        alone = len(places) == 1 and not (places[0] / CONFIG).exists()
         output = places[0] if alone else LOGS / f"report-{new_run_id()}"
     make_folder(output)
     if (output / CONFIG).exists():

@@ -7,24 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from triptych.results.better import mode_of
 from triptych.results.record import Record
 from triptych.results.report.settings import REPEATS, Settings, same, swept
 from triptych.results.report.text import printable, shortened, some
 from triptych.results.stranger import mapping
-
-LARGER_IS_BETTER = (
-    "accuracy",
-    "auroc",
-    "f1",
-    "precision",
-    "psnr",
-    "r2",
-    "recall",
-    "sensitivity",
-    "specificity",
-    "ssim",
-)
-SMALLER_IS_BETTER = ("brier", "ece", "loss", "mae", "mse", "rmse")
 
 
 @dataclass(frozen=True)
@@ -190,6 +177,7 @@ def compare(
         return Comparison(records, [_ranking("", records, monitor, mode)], [])
     if apart:
         titles = _titles(list(parted), list(next(iter(kinds.values()))))
+        _place(records, list(parted.values()))
         rankings = [_ranking(title, alike, monitor, mode) for title, alike in zip(titles, parted.values(), strict=True)]
         return Comparison(records, rankings, differences)
     monitors = {record.monitor for record in ended}
@@ -238,16 +226,10 @@ def metric_names(record: Record) -> list[str]:
 def _ranking(title: str, records: list[Record], monitor: str | None, mode: str | None) -> Ranking:
     own = next((record for record in records if record.monitor), records[0])
     name = monitor or own.monitor or "val/loss"
-    return Ranking(title, name, mode or _mode(name, own), records)
-
-
-def _mode(monitor: str, own: Record) -> str:
-    if monitor.partition("/")[2] == own.monitor.partition("/")[2]:
-        return own.mode
-    for mode, names in (("max", LARGER_IS_BETTER), ("min", SMALLER_IS_BETTER)):
-        if any(word in names for word in monitor.replace("/", "_").split("_")):
-            return mode
-    raise ValueError(f"which values of {monitor} are better? Say --mode min or --mode max")
+    better = mode or mode_of(name, own.monitor, own.mode)
+    if better is None:
+        raise ValueError(f"which values of {name} are better? Say --mode min or --mode max")
+    return Ranking(title, name, better, records)
 
 
 def _kinds(records: Sequence[Record], monitor: str | None) -> dict[Path, dict[str, str]]:
@@ -286,4 +268,30 @@ def _differences(kinds: dict[Path, dict[str, str]], labels: dict[Path, str]) -> 
 def _titles(kinds: list[tuple[str, ...]], keys: list[str]) -> list[str]:
     """What tells each kind from the others, as the title of its ranking."""
     different = [place for place in range(len(keys)) if len({kind[place] for kind in kinds}) > 1]
-    return [", ".join(shortened(f"{keys[place]} {kind[place]}", 60) for place in different[:3]) for kind in kinds]
+    titles: list[str] = []
+    for count in range(min(3, len(different)), len(different) + 1):
+        told = different[:count]
+        titles = [", ".join(shortened(f"{keys[place]} {kind[place]}", 60) for place in told) for kind in kinds]
+        if len(set(titles)) == len(titles):
+            break
+    return titles
+
+
+def _place(records: list[Record], parts: list[list[Record]]) -> None:
+    """Add the runs that did not end, which cannot say what data they had, to the part whose settings of the data fit.
+
+    One that fits several parts, or none, is added to none.
+    """
+    settings = swept(records)
+    about = ("experiment", "monitor", "data")
+    keys = [key for key in next(iter(settings.values())) if key.partition(".")[0] in about and key not in REPEATS]
+
+    def values(record: Record, keys: Sequence[str]) -> list[float | str]:
+        return [same(settings[record.directory][key]) for key in keys]
+
+    # What differs within a part too tells nothing of the parts.
+    keys = [key for key in keys if all(len({values(record, [key])[0] for record in part}) == 1 for part in parts)]
+    wanted = [values(part[0], keys) for part in parts]
+    for record in records:
+        if record.config and not record.ended and wanted.count(values(record, keys)) == 1:
+            parts[wanted.index(values(record, keys))].append(record)

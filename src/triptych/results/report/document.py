@@ -218,7 +218,8 @@ def _data(ranking: Ranking) -> str:
 
 def _experiments(records: Sequence[Record]) -> str:
     names = [record.metrics.get("experiment") or record.settings.get("experiment") for record in records]
-    return some([printable(name) for name in dict.fromkeys(filter(None, names))]) or "Runs"
+    given = [printable(name) for name in names if isinstance(name, str)]
+    return some(list(dict.fromkeys(filter(None, given)))) or "Runs"
 
 
 def _of(ranking: Ranking) -> str:

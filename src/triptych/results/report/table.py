@@ -9,12 +9,14 @@ import os
 from pathlib import Path
 
 from triptych.results.record import Record
-from triptych.results.report.comparison import Comparison, metric_names
+from triptych.results.report.comparison import Comparison, metric, metric_names
 from triptych.results.report.settings import settings_of
 from triptych.results.report.text import number
 from triptych.terminal import harmless
 
 NUMBERS = ("seconds", "epochs", "steps", "parameters")
+EPOCH = "epoch"
+"""Among the best metrics: the epoch they are of."""
 
 
 def results(comparison: Comparison, output: Path) -> str:
@@ -32,8 +34,7 @@ def results(comparison: Comparison, output: Path) -> str:
     names = list(dict.fromkeys(name for record in records for name in metric_names(record)))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    # The epoch of the best metrics, beside the number of epochs.
-    header = ["best_epoch" if name == "epoch" else name for name in names]
+    header = ["best_epoch" if name == EPOCH else name for name in names]
     table.writerow(map(_text, ["run", "directory", "state", *keys, *header, *NUMBERS, "error"]))
     for record in records:
         table.writerow(
@@ -43,7 +44,7 @@ def results(comparison: Comparison, output: Path) -> str:
                 os.path.relpath(record.directory.resolve(), output.resolve()),
                 record.state,
                 *(settings[record.directory].get(key, "") for key in keys),
-                *(_value(record, name) for name in names),
+                *(_measured(record, name) for name in names),
                 *(record.number(name) for name in NUMBERS),
                 record.error or record.damage,
             ]
@@ -59,6 +60,8 @@ def _text(cell: object) -> object:
     return f"'{line}" if line.startswith(("=", "+", "-", "@")) and number(line) is None else line
 
 
-def _value(record: Record, name: str) -> float | None:
+def _measured(record: Record, name: str) -> float | None:
     """Of a run that ended or not: what was measured was measured."""
-    return record.test(name) if name.startswith("test/") else record.best(name)
+    value = metric(record, name)
+    # It counts from 0; here it stands beside the number of epochs, and says how many had been trained.
+    return value + 1 if name == EPOCH and value is not None else value

@@ -19,6 +19,9 @@ from triptych.results.summary import format_number
 GAINS = (0.01, 0.03, 0.1)
 """Gains, relative to the mean, for which a study of the spread says how many seeds would show them."""
 
+NO_VALUE = "no value"
+"""What an arm has in place of the chosen value where there is none to choose."""
+
 
 def sections(records: Sequence[Record], folder: Path) -> list[Section]:
     """What a study adds to the report of its sweep.
@@ -43,15 +46,27 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
 
     lines = [study.claim, f"Verdict: {verdict}"]
     lines += [_told(expectation, finding) for expectation, finding in zip(study.expect, findings, strict=True)]
+    for label, values in measured.items():
+        if missed := sum(not value.reached for value in values):
+            lines.append(
+                f"{label}: {missed} of {len(values)} runs never reached it, and count with the steps of the longest."
+            )
     if remark := study.discussion.get(verdict):
         lines.append(remark)
     if choices:
-        lines.append(f"Chosen {study.choose}: {', '.join(f'{arm} {value}' for arm, value in choices.items())}.")
+        told = [f"{arm} {value or NO_VALUE}".strip() for arm, value in choices.items()]
+        lines.append(f"Chosen {study.choose}: {', '.join(told)}.")
+        if None in choices.values():
+            lines.append("No value: with each a run diverged, or none ended.")
+        asked = [unit.counts for unit in units if study.choose in unit.swept]
+        if not all(asked):
+            lines.append(f"{asked.count(False)} of {len(asked)} runs did not end, and are missing from this choice.")
     for state in ("diverged", "failed", "interrupted"):
         names = [unit.record.name for unit in units if unit.record.state == state]
         if names:
             lines.append(f"{len(names)} of {len(units)} runs {state}: {', '.join(names[:20])}.")
-    header, rows = _table(counted, measured)
+    lost = [arm for arm, value in choices.items() if value is None]
+    header, rows = _table(units, counted, measured, {arm: {study.choose: NO_VALUE} for arm in lost})
     figure = draw(study, counted, measured)
     name = study.name
     return [Section(f"Study: {name}", lines, header, rows, {"study": figure} if figure else {})]
@@ -151,11 +166,20 @@ def _side(side: str | Mapping[str, str]) -> str:
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in side.items())
 
 
-def _table(units: Sequence[Unit], measured: Mapping[str, Sequence[Value]]) -> tuple[list[str], list[list[str]]]:
-    """A row for each arm and values of the swept keys: mean and deviation of every measure over the seeds."""
+def _table(
+    units: Sequence[Unit],
+    counted: Sequence[Unit],
+    measured: Mapping[str, Sequence[Value]],
+    lost: Mapping[str, Mapping[str, str]],
+) -> tuple[list[str], list[list[str]]]:
+    """A row for each arm and values of the swept keys: mean and deviation of every measure over the seeds.
+
+    An arm of which nothing is counted is ``lost``, and has a row that says so.
+    """
     keys = list(dict.fromkeys(key for unit in units for key in unit.swept))
     named = any(unit.arm for unit in units)
-    groups = dict.fromkeys((unit.arm, tuple(unit.swept.items())) for unit in units)
+    groups = dict.fromkeys((unit.arm, tuple(unit.swept.items())) for unit in counted)
+    groups |= dict.fromkeys((arm, tuple(swept.items())) for arm, swept in lost.items())
     rows = []
     for arm, swept in groups:
         settings = dict(swept)
@@ -171,8 +195,9 @@ def _table(units: Sequence[Unit], measured: Mapping[str, Sequence[Value]]) -> tu
                 and all(settings.get(key) == text for key, text in value.swept.items())
             ]
             row.append(_mean(own))
-        runs = [unit.record.ended for unit in units if unit.arm == arm and unit.swept == settings]
-        rows.append([*row, str(len(runs)) if all(runs) else f"{sum(runs)} of {len(runs)}"])
+        members = [unit for unit in units if unit.arm == arm and (arm in lost or unit.swept == settings)]
+        done = 0 if arm in lost else sum(unit.record.ended for unit in members)
+        rows.append([*row, str(done) if done == len(members) else f"{done} of {len(members)}"])
     shown = [key.rpartition(".")[2] for key in keys]
     return [*(["arm"] if named else []), *shown, *measured, "runs"], rows
 

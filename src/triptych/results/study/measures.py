@@ -24,9 +24,14 @@ class Unit:
     seed: str
     record: Record
 
+    @property
+    def counts(self) -> bool:
+        """Whether the run says something: it ended well, or diverged, which is a finding."""
+        return self.record.ended or self.record.state == "diverged"
+
     @cached_property
     def history(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Of each metric in ``metrics.csv`` the steps and the finite values, both (points,)."""
+        """Of each metric in ``metrics.csv`` the finite values, and after how many steps, both (points,)."""
         points: dict[str, list[tuple[float, float]]] = defaultdict(list)
         path = self.record.directory / "metrics.csv"
         for row in read_history(path) if path.exists() else []:
@@ -34,7 +39,7 @@ class Unit:
             for name, text in row.items():
                 value = as_number(text)
                 if math.isfinite(step) and math.isfinite(value):
-                    points[name].append((step, value))
+                    points[name].append((step + 1, value))  # there steps count from 0
         return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}
 
     def values(self, metric: str) -> np.ndarray:
@@ -44,12 +49,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Value:
-    """What one unit, or the units that differ only in one swept key, gave for a measure; None if nothing."""
+    """What one unit, or the units that differ only in one swept key, gave for a measure; None if nothing.
+
+    Of steps to a target, ``reached`` tells whether it ever was.
+    """
 
     arm: str
     swept: dict[str, str]
     seed: str
     value: float | None
+    reached: bool = True
 
 
 def units_of(records: Sequence[Record]) -> list[Unit]:
@@ -72,7 +81,7 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
 
     A run that failed or was killed says nothing, whatever it logged till then; that one diverged is a finding.
     """
-    units = [unit for unit in units if unit.record.ended or unit.record.state == "diverged"]
+    units = [unit for unit in units if unit.counts]
     if kind.kind in ("largest", "preferred"):
         return _over_key(kind, units)
     if kind.kind == "steps_to":
@@ -81,23 +90,32 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     return [Value(unit.arm, unit.swept, unit.seed, one(unit, kind.target)) for unit in units]
 
 
-def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str, str]]:
+def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str, str | None]]:
     """Of each arm only the units with that value of a swept key whose mean monitor over the seeds is best.
 
     Returns:
-        the units, and the value chosen for each arm.
+        the units, and the value chosen for each arm that has the key; None where with each value a run diverged or
+        none ended.
     """
-    kept, choices = [], {}
+    kept: list[Unit] = []
+    choices: dict[str, str | None] = {}
     for arm in dict.fromkeys(unit.arm for unit in units):
-        scores: dict[str, list[float | None]] = defaultdict(list)
+        by_value: dict[str, list[Unit]] = defaultdict(list)
         for unit in units:
             if unit.arm == arm and key in unit.swept:
-                scores[unit.swept[key]].append(unit.record.best(unit.record.monitor))
-        # A value with which a run failed or diverged is no good one.
-        means = {value: float(np.mean(of)) for value, of in scores.items() if None not in of}  # type: ignore[arg-type]
-        if means:
-            better = max if units[0].record.mode == "max" else min
-            choices[arm] = better(means, key=lambda value: means[value])
+                by_value[unit.swept[key]].append(unit)
+        means = {}
+        for value, members in by_value.items():
+            scores = [unit.record.best(unit.record.monitor) for unit in members if unit.record.ended]
+            known = [score for score in scores if score is not None]
+            # A value with which a run diverges, or ends with no finite monitor, is no good one; that one was killed or
+            # failed says nothing about the value.
+            went_astray = len(known) < len(scores) or any(unit.record.state == "diverged" for unit in members)
+            if known and not went_astray:
+                means[value] = float(np.mean(known))
+        if by_value:
+            best = max if _own(units).mode == "max" else min
+            choices[arm] = best(means, key=lambda value: means[value]) if means else None
         kept += [unit for unit in units if unit.arm == arm and unit.swept.get(key) == choices.get(arm)]
     return kept, choices
 
@@ -157,27 +175,32 @@ ONE_RUN: dict[str, Callable[[Unit, str], float | None]] = {
 
 def _steps_to(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     """Steps to the target; where a run never reaches it, all the steps of the longest run: it needs more than those."""
-    target = _target(kind.target, kind.within, units)
+    if not units:
+        return []
+    mode = kind.better(_own(units).monitor, _own(units).mode)
+    target = _target(kind.target, kind.within, mode, units)
     most = max((float(unit.history[kind.target][0][-1]) for unit in units if kind.target in unit.history), default=None)
     found = []
     for unit in units:
         steps, values = unit.history.get(kind.target, (np.empty(0), np.empty(0)))
-        there = _reached(values, target, unit.record.mode) if target is not None else np.zeros(len(values), bool)
+        there = _reached(values, target, mode) if target is not None else np.zeros(len(values), bool)
         needed = float(steps[there.argmax()]) if there.any() else most
-        found.append(Value(unit.arm, unit.swept, unit.seed, needed))
+        found.append(Value(unit.arm, unit.swept, unit.seed, needed, needed is None or bool(there.any())))
     return found
 
 
 def _over_key(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     """One value for all units that differ in the swept key alone."""
-    target = _target(kind.of, kind.within, units)
+    if not units:
+        return []
+    mode = kind.better(_own(units).monitor, _own(units).mode)
+    target = _target(kind.of, kind.within, mode, units)
     groups: dict[tuple[str, tuple[tuple[str, str], ...], str], list[Unit]] = defaultdict(list)
     for unit in units:
         rest = tuple((key, value) for key, value in unit.swept.items() if key != kind.target)
         groups[unit.arm, rest, unit.seed].append(unit)
     values = []
     for (arm, rest, seed), members in groups.items():
-        mode = members[0].record.mode
         scored = [(as_number(unit.swept.get(kind.target, "")), unit.record.best(kind.of)) for unit in members]
         good = [(number, score) for number, score in scored if score is not None and math.isfinite(number)]
         found: float | None = None
@@ -189,12 +212,17 @@ def _over_key(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     return values
 
 
-def _target(metric: str, within: float, units: Sequence[Unit]) -> float | None:
+def _own(units: Sequence[Unit]) -> Record:
+    """The run that tells what all monitor; one that failed at its start has no config."""
+    return next((unit.record for unit in units if unit.record.monitor), units[0].record)
+
+
+def _target(metric: str, within: float, mode: str, units: Sequence[Unit]) -> float | None:
     """The best that any run reached, relaxed by a factor."""
     scores = [score for unit in units if (score := unit.record.best(metric)) is not None]
     if not scores:
         return None
-    return max(scores) / within if units[0].record.mode == "max" else min(scores) * within
+    return max(scores) / within if mode == "max" else min(scores) * within
 
 
 def _reached(values: np.ndarray | float, target: float, mode: str) -> np.ndarray:

@@ -13,10 +13,12 @@ A study is a sweep that answers a question. ``conf/study/NAME.yaml`` holds under
 The metric ``monitor`` is the one that the experiment monitors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
+
+from triptych.results.better import mode_of
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
@@ -35,6 +37,12 @@ KINDS = {
     "largest": "the largest value of a swept key at which the metric `of` is `within` a factor of the best",
     "preferred": "the value of a swept key at which the metric `of` is best",
 }
+MEASURE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "steps_to": ((), ("within", "mode")),
+    "largest": (("of",), ("within", "mode")),
+    "preferred": (("of",), ("mode",)),
+}
+"""What a kind of measure must be told beside its target, and what it may be; the others take nothing."""
 PLOTS = {
     "dots": "a measure of each arm, a dot a seed",
     "curves": "a metric over the steps, a line an arm",
@@ -42,17 +50,49 @@ PLOTS = {
     "lines": "measures over a swept key",
     "heat": "a measure over two swept keys",
 }
+PLOT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "dots": ((), ("log",)),
+    "curves": ((), ("log",)),
+    "layers": ((), ()),
+    "lines": (("x",), ("log",)),
+    "heat": (("x", "y"), ()),
+}
+PAIR_KEYS = (("measure", "arm", "against"), ("direction", "scale", "by"))
+SPREAD_KEYS = (("measure", "spread_above"), ("arm",))
+"""Of an expectation that compares two arms, and of one about the seeds of one."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One measured quantity. ``target`` is a metric, a number's name or a swept key, as its ``kind`` wants it."""
+    """One measured quantity. ``target`` is a metric, a number's name or a swept key, as its ``kind`` wants it.
+
+    Which values of a metric are better, ``mode`` (min or max) says where neither the monitor nor the name does.
+    """
 
     name: str
     kind: str
     target: str
     of: str = ""
     within: float = 1.05
+    mode: str = ""
+
+    @property
+    def judged(self) -> str:
+        """The metric of which it must be known which values are better; empty for the kinds that need not know."""
+        return {"steps_to": self.target, "largest": self.of, "preferred": self.of}.get(self.kind, "")
+
+    def better(self, monitor: str, mode: str) -> str:
+        """``min`` or ``max``: which values of what it judges are better, in runs with this monitor and mode.
+
+        Raises:
+            ValueError: nothing says so.
+        """
+        found = self.mode or mode_of(self.judged, monitor, mode)
+        if found is None:
+            raise ValueError(
+                f"measures.{self.name}: which values of {self.judged} are better? Add mode: min or mode: max to it"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -97,6 +137,38 @@ class Study:
     plots: list[Plot]
     discussion: dict[str, str]
     choose: str = ""
+
+    def check(self, given: Collection[str], monitor: str, mode: str) -> None:
+        """Look, before any job runs, whether there will be what is to be chosen, measured and drawn.
+
+        Args:
+            given: the keys that any job sets.
+            monitor: the metric that the experiment monitors.
+            mode: which of its values are better.
+
+        Raises:
+            ValueError: naming the part that is wrong, and what would be right.
+        """
+        for where, key in self._keys().items():
+            if key not in given:
+                raise ValueError(f"{where}: no arm and no hydra.sweeper.params sets {key}{_hint(key, given)}")
+        for measure in self.monitoring(monitor).measures.values():
+            if measure.judged:
+                measure.better(monitor, mode)
+
+    def _keys(self) -> dict[str, str]:
+        """The keys that the study takes to be swept, by where it names them."""
+        named = {"choose": self.choose}
+        for name, measure in self.measures.items():
+            if measure.kind in ("largest", "preferred"):
+                named[f"measures.{name}.{measure.kind}"] = measure.target
+        for index, expectation in enumerate(self.expect):
+            for side in ("arm", "against"):
+                keys = getattr(expectation, side)
+                named |= {f"expect[{index}].{side}.{key}": key for key in keys if isinstance(keys, Mapping)}
+        for index, plot in enumerate(self.plots):
+            named |= {f"plots[{index}].x": plot.x, f"plots[{index}].y": plot.y}
+        return {where: key for where, key in named.items() if key}
 
     def monitoring(self, metric: str) -> "Study":
         """The same study of an experiment whose monitor, such as ``val/rmse``, is meant by the word ``monitor``."""
@@ -153,9 +225,11 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
         if kind is None:
             raise wrong(f"measures.{label}", f"one of its keys must be {', '.join(KINDS)}")
         rest = {key: value for key, value in entry.items() if key != kind}
-        measures[str(label)] = _made(
-            Measure, rest, f"study {name}: measures.{label}", str(label), kind, str(entry[kind])
-        )
+        where = f"study {name}: measures.{label}"
+        _check_keys(where, kind, rest, *MEASURE_KEYS.get(kind, ((), ())))
+        measures[str(label)] = _made(Measure, rest, where, str(label), kind, str(entry[kind]))
+        if measures[str(label)].mode not in ("", "min", "max"):
+            raise wrong(f"measures.{label}.mode", "min or max")
     if not measures:
         raise wrong("measures", "name at least one")
 
@@ -165,6 +239,9 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
         if not isinstance(entry, Mapping):
             raise wrong(where, f"expected a mapping, found {entry!r}")
         found = dict(entry)
+        of_seeds = "spread_above" in found
+        what, keys = ("spread_above", SPREAD_KEYS) if of_seeds else ("an arm against another", PAIR_KEYS)
+        _check_keys(f"study {name}: {where}", what, found, *keys)
         for key in ("arm", "against"):
             if isinstance(found.get(key), Mapping):
                 found[key] = _flat(found[key])
@@ -186,6 +263,9 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
             raise wrong(f"plots[{index}]", f"one of its keys must be {', '.join(PLOTS)}")
         of = entry[kind]
         rest = {key: value for key, value in entry.items() if key != kind}
+        _check_keys(f"study {name}: plots[{index}]", kind, rest, *PLOT_KEYS[kind])
+        if isinstance(of, list) and kind != "lines":
+            raise wrong(f"plots[{index}].{kind}", f"one name, found {of!r}; lines takes several")
         of = tuple(map(str, of)) if isinstance(of, list) else str(of)
         plots.append(_made(Plot, rest, f"study {name}: plots[{index}]", kind, of))
         missing = [label for label in ([of] if isinstance(of, str) else of) if label not in measures]
@@ -198,6 +278,20 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
         if key not in verdicts:
             raise wrong(f"discussion.{key}", f"choose one of {', '.join(sorted(verdicts))}")
     return Study(name, claim, arms, measures, expect, plots, discussion, part("choose", str, ""))
+
+
+def _check_keys(
+    where: str, what: str, given: Mapping[Any, Any], needed: tuple[str, ...], allowed: tuple[str, ...]
+) -> None:
+    """Refuse a key that would not be read, and a missing one without which there is nothing to measure or to draw."""
+    known = (*needed, *allowed)
+    for key in given:
+        if key not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes no other key"
+            raise ValueError(f"{where}.{key}: {what} {takes}{_hint(str(key), known)}")
+    for key in needed:
+        if given.get(key) in (None, "", {}):
+            raise ValueError(f"{where}: {what} needs {key}")
 
 
 def _made(kind: type, values: Mapping[str, Any], where: str, *arguments: Any) -> Any:

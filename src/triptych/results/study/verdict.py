@@ -95,10 +95,23 @@ def together(findings: Sequence[Finding]) -> str:
 def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
     """Seeds of each of two settings that show a gain, both relative to the mean, at the level 0.05 (two-sided).
 
-    The normal approximation of the two-sample test (Cohen 1988); two at least, for one has no deviation.
+    By the power of Student's two-sample test (Cohen 1988); FEWEST at least, for fewer decide nothing.
     """
+    if not deviation:
+        return FEWEST
+    # The normal approximation, from which the search starts, takes the deviation for known: with few seeds it is not.
     quantiles = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(power)
-    return max(2, math.ceil(2 * (quantiles * deviation / gain) ** 2))
+    seeds = max(FEWEST, math.ceil(2 * (quantiles * deviation / gain) ** 2))
+    while _power(gain / deviation, seeds) < power:
+        seeds += 1
+    return seeds
+
+
+def _power(effect: float, seeds: int) -> float:
+    """How likely the two-sample test tells apart two means that differ by ``effect`` deviations."""
+    freedom, shift = 2 * seeds - 2, effect * math.sqrt(seeds / 2)
+    limit = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
 
 
 def _decided(low: float, high: float, least: float, count: int) -> str:

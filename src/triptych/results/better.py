@@ -1,0 +1,31 @@
+"""Which values of a metric are the better ones."""
+
+LARGER_IS_BETTER = (
+    "accuracy",
+    "auroc",
+    "f1",
+    "precision",
+    "psnr",
+    "r2",
+    "recall",
+    "sensitivity",
+    "specificity",
+    "ssim",
+)
+SMALLER_IS_BETTER = ("brier", "ece", "loss", "mae", "mse", "rmse")
+
+
+def mode_of(metric: str, monitor: str, mode: str) -> str | None:
+    """``min`` or ``max``: which is better; None where neither a run's monitor nor the metric's name says.
+
+    Args:
+        metric: its name, such as ``val/rmse``.
+        monitor: the metric that the run monitors.
+        mode: which values of that are better.
+    """
+    if metric.partition("/")[2] == monitor.partition("/")[2]:
+        return mode
+    for known, names in (("max", LARGER_IS_BETTER), ("min", SMALLER_IS_BETTER)):
+        if any(word in names for word in metric.replace("/", "_").split("_")):
+            return known
+    return None
