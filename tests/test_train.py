@@ -70,7 +70,7 @@ def test_a_mistake_gets_one_message_and_exit_code_2(argument: str, message: str,
 
 
 def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp_path: Path) -> None:
-    options = small(EXPERIMENT, data_root, "trainer.max_epochs=1", "monitor=val/loss,val/nothing", "-m")
+    options = small(EXPERIMENT, data_root, "trainer.max_epochs=1", "mode=min", "monitor=val/loss,val/nothing", "-m")
     ended = command(*options, cwd=tmp_path)
     assert ended.returncode == 1
     (sweep,) = (tmp_path / "logs/sweeps").iterdir()
