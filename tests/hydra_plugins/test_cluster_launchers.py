@@ -182,7 +182,9 @@ def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
     driver = start(
         environment,
         tmp_path,
-        *small(FASTEST, data_root, *LONG, "monitor=val/loss,val/nothing,train/loss", f"hydra.sweep.dir={sweep}"),
+        *small(
+            FASTEST, data_root, *LONG, "mode=min", "monitor=val/loss,val/nothing,train/loss", f"hydra.sweep.dir={sweep}"
+        ),
         "hydra/launcher=submitit_slurm",
         *(f"hydra.launcher.{setting}" for setting in asked),
     )
