@@ -84,9 +84,8 @@ def test_other_files_another_order_or_another_pillow_are_decoded_anew(
 ):
     def assert_right(files: list[Path]) -> None:
         images = decoded(tmp_path, "key", files, decode, in_memory)
-        assert [image[...].tolist() for image in map(images.__getitem__, range(len(images)))] == [  # type: ignore
-            Decoder()(path).tolist() for path in files
-        ]
+        found = [images[index][...].tolist() for index in range(len(images))]
+        assert found == [Decoder()(path).tolist() for path in files]
 
     for files in (FILES, FILES[::-1], FILES[:3], [Path("0/1.png"), Path("2.png")]):
         assert_right(files)

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from triptych.build import build
-from triptych.models import schedule
+from triptych.models import schedules
 from triptych.models.hyperparameters import refuse_others
 from triptych.models.metrics import MeanLoss
 from triptych.models.waiting import Waiting
@@ -190,7 +190,7 @@ class Model(LightningModule):
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
             metric = self.trainer.callback_metrics.get(str(config.monitor))
-            moves = isinstance(config.scheduler, ReduceLROnPlateau) and schedule.was_validated(self.trainer)
+            moves = isinstance(config.scheduler, ReduceLROnPlateau) and schedules.was_validated(self.trainer)
             if moves and metric is not None:
                 config.scheduler.step(metric)  # type: ignore[arg-type]
 
@@ -234,7 +234,7 @@ class Model(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer()
-        scheduler, interval = self.make_scheduler(optimizer), schedule.interval(self.scheduler_config)
+        scheduler, interval = self.make_scheduler(optimizer), schedules.interval(self.scheduler_config)
         frequency = 1
         if isinstance(scheduler, ReduceLROnPlateau):
             if not self.trainer.enable_validation:
@@ -257,13 +257,13 @@ class Model(LightningModule):
         return {
             "optimizer": self.optimizer_config | {"weight_decay": self.weight_decay},
             "scheduler": self.scheduler_config,
-            "epoch": schedule.steps_an_epoch(self.trainer),
-            "length": schedule.run_length(self.scheduler_config, self.trainer) if auto else None,
+            "epoch": schedules.steps_an_epoch(self.trainer),
+            "length": schedules.run_length(self.scheduler_config, self.trainer) if auto else None,
         }
 
     def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
         """The configured scheduler at its beginning."""
-        return schedule.make_scheduler(self.scheduler_config, optimizer, self.trainer)
+        return schedules.make_scheduler(self.scheduler_config, optimizer, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None:

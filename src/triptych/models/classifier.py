@@ -29,7 +29,7 @@ class Classifier(Model):
         class_names: names of the two classes.
         class_counts: samples of each in the training split.
         drawn_evenly: whether an epoch shows as many of each class all the same, which leaves nothing to class_weights.
-        standardize: give each image mean 0 and deviation 1 first; ``local``: the surroundings of each pixel.
+        standardize: give each image mean 0 and standard deviation 1 first; ``local``: the surroundings of each pixel.
         class_weights: ``balanced`` weighs each class by the inverse of its count, ``none`` weighs all alike.
         label_smoothing: how far targets are moved towards a half (Szegedy et al. 2016).
         prior: share of positives that the calibrated probabilities are for; None: that of the validation split.

@@ -24,7 +24,7 @@ class Regressor(Model):
         columns: lists of columns that the network is told by their numbers, each as an argument of that name.
         clip: whether predictions are kept within the range of the training targets.
         input_scaling: ``none``, ``minmax``, ``standard``, ``log`` or ``quantile``.
-        loss: ``mse``, ``mae`` or ``huber``, of targets scaled to mean 0 and deviation 1.
+        loss: ``mse``, ``mae`` or ``huber``, of targets scaled to mean 0 and standard deviation 1.
         others: see Model and ``conf/model/_housing.yaml``.
     """
 

@@ -11,15 +11,16 @@ FLAT = 0.2
 
 
 def standardized(images: Tensor) -> Tensor:
-    """Give each image (N, C, H, W) mean 0 and deviation 1."""
+    """Give each image (N, C, H, W) mean 0 and standard deviation 1."""
     deviation, mean = torch.std_mean(images, dim=(1, 2, 3), correction=1, keepdim=True)
     return (images - mean) / (deviation + 1e-3)
 
 
 def locally_standardized(images: Tensor) -> Tensor:
-    """Give the surroundings of each pixel mean 0 and deviation 1: local contrast normalisation (Jarrett et al. 2009).
+    """Give the surroundings of each pixel mean 0 and standard deviation 1.
 
-    The window is a square. A picture that is darker on one side, or flatter at its edge, looks like one that is not.
+    This is local contrast normalisation (Jarrett et al. 2009). The window is a square. A picture that is darker on one
+    side, or flatter at its edge, looks like one that is not.
     (N, C, side, side), of two pixels a side or more -> the same.
     """
     images = standardized(images)

@@ -82,10 +82,12 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     A run that failed or was killed says nothing, whatever it logged till then; that one diverged is a finding.
     """
     units = [unit for unit in units if unit.counts]
-    if kind.kind in ("largest", "preferred"):
-        return _over_key(kind, units)
-    if kind.kind == "steps_to":
-        return _steps_to(kind, units)
+    if not units:
+        return []
+    if kind.judged:
+        own = _own(units)
+        judge = _steps_to if kind.kind == "steps_to" else _over_key
+        return judge(kind, kind.better(own.monitor, own.mode), units)
     one = ONE_RUN[kind.kind]
     return [Value(unit.arm, unit.swept, unit.seed, one(unit, kind.target)) for unit in units]
 
@@ -173,11 +175,8 @@ ONE_RUN: dict[str, Callable[[Unit, str], float | None]] = {
 }
 
 
-def _steps_to(kind: Measure, units: Sequence[Unit]) -> list[Value]:
+def _steps_to(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
     """Steps to the target; where a run never reaches it, all the steps of the longest run: it needs more than those."""
-    if not units:
-        return []
-    mode = kind.better(_own(units).monitor, _own(units).mode)
     target = _target(kind.target, kind.within, mode, units)
     most = max((float(unit.history[kind.target][0][-1]) for unit in units if kind.target in unit.history), default=None)
     found = []
@@ -189,11 +188,8 @@ def _steps_to(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     return found
 
 
-def _over_key(kind: Measure, units: Sequence[Unit]) -> list[Value]:
+def _over_key(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
     """One value for all units that differ in the swept key alone."""
-    if not units:
-        return []
-    mode = kind.better(_own(units).monitor, _own(units).mode)
     target = _target(kind.of, kind.within, mode, units)
     groups: dict[tuple[str, tuple[tuple[str, str], ...], str], list[Unit]] = defaultdict(list)
     for unit in units:

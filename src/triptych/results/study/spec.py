@@ -164,8 +164,8 @@ class Study:
                 named[f"measures.{name}.{measure.kind}"] = measure.target
         for index, expectation in enumerate(self.expect):
             for side in ("arm", "against"):
-                keys = getattr(expectation, side)
-                named |= {f"expect[{index}].{side}.{key}": key for key in keys if isinstance(keys, Mapping)}
+                if isinstance(keys := getattr(expectation, side), Mapping):
+                    named |= {f"expect[{index}].{side}.{key}": key for key in keys}
         for index, plot in enumerate(self.plots):
             named |= {f"plots[{index}].x": plot.x, f"plots[{index}].y": plot.y}
         return {where: key for where, key in named.items() if key}
