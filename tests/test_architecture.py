@@ -71,10 +71,10 @@ def packages(modules: set[str]) -> set[str]:
     ("part", "others"),
     [
         ("networks", {"networks"}),
-        ("data", {"data", "files"}),
+        ("data", {"data", "files", "hint"}),
         ("models", {"models", "networks", "build"}),
         ("callbacks", {"callbacks", "results"}),
-        ("results", {"results", "build", "files", "terminal", "trainer", "precision"}),
+        ("results", {"results", "build", "files", "hint", "terminal", "trainer", "precision"}),
         (
             "trainer",
             {
@@ -93,11 +93,12 @@ def packages(modules: set[str]) -> set[str]:
         ("optimizers", set()),
         ("files", set()),
         ("processes", set()),
-        ("declared", set()),
+        ("declared", {"hint"}),
+        ("hint", set()),
         ("composed", {"declared"}),
         ("config", {"composed", "declared"}),
         ("command_line", {"config"}),
-        ("resume", {"composed", "config", "declared", "processes", "results"}),
+        ("resume", {"composed", "config", "declared", "hint", "processes", "results"}),
         ("reproduce", {"results"}),
         ("sweeps", {"composed", "config", "results"}),
     ],

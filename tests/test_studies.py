@@ -10,7 +10,7 @@ from tests.harness import CONF, EXPERIMENTS, SMALL, command
 
 from triptych.config import ConfigError, check
 from triptych.results.record import read_records
-from triptych.results.study.spec import read_study
+from triptych.results.study.reading import read_study
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 

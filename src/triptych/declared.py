@@ -35,6 +35,8 @@ from typing import Any
 import yaml
 from hydra.plugins.config_source import ConfigSource
 
+from triptych.hint import did_you_mean
+
 TYPES: dict[str, Callable[[object], bool]] = {
     "null": lambda value: value is None,
     "bool": lambda value: isinstance(value, bool),
@@ -80,8 +82,7 @@ class Declaration:
         literals = [word for word in self.expected if not (word in TYPES or BOUNDED.fullmatch(word))]
         types = {*self.expected} - {*literals, "null"}
         wanted = f"expected {' or '.join(words)}" if types else f"choose one of {', '.join(words)}"
-        near = difflib.get_close_matches(show(value).lower(), literals, 1, NEAR)
-        remedy = f"; did you mean {near[0]}?" if near else ""
+        remedy = did_you_mean(show(value).lower(), literals, NEAR)
         if "str" in self.expected and isinstance(value, int | float):
             remedy = f"; as text it is written \"'{show(value)}'\""
         return f"{wanted} (declared in {self.file}){remedy}"

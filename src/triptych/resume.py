@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
+from triptych.hint import did_you_mean
 from triptych.processes import refused, started_apart
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
@@ -168,9 +168,7 @@ def _apply(config: DictConfig, override: Override, declared: Declared) -> None:
         raise ConfigError(f"{text}: a resumed run keeps its {last} everywhere; start a new run to change it")
     known = {name for name, _ in _leaves(config)}
     if key not in known:
-        near = get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{key} is not a key of this run{hint}")
+        raise ConfigError(f"{key} is not a key of this run{did_you_mean(key, known)}")
     declaration = declared.find(key)
     if declaration is None or not declaration.expected:
         declaration = Declaration(OmegaConf.select(config, key), "the run's config")

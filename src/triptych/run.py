@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from triptych.callbacks.own_paths import OwnPaths
 from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
+from triptych.hint import did_you_mean
 from triptych.loggers import build_loggers, log_hyperparameters
 from triptych.models.base import Model
 from triptych.results.checkout import read_code
@@ -232,8 +232,7 @@ def check_before_training(model: Model, monitor: str, mode: str) -> None:
     logged: dict[str, Any] = {"val/loss": model.val_loss, **dict(model.val_metrics.items(copy_state=False))}
     logged |= {f"train{name.removeprefix('val')}": metric for name, metric in logged.items()}
     if monitor not in logged:
-        near = get_close_matches(monitor, logged, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(monitor, logged)
         raise ValueError(f"monitor={monitor} is never logged: choose one of {', '.join(logged)}{hint}")
     larger = logged[monitor].higher_is_better  # None where a metric does not say
     if larger is not None and mode != (right := "max" if larger else "min"):

@@ -48,7 +48,7 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Plan the jobs and launch them; a mistake in the study's file ends the program with exit code 2."""
         # Here and not above: Hydra imports this file at every start.
-        from triptych.results.study.spec import read_study
+        from triptych.results.study.reading import read_study
 
         content: Any = OmegaConf.to_container(self.config.study, resolve=True)
         name = str(self.config.hydra.runtime.choices["study"])

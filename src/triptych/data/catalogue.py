@@ -1,11 +1,11 @@
 """The data sets there are: every DataModule in a module of this package, so that a new one needs no list."""
 
 import pkgutil
-from difflib import get_close_matches
 from importlib import import_module
 
 import triptych.data
 from triptych.data.base import DataModule
+from triptych.hint import did_you_mean
 
 
 def data_sets() -> dict[str, type[DataModule]]:
@@ -29,7 +29,5 @@ def data_set(name: str) -> type[DataModule]:
     modules = data_sets()
     by_name = modules | {name: module for module in modules.values() for name in (module.slug, module.task) if name}
     if name not in by_name:
-        near = get_close_matches(name, by_name, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no data set {name}: choose one of {', '.join(modules)}{hint}")
+        raise ValueError(f"no data set {name}: choose one of {', '.join(modules)}{did_you_mean(name, by_name)}")
     return by_name[name]

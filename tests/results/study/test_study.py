@@ -11,7 +11,8 @@ import yaml
 from triptych.results.record import Record, read_records
 from triptych.results.study import sections
 from triptych.results.study.measures import chosen_units, measure, units_of
-from triptych.results.study.spec import Measure, read_study
+from triptych.results.study.reading import read_study
+from triptych.results.study.spec import Measure
 
 STUDY = {
     "claim": "Blue is better than red.",

@@ -69,11 +69,26 @@ def test_settings_of_other_means_are_no_spread():
 
 def test_a_claim_is_as_good_as_its_weakest_part():
     def finding(verdict: str) -> Finding:
-        return Finding(verdict, 0, 0, 0, 3)
+        return Finding(verdict, 0, 0, 0, 3, 0.01)
 
     assert together([finding("holds"), finding("holds")]) == "holds"
     assert together([finding("holds"), finding("undecided")]) == "undecided"
     assert together([finding("does not hold"), finding("undecided")]) == "does not hold"
+
+
+def test_one_failure_among_many_may_be_chance():
+    # Mean -2, deviation 1: t is 2 * sqrt(5) = 4.472, of which t(4) leaves out 0.0055 on a side.
+    fails = compare([-1.0, -1.0, -2.0, -3.0, -3.0], "higher", "difference", 0)
+    assert fails.verdict == "does not hold"
+    assert fails.chance == pytest.approx(0.00553, abs=1e-4)
+    others = [Finding("holds", 0, 0, 0, 5)]
+    assert together([fails, *others * 3]) == "does not hold"  # 0.025 / 4 = 0.00625
+    assert together([fails, *others * 4]) == "undecided"  # 0.025 / 5 = 0.005
+    # chi-squared with 3 degrees leaves out 0.025 below 0.2158.
+    share = math.sqrt(2 / 3) / 10
+    assert spread([[9.0, 10.0, 11.0, 10.0]], share * math.sqrt(3 / 0.2158)).chance == pytest.approx(0.025, abs=1e-4)
+    certain = compare([-1.0, -1.0, -1.0], "higher", "difference", 0)
+    assert together([certain, *others * 99]) == "does not hold"
 
 
 def test_seeds_that_show_a_gain():

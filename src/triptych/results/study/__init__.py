@@ -12,7 +12,8 @@ from triptych.results.record import Record
 from triptych.results.section import Section
 from triptych.results.study.charts import draw
 from triptych.results.study.measures import Unit, Value, as_number, chosen_units, measure, units_of
-from triptych.results.study.spec import Expectation, Study, read_study
+from triptych.results.study.reading import read_study
+from triptych.results.study.spec import Expectation, Study
 from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
 from triptych.results.summary import format_number
 

@@ -14,10 +14,10 @@ The metric ``monitor`` is the one that the experiment monitors.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from typing import Any
 
+from triptych.hint import did_you_mean
 from triptych.results.better import mode_of
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -37,12 +37,6 @@ KINDS = {
     "largest": "the largest value of a swept key at which the metric `of` is `within` a factor of the best",
     "preferred": "the value of a swept key at which the metric `of` is best",
 }
-MEASURE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "steps_to": ((), ("within", "mode")),
-    "largest": (("of",), ("within", "mode")),
-    "preferred": (("of",), ("mode",)),
-}
-"""What a kind of measure must be told beside its target, and what it may be; the others take nothing."""
 PLOTS = {
     "dots": "a measure of each arm, a dot a seed",
     "curves": "a metric over the steps, a line an arm",
@@ -50,16 +44,6 @@ PLOTS = {
     "lines": "measures over a swept key",
     "heat": "a measure over two swept keys",
 }
-PLOT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "dots": ((), ("log",)),
-    "curves": ((), ("log",)),
-    "layers": ((), ()),
-    "lines": (("x",), ("log",)),
-    "heat": (("x", "y"), ()),
-}
-PAIR_KEYS = (("measure", "arm", "against"), ("direction", "scale", "by"))
-SPREAD_KEYS = (("measure", "spread_above"), ("arm",))
-"""Of an expectation that compares two arms, and of one about the seeds of one."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +135,7 @@ class Study:
         """
         for where, key in self._keys().items():
             if key not in given:
-                raise ValueError(f"{where}: no arm and no hydra.sweeper.params sets {key}{_hint(key, given)}")
+                raise ValueError(f"{where}: no arm and no hydra.sweeper.params sets {key}{did_you_mean(key, given)}")
         for measure in self.monitoring(monitor).measures.values():
             if measure.judged:
                 measure.better(monitor, mode)
@@ -186,150 +170,3 @@ class Study:
             for name, measure in self.measures.items()
         }
         return replace(self, measures=measures, plots=[replace(plot, of=named(plot.of)) for plot in self.plots])
-
-
-def read_study(name: str, content: Mapping[str, Any]) -> Study:
-    """Check what stands under ``study`` in a study's file, which may be anything.
-
-    Raises:
-        ValueError: naming the part that is missing or wrong, and what would be right.
-    """
-
-    def wrong(where: str, what: str) -> ValueError:
-        return ValueError(f"study {name}: {where}: {what}")
-
-    def part(key: str, kind: type, default: Any) -> Any:
-        value = content.get(key, default)
-        value = default if value is None else value
-        if not isinstance(value, kind):
-            raise wrong(key, f"expected a {kind.__name__}, found {value!r}")
-        return value
-
-    known = {"claim", "arms", "choose", "measures", "expect", "plots", "discussion"}
-    for key in content:
-        if key not in (*known, "arm"):  # the job's own, from the sweeper
-            raise wrong(str(key), f"choose one of {', '.join(sorted(known))}{_hint(str(key), known)}")
-    claim = part("claim", str, "")
-    if not claim:
-        raise wrong("claim", "a study puts a claim to the test, in one sentence")
-
-    arms = {}
-    for arm, overrides in part("arms", dict, {}).items():
-        if not isinstance(overrides, Mapping):
-            raise wrong(f"arms.{arm}", f"expected overrides as key: value, found {overrides!r}")
-        arms[str(arm)] = _flat(overrides)
-
-    measures = {}
-    for label, entry in part("measures", dict, {}).items():
-        kind = next((key for key in entry if key in KINDS), None) if isinstance(entry, Mapping) else None
-        if kind is None:
-            raise wrong(f"measures.{label}", f"one of its keys must be {', '.join(KINDS)}")
-        rest = {key: value for key, value in entry.items() if key != kind}
-        where = f"study {name}: measures.{label}"
-        _check_keys(where, kind, rest, *MEASURE_KEYS.get(kind, ((), ())))
-        measures[str(label)] = _made(Measure, rest, where, str(label), kind, str(entry[kind]))
-        if measures[str(label)].mode not in ("", "min", "max"):
-            raise wrong(f"measures.{label}.mode", "min or max")
-    if not measures:
-        raise wrong("measures", "name at least one")
-
-    expect = []
-    for index, entry in enumerate(part("expect", list, [])):
-        where = f"expect[{index}]"
-        if not isinstance(entry, Mapping):
-            raise wrong(where, f"expected a mapping, found {entry!r}")
-        found = dict(entry)
-        of_seeds = "spread_above" in found
-        what, keys = ("spread_above", SPREAD_KEYS) if of_seeds else ("an arm against another", PAIR_KEYS)
-        _check_keys(f"study {name}: {where}", what, found, *keys)
-        for key in ("arm", "against"):
-            if isinstance(found.get(key), Mapping):
-                found[key] = _flat(found[key])
-            elif found.get(key, "") not in (*arms, ""):
-                raise wrong(f"{where}.{key}", f"{found[key]} is no arm: choose one of {', '.join(arms)}")
-        expectation = _made(Expectation, found, f"study {name}: {where}")
-        if expectation.measure not in measures:
-            raise wrong(f"{where}.measure", f"{expectation.measure} is none of {', '.join(measures)}")
-        if expectation.direction not in ("lower", "higher") or expectation.scale not in ("difference", "ratio"):
-            raise wrong(where, "direction is lower or higher, scale is difference or ratio")
-        expect.append(expectation)
-    if not expect:
-        raise wrong("expect", "a verdict needs something that is expected")
-
-    plots = []
-    for index, entry in enumerate(part("plots", list, [])):
-        kind = next((key for key in entry if key in PLOTS), None) if isinstance(entry, Mapping) else None
-        if kind is None:
-            raise wrong(f"plots[{index}]", f"one of its keys must be {', '.join(PLOTS)}")
-        of = entry[kind]
-        rest = {key: value for key, value in entry.items() if key != kind}
-        _check_keys(f"study {name}: plots[{index}]", kind, rest, *PLOT_KEYS[kind])
-        if isinstance(of, list) and kind != "lines":
-            raise wrong(f"plots[{index}].{kind}", f"one name, found {of!r}; lines takes several")
-        of = tuple(map(str, of)) if isinstance(of, list) else str(of)
-        plots.append(_made(Plot, rest, f"study {name}: plots[{index}]", kind, of))
-        missing = [label for label in ([of] if isinstance(of, str) else of) if label not in measures]
-        if kind in ("dots", "lines", "heat") and missing:
-            raise wrong(f"plots[{index}].{kind}", f"{missing[0]} is none of {', '.join(measures)}")
-
-    discussion = {str(key): str(value) for key, value in part("discussion", dict, {}).items()}
-    verdicts = {HOLDS, FAILS, UNDECIDED}
-    for key in discussion:
-        if key not in verdicts:
-            raise wrong(f"discussion.{key}", f"choose one of {', '.join(sorted(verdicts))}")
-    return Study(name, claim, arms, measures, expect, plots, discussion, part("choose", str, ""))
-
-
-def _check_keys(
-    where: str, what: str, given: Mapping[Any, Any], needed: tuple[str, ...], allowed: tuple[str, ...]
-) -> None:
-    """Refuse a key that would not be read, and a missing one without which there is nothing to measure or to draw."""
-    known = (*needed, *allowed)
-    for key in given:
-        if key not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes no other key"
-            raise ValueError(f"{where}.{key}: {what} {takes}{_hint(str(key), known)}")
-    for key in needed:
-        if given.get(key) in (None, "", {}):
-            raise ValueError(f"{where}: {what} needs {key}")
-
-
-def _made(kind: type, values: Mapping[str, Any], where: str, *arguments: Any) -> Any:
-    """A dataclass of the values, whose names and types are checked."""
-    types = {field.name: field.type for field in fields(kind)[len(arguments) :]}
-    for key, value in values.items():
-        if key not in types:
-            raise ValueError(f"{where}.{key}: choose one of {', '.join(types)}{_hint(str(key), types)}")
-        wanted = types[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = isinstance(value, str) or (isinstance(value, dict) and "dict" in str(wanted))
-        right = number if "float" in str(wanted) else isinstance(value, bool) if wanted is bool else text
-        if not right:
-            raise ValueError(f"{where}.{key}: {value!r} is of the wrong type")
-    try:
-        return kind(*arguments, **values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _hint(key: str, known: Any) -> str:
-    near = get_close_matches(key, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _flat(tree: Mapping[Any, Any], above: str = "") -> dict[str, str]:
-    """Overrides by their dotted keys, with their values as one writes them, however they are nested."""
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{above}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: _text(value)}
-    return found
-
-
-def _text(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

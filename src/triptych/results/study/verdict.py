@@ -10,6 +10,8 @@ from scipy import stats
 from triptych.results.study.spec import FAILS, HOLDS, UNDECIDED
 
 CONFIDENCE = 0.95
+TAIL = (1 - CONFIDENCE) / 2
+"""What an interval leaves out on either side."""
 FEWEST = 3
 """Seeds from which on an expectation is decided; two have an interval of thirteen deviations."""
 
@@ -23,6 +25,8 @@ class Finding:
         effect: the mean difference, the geometric mean of the ratios, or the relative deviation; NaN without values.
         low, high: the ends of the 95 % interval of the effect.
         seeds: how many it is from.
+        chance: of an effect that falls as far short of what is expected, or further, where in truth it is just that:
+            the p-value of one side.
     """
 
     verdict: str
@@ -30,6 +34,7 @@ class Finding:
     low: float
     high: float
     seeds: int
+    chance: float = 1.0
 
 
 def compare(differences: Sequence[float], direction: str, scale: str, by: float) -> Finding:
@@ -51,16 +56,18 @@ def compare(differences: Sequence[float], direction: str, scale: str, by: float)
     if not seeds or not all(map(math.isfinite, differences)):
         return Finding(UNDECIDED, math.nan, math.nan, math.nan, seeds)
     mean = float(np.mean(differences))
-    margin = math.inf
-    if seeds >= 2:
-        error = float(np.std(differences, ddof=1)) / math.sqrt(seeds)
-        margin = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) if error else 0.0
     least = math.log(by) if ratio and by > 0 else by
+    error = float(np.std(differences, ddof=1)) / math.sqrt(seeds) if seeds >= 2 else math.inf
+    margin = error * float(stats.t.ppf(1 - TAIL, seeds - 1)) if 0 < error < math.inf else error
     verdict = _decided(sign * mean - margin, sign * mean + margin, least, seeds)
+    # Without any deviation nothing is left to chance.
+    chance = float(verdict != FAILS)
+    if 0 < error < math.inf:
+        chance = float(stats.t.cdf((sign * mean - least) / error, seeds - 1))
     ends = np.array([mean, mean - margin, mean + margin])
     with np.errstate(over="ignore"):
         effect, low, high = map(float, np.exp(ends) if ratio else ends)
-    return Finding(verdict, effect, low, high, seeds)
+    return Finding(verdict, effect, low, high, seeds, chance)
 
 
 def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
@@ -79,17 +86,20 @@ def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
         return Finding(UNDECIDED, math.nan, math.nan, math.nan, seeds)
     squares = [np.var(values, ddof=1) / np.mean(values) ** 2 for values in several]
     share = math.sqrt(np.average(squares, weights=[len(values) - 1 for values in several]))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = (share * math.sqrt((seeds - 1) / stats.chi2.ppf(q, seeds - 1)) for q in (1 - tail, tail))
-    return Finding(_decided(low, high, above, seeds), share, low, high, seeds)
+    low, high = (share * math.sqrt((seeds - 1) / stats.chi2.ppf(q, seeds - 1)) for q in (1 - TAIL, TAIL))
+    chance = float(stats.chi2.cdf((seeds - 1) * (share / above) ** 2, seeds - 1)) if above else 1.0
+    return Finding(_decided(low, high, above, seeds), share, low, high, seeds, chance)
 
 
 def together(findings: Sequence[Finding]) -> str:
-    """A claim holds if all it says does, and does not if any of it does not."""
-    verdicts = {finding.verdict for finding in findings}
-    if FAILS in verdicts:
+    """A claim holds if all it says does, and does not if any of it does not.
+
+    The more a claim says, the likelier some of it fails by chance: what fails must do so at a level divided by their
+    number (Bonferroni). That all hold by chance gets less likely, and needs no correction.
+    """
+    if any(finding.verdict == FAILS and finding.chance <= TAIL / len(findings) for finding in findings):
         return FAILS
-    return HOLDS if verdicts == {HOLDS} else UNDECIDED
+    return HOLDS if {finding.verdict for finding in findings} == {HOLDS} else UNDECIDED
 
 
 def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
@@ -100,7 +110,7 @@ def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
     if not deviation:
         return FEWEST
     # The normal approximation, from which the search starts, takes the deviation for known: with few seeds it is not.
-    quantiles = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(power)
+    quantiles = stats.norm.ppf(1 - TAIL) + stats.norm.ppf(power)
     seeds = max(FEWEST, math.ceil(2 * (quantiles * deviation / gain) ** 2))
     while _power(gain / deviation, seeds) < power:
         seeds += 1
@@ -110,7 +120,7 @@ def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
 def _power(effect: float, seeds: int) -> float:
     """How likely the two-sample test tells apart two means that differ by ``effect`` deviations."""
     freedom, shift = 2 * seeds - 2, effect * math.sqrt(seeds / 2)
-    limit = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    limit = stats.t.ppf(1 - TAIL, freedom)
     return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
 
 
