@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import Batch, FirstNumber, classifier, measured
+from tests.tiny import Batch, Batches, FirstNumber, classifier, fit, measured
 from torch import Tensor, nn
 
-from triptych.models.classifier import Classifier
+from triptych.models.classifier import CHOSEN, Classifier
 from triptych.networks.contrast import locally_standardized
 
 
@@ -24,6 +24,10 @@ def teller(**options: Any) -> Classifier:
     model = classifier(**{"standardize": False} | options)
     model.network = FirstNumber()
     return model
+
+
+AS_TOLD = {"calibrate": False, "threshold": 0.5}
+"""A validation that chooses nothing, so that its metrics are of the logits as they are."""
 
 
 # Loss
@@ -79,7 +83,7 @@ def test_each_member_has_a_loss_and_a_gradient_as_if_it_were_alone():
 def test_the_mean_of_the_members_logits_decides(tmp_path: Path):
     images = torch.tensor([[-3.0, 1.0], [2.0, 1.0], [-1.0, 3.0]]).reshape(3, 1, 1, 2)
     labels = torch.tensor([0, 1, 1])
-    model = classifier(standardize=False, members=2)
+    model = classifier(standardize=False, members=2, **AS_TOLD)
     model.network = nn.Flatten()  # the members' answers, one in each pixel
     metrics = measured(model, [(images, labels)], tmp_path, "val")
     assert (metrics["accuracy"], metrics["auroc"]) == (1, 1)
@@ -96,14 +100,13 @@ def test_a_classifier_needs_a_member():
 
 # Metrics
 
-CALIBRATION = ("temperature", "bias", "threshold")
 BATCHES = [told([0.9, 0.9, 0.1], [1, 0, 0]), told([0.2], [1])]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
-    metrics = measured(teller(), BATCHES, tmp_path, split)
-    chosen = {name: metrics.pop(name) for name in CALIBRATION if name in metrics}
+    metrics = measured(teller(**AS_TOLD), BATCHES, tmp_path, split)
+    chosen = {name: metrics.pop(name) for name in CHOSEN if name in metrics}
     assert len(chosen) == (3 if split == "val" else 0)
     assert metrics == pytest.approx(
         {
@@ -121,7 +124,7 @@ def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
 
 @pytest.mark.parametrize(("label", "unknown"), [(1, {"auroc", "specificity"}), (0, {"auroc", "sensitivity"})])
 def test_what_a_missing_class_leaves_unknown_is_no_number(label: int, unknown: set[str], tmp_path: Path):
-    metrics = measured(teller(), [told([0.9, 0.4], [label, label])], tmp_path, "val")
+    metrics = measured(teller(threshold=0.5), [told([0.9, 0.4], [label, label])], tmp_path, "val")
     assert {name for name, value in metrics.items() if math.isnan(value)} == unknown
     assert metrics["sensitivity" if label else "specificity"] == 0.5
     assert (metrics["temperature"], metrics["bias"]) == (1, 0)
@@ -157,13 +160,13 @@ def test_a_sure_network_still_calls_its_positives_positive(tmp_path: Path):
     assert model.predict(images)["label"].tolist() == [0, 0, 1, 1]
 
 
-def test_the_test_and_predictions_judge_by_what_validation_chose_and_validation_by_a_half(tmp_path: Path):
+def test_validation_test_and_predictions_judge_by_what_validation_chose(tmp_path: Path):
     batches = [told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])]
     model = teller()
     validated = measured(model, batches, tmp_path, "val")
     tested = measured(model, batches, tmp_path, "test")
-    assert (validated["accuracy"], validated["sensitivity"]) == (0.75, 0.5)
-    assert validated["brier"] == pytest.approx((0.1**2 + 0.2**2 + 0.65**2 + 0.2**2) / 4)
+    # By the logits as they are and a half, one of the four would be wrong.
+    assert {name: value for name, value in validated.items() if name not in CHOSEN} == tested
     assert (tested["accuracy"], tested["sensitivity"], tested["specificity"]) == (1, 1, 1)
     answers = model.predict(batches[0][0])
     assert answers["label"].tolist() == [0, 0, 1, 1]
@@ -176,18 +179,43 @@ def test_the_test_and_predictions_judge_by_what_validation_chose_and_validation_
     assert tested["brier"] == pytest.approx(
         (by_hand[0] ** 2 + by_hand[1] ** 2 + (1 - by_hand[2]) ** 2 + (1 - by_hand[3]) ** 2) / 4
     )
-    assert (tested["loss"], tested["auroc"]) == (validated["loss"], validated["auroc"])
+    assert tested["loss"] == pytest.approx(-sum(map(math.log, (0.9, 0.8, 0.35, 0.8))) / 4)
     assert measured(model, batches, tmp_path, "val") == validated
+
+
+def test_batches_are_calibrated_together(tmp_path: Path):
+    probabilities, labels = [0.1, 0.2, 0.35, 0.8, 0.3], [0, 0, 1, 1, 0]
+    whole = measured(teller(), [told(probabilities, labels)], tmp_path, "val")
+    parts = [told(probabilities[:3], labels[:3]), told(probabilities[3:], labels[3:])]
+    assert measured(teller(), parts, tmp_path, "val") == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_training_is_measured_by_the_logits_as_they_are(tmp_path: Path):
+    model = teller(optimizer={"_target_": "torch.optim.SGD", "lr": 0.0})
+    batch = told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])
+    seen = fit(model, Batches([batch], [batch]), tmp_path, max_epochs=2).callback_metrics
+    assert (seen["train/accuracy"], seen["train/sensitivity"]) == (0.75, 0.5)
+    assert seen["train/brier"].item() == pytest.approx((0.1**2 + 0.2**2 + 0.65**2 + 0.2**2) / 4)
+    assert (seen["val/accuracy"], seen["val/sensitivity"]) == (1, 1)
+
+
+def test_without_calibration_only_the_threshold_is_chosen(tmp_path: Path):
+    model = teller(calibrate=False)
+    found = measured(model, [told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])], tmp_path, "val")
+    assert (found["temperature"], found["bias"]) == (1, 0)
+    assert found["threshold"] == pytest.approx((0.2 + 0.35) / 2)
+    assert found["accuracy"] == 1
+    assert model.predict(told([0.3], [1])[0])["probability"].item() == pytest.approx(0.3)
 
 
 def test_each_validation_chooses_anew_and_logs_it(tmp_path: Path):
     model = teller()
     measured(model, [told([0.1, 0.9], [0, 1])], tmp_path, "val")
     second = measured(model, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
-    assert {name: second[name] for name in CALIBRATION} == {name: getattr(model, name).item() for name in CALIBRATION}
+    assert {name: second[name] for name in CHOSEN} == {name: getattr(model, name).item() for name in CHOSEN}
     fresh = teller()
     measured(fresh, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
-    assert all(getattr(model, name) == getattr(fresh, name) for name in CALIBRATION)
+    assert all(getattr(model, name) == getattr(fresh, name) for name in CHOSEN)
 
 
 def test_a_checkpoint_from_before_calibration_is_taken_as_it_is():
@@ -241,6 +269,7 @@ def test_an_image_of_one_colour_is_no_division_by_zero(standardize: bool | str):
         ({"padding": "reflect"}, "same, valid"),
         ({"standardize": "global"}, "true, false or local"),
         ({"prior": 0.0}, "null, or a number above 0 and below 1"),
+        ({"prior": 0.6, "calibrate": False}, r"model\.prior=0\.6 .* set model\.calibrate=true or model\.prior=null"),
         ({"threshold": 1.5}, "youden, or a number from 0 to 1"),
         ({"threshold": "half"}, "youden, or a number from 0 to 1"),
     ],

@@ -62,7 +62,7 @@ def test_residual_block_adds_its_shortcut(stride: int, channels: int):
 
 @pytest.mark.parametrize("side", [8, 9])
 def test_means_halve_before_both_paths(side: int):
-    block = ResidualBlock(4, 8, 2, activation="relu", norm="none", halving="mean")
+    block = ResidualBlock(4, 8, 2, activation="relu", norm="none", downsampling="mean")
     x = torch.randn(2, 4, side, side)
     # At an odd side's end there are two pixels, or one, to take the mean of.
     columns = [x[..., k : k + 2].mean(dim=-1) for k in range(0, side, 2)]
@@ -77,18 +77,18 @@ def test_means_change_less_when_the_image_moves_by_a_pixel():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 34, 34)
 
-    def change(halving: str) -> float:
+    def change(downsampling: str) -> float:
         torch.manual_seed(0)
-        network = SmallResNet(halving=halving, norm="none").eval()
+        network = SmallResNet(downsampling=downsampling, norm="none").eval()
         here, moved = (network.stages(network.stem(image[..., 1:-1, left : left + 32])) for left in (1, 2))
         return ((here - moved).std() / here.std()).item()
 
     assert change("mean") < 0.5 * change("stride")
 
 
-def test_a_wrong_halving_is_named():
+def test_a_wrong_downsampling_is_named():
     with pytest.raises(ValueError, match="stride, mean"):
-        SmallResNet(halving="max")
+        SmallResNet(downsampling="max")
 
 
 @pytest.mark.parametrize(("network_class", "count"), [(ResNet18, 11_170_753), (SmallResNet, 700_305)])

@@ -21,14 +21,23 @@ class Calibration(Metric):
     little (Guo et al. 2017). The bias is added then, so that they are right on average (Platt 1999). Being the same for
     all samples, both keep the ranking. The threshold has the largest sum of sensitivity and specificity
     (Youden 1950) by these probabilities.
+
+    Args:
+        prior: share of positives for which the probabilities are right on average; None: that of the samples shown.
+        threshold: ``youden``, or the threshold itself, which is not chosen then.
+        scaled: whether to choose temperature and bias; without, they are 1 and 0, whatever the prior.
+        options: torchmetrics' own.
     """
 
     full_state_update = False
     logits: list[Tensor]
     targets: list[Tensor]
 
-    def __init__(self, prior: float | None = None, threshold: str | float = "youden", **options: Any) -> None:
+    def __init__(
+        self, prior: float | None = None, threshold: str | float = "youden", scaled: bool = True, **options: Any
+    ) -> None:
         super().__init__(**options)
+        self.scaled = scaled
         self.prior = prior
         self.threshold = threshold
         self.add_state("logits", [], dist_reduce_fx="cat")
@@ -41,10 +50,11 @@ class Calibration(Metric):
     def compute(self) -> dict[str, Tensor]:
         """``temperature``, ``bias`` and ``threshold``, numbers."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
-        temperature, bias = map(logits.new_tensor, platt_scaling(logits, targets))
+        scaling = platt_scaling(logits, targets) if self.scaled else (1.0, 0.0)
+        temperature, bias = map(logits.new_tensor, scaling)
         share = targets.float().mean()
         # Of one class alone nothing was learnt that could be moved.
-        if self.prior is not None and 0 < share < 1:
+        if self.scaled and self.prior is not None and 0 < share < 1:
             bias = bias + logits.new_tensor(self.prior).logit() - share.logit()
         if self.threshold == "youden":
             threshold = youden((logits / temperature + bias).sigmoid(), targets)

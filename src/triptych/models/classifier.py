@@ -8,20 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanSquaredError, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryCalibrationError, BinaryRecall
+from torchmetrics.utilities import dim_zero_cat
 
 from triptych.models.base import Model
 from triptych.models.calibration import Calibration
 from triptych.models.metrics import AUROC, Specificity
+from triptych.models.waiting import after
 from triptych.networks.contrast import locally_standardized, standardized
+
+CHOSEN = ("temperature", "bias", "threshold")
+"""What a validation chooses: buffers of the model."""
 
 
 class Classifier(Model):
     """Two classes from images, float32 (N, 1, side, side) in [0, 1]; the second class is the positive one.
 
-    Training and validation take the logits as they are and judge at probability 0.5. Each validation then chooses a
-    temperature and a bias for the logits, and a threshold (see ``Calibration``), which are logged and kept in the
-    checkpoint. Test and ``predict`` use them. Without validation (``data.split=all``) temperature and bias stay at 1
-    and 0, and the threshold where it is told to be, or at 0.5.
+    Each validation chooses a temperature and a bias for the logits, and a threshold (see ``Calibration``), which are
+    logged and kept in the checkpoint. Its own metrics are then taken with them, as those of the test are and what
+    ``predict`` answers; losses are of the logits as they are, and so are the metrics of the training split, whose
+    weights change meanwhile. Without validation (``data.split=all``) temperature and bias stay at 1 and 0, and the
+    threshold where it is told to be, or at 0.5.
 
     Args:
         network: an image network that gives (N, 1) logits.
@@ -32,6 +38,7 @@ class Classifier(Model):
         standardize: give each image mean 0 and standard deviation 1 first; ``local``: the surroundings of each pixel.
         class_weights: ``balanced`` weighs each class by the inverse of its count, ``none`` weighs all alike.
         label_smoothing: how far targets are moved towards a half (Szegedy et al. 2016).
+        calibrate: whether to choose temperature and bias; without, they stay at 1 and 0.
         prior: share of positives that the calibrated probabilities are for; None: that of the validation split.
         threshold: ``youden`` (see ``Calibration``), or the calibrated probability to call positive above.
         others: see Model and ``conf/model/_xrays.yaml``.
@@ -66,6 +73,7 @@ class Classifier(Model):
         standardize: bool | str = True,
         class_weights: str = "balanced",
         label_smoothing: float = 0.0,
+        calibrate: bool = True,
         prior: float | None = None,
         threshold: str | float = "youden",
         members: int = 1,
@@ -78,6 +86,9 @@ class Classifier(Model):
             raise ValueError(f"model.standardize={standardize}: choose true, false or local")
         if prior is not None and not 0 < prior < 1:
             raise ValueError(f"model.prior={prior}: expected null, or a number above 0 and below 1")
+        if prior is not None and not calibrate:
+            wanted = "set model.calibrate=true or model.prior=null"
+            raise ValueError(f"model.prior={prior} is for calibrated probabilities: {wanted}")
         if threshold != "youden" and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
             raise ValueError(f"model.threshold={threshold}: expected youden, or a number from 0 to 1")
         knobs = {"activation": activation, "norm": norm, "dropout": dropout, "padding": padding}
@@ -96,7 +107,11 @@ class Classifier(Model):
         # shifted by about the log of the weights' ratio. No temperature takes a shift back, a bias does.
         self.register_buffer("bias", torch.tensor(0.0))
         self.register_buffer("threshold", torch.tensor(0.5 if threshold == "youden" else float(threshold)))
-        self.calibration = Calibration(prior, threshold)
+        self.calibration = Calibration(prior, threshold, scaled=calibrate)
+        self.calibrated = True
+        """Whether the validation under way has been: its logits wait till all are there."""
+        for metric in self.val_metrics.values():
+            metric.compute = after(self._calibrate, metric.compute)  # type: ignore[method-assign]
 
     def metrics_of_split(self) -> MetricCollection:
         # To look whether what comes is valid, some would make the host wait for a GPU.
@@ -131,24 +146,46 @@ class Classifier(Model):
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         logits = _mean_of_members(outputs)
-        metrics.update(self.probabilities(logits) if self.trainer.testing else logits.sigmoid(), targets)
-        if self.trainer.validating or self.trainer.sanity_checking:
+        if metrics is self.val_metrics:
             self.calibration.update(logits, targets)
+        elif metrics is self.train_metrics:
+            metrics.update(logits.sigmoid(), targets)
+        else:
+            self._judge(metrics, logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (N,) -> calibrated probabilities (N,) of the positive class."""
         return (logits.float() / self.temperature + self.bias).sigmoid()
 
-    def on_validation_epoch_end(self) -> None:
-        chosen = self.calibration.compute()
-        self.calibration.reset()
-        for name, value in chosen.items():
+    def _judge(self, metrics: MetricCollection, logits: Tensor, targets: Tensor) -> None:
+        """Feed logits (N,) to the metrics, calibrated and by the threshold, as ``predict`` takes them."""
+        for metric in metrics.values():
+            if hasattr(metric, "threshold"):
+                metric.threshold = self.threshold  # a tensor, so that no host waits for a GPU
+        metrics.update(self.probabilities(logits), targets)
+
+    def on_validation_epoch_start(self) -> None:
+        self.calibrated = False
+
+    def _calibrate(self) -> None:
+        """Choose by all logits of the validation, and feed them to its metrics; once."""
+        if self.calibrated:
+            return
+        self.calibrated = True
+        for name, value in self.calibration.compute().items():
             getattr(self, name).copy_(value)
-            self.log(f"val/{name}", value, sync_dist=True)
+        if self.calibration.logits:  # of several processes, one may have no sample
+            self._judge(self.val_metrics, dim_zero_cat(self.calibration.logits), dim_zero_cat(self.calibration.targets))
+        self.calibration.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._calibrate()
+        for name in CHOSEN:
+            self.log(f"val/{name}", getattr(self, name).clone(), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Where weights are averaged these stand beside the mean, which was validated, and not beside what is here.
-        for name in ("temperature", "bias", "threshold"):
+        for name in CHOSEN:
             checkpoint["state_dict"][name] = getattr(self, name)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -156,11 +193,6 @@ class Classifier(Model):
         # In a checkpoint from before there were these, the threshold is one for logits as they are.
         checkpoint["state_dict"].setdefault("temperature", torch.tensor(1.0))
         checkpoint["state_dict"].setdefault("bias", torch.tensor(0.0))
-
-    def on_test_start(self) -> None:
-        for metric in self.test_metrics.values():
-            if hasattr(metric, "threshold"):
-                metric.threshold = float(self.threshold)
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
         """Calibrated ``probability`` of the positive class (N,), and ``label`` (N,), 0 or 1, by the threshold."""

@@ -17,7 +17,7 @@ from triptych.networks.layers import (
     norm_layer,
 )
 
-HALVINGS = ("stride", "mean")
+DOWNSAMPLINGS = ("stride", "mean")
 
 
 class ResNet18(ResNet):
@@ -55,18 +55,18 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them (He et al. 2016), the activation after their sum.
 
     (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)). The shortcut is the identity where
-    the shapes agree, else a 1x1 convolution. With ``halving="stride"`` the first convolution and the shortcut take each
-    stride-th pixel; with ``"mean"`` both see the means of squares of stride x stride pixels, which hardly change when
-    the image moves by one (cf. Zhang 2019, who blurs behind the convolution).
+    the shapes agree, else a 1x1 convolution. With ``downsampling="stride"`` the first convolution and the shortcut take
+    each stride-th pixel; with ``"mean"`` both see the means of squares of stride x stride pixels, which hardly change
+    when the image moves by one (cf. Zhang 2019, who blurs behind the convolution).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, activation: str, norm: str, halving: str = "stride"
+        self, in_channels: int, out_channels: int, stride: int, activation: str, norm: str, downsampling: str = "stride"
     ) -> None:
-        check_choice("halving", halving, HALVINGS)
+        check_choice("downsampling", downsampling, DOWNSAMPLINGS)
         super().__init__()
         self.before: nn.Module = nn.Identity()
-        if stride > 1 and halving == "mean":
+        if stride > 1 and downsampling == "mean":
             self.before = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
             stride = 1
 
@@ -101,7 +101,7 @@ class SmallResNet(nn.Module):
 
     Args:
         max_width: the channels double at each stage, from `width`, up to this many.
-        halving: how maps are halved: 'stride' or 'mean', see `ResidualBlock`.
+        downsampling: how maps get half as high and wide: 'stride' or 'mean', see `ResidualBlock`.
         dropout: probability of dropping a feature before the linear layer.
         padding: 'same'; any other raises ValueError.
     """
@@ -113,7 +113,7 @@ class SmallResNet(nn.Module):
         width: int = 16,
         stages: int = 4,
         max_width: int = 128,
-        halving: str = "stride",
+        downsampling: str = "stride",
         activation: str = "relu",
         norm: str = "batch",
         dropout: float = 0.0,
@@ -121,7 +121,7 @@ class SmallResNet(nn.Module):
     ) -> None:
         _require_same(padding)
         super().__init__()
-        block = partial(ResidualBlock, activation=activation, norm=norm, halving=halving)
+        block = partial(ResidualBlock, activation=activation, norm=norm, downsampling=downsampling)
         widths = [min(width * 2**stage, max_width) for stage in range(stages)]
         self.stem = ConvBlock(in_channels, width, activation=activation, norm=norm)
         self.stages = nn.Sequential(
