@@ -9,7 +9,7 @@ import torch
 from tests.tiny import Batch, Batches, FirstNumber, classifier, fit, measured
 from torch import Tensor, nn
 
-from triptych.models.classifier import CHOSEN, Classifier
+from triptych.models.classifier import Classifier
 from triptych.networks.contrast import locally_standardized
 
 
@@ -100,6 +100,7 @@ def test_a_classifier_needs_a_member():
 
 # Metrics
 
+CHOSEN = ("temperature", "bias", "threshold")
 BATCHES = [told([0.9, 0.9, 0.1], [1, 0, 0]), told([0.2], [1])]
 
 

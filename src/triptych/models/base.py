@@ -17,7 +17,7 @@ from triptych.build import build
 from triptych.models import schedules
 from triptych.models.hyperparameters import refuse_others
 from triptych.models.metrics import MeanLoss
-from triptych.models.waiting import Waiting, after
+from triptych.models.waiting import Waiting
 from triptych.networks.ensemble import Ensemble
 
 LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
@@ -91,7 +91,7 @@ class Model(LightningModule):
         self.measured_epoch = -1
         """The epoch whose training metrics Lightning was told of."""
         for metric in (self.train_loss, *self.train_metrics.values()):
-            metric.compute = after(self.waiting.flush, metric.compute)  # type: ignore[method-assign]
+            metric.compute = self.waiting.flushing(metric.compute)  # type: ignore[method-assign]
 
     @abstractmethod
     def metrics_of_split(self) -> MetricCollection:

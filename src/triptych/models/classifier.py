@@ -13,11 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from triptych.models.base import Model
 from triptych.models.calibration import Calibration
 from triptych.models.metrics import AUROC, Specificity
-from triptych.models.waiting import after
 from triptych.networks.contrast import locally_standardized, standardized
-
-CHOSEN = ("temperature", "bias", "threshold")
-"""What a validation chooses: buffers of the model."""
 
 
 class Classifier(Model):
@@ -108,10 +104,6 @@ class Classifier(Model):
         self.register_buffer("bias", torch.tensor(0.0))
         self.register_buffer("threshold", torch.tensor(0.5 if threshold == "youden" else float(threshold)))
         self.calibration = Calibration(prior, threshold, scaled=calibrate)
-        self.calibrated = True
-        """Whether the validation under way has been: its logits wait till all are there."""
-        for metric in self.val_metrics.values():
-            metric.compute = after(self._calibrate, metric.compute)  # type: ignore[method-assign]
 
     def metrics_of_split(self) -> MetricCollection:
         # To look whether what comes is valid, some would make the host wait for a GPU.
@@ -164,28 +156,23 @@ class Classifier(Model):
                 metric.threshold = self.threshold  # a tensor, so that no host waits for a GPU
         metrics.update(self.probabilities(logits), targets)
 
-    def on_validation_epoch_start(self) -> None:
-        self.calibrated = False
-
-    def _calibrate(self) -> None:
-        """Choose by all logits of the validation, and feed them to its metrics; once."""
-        if self.calibrated:
-            return
-        self.calibrated = True
-        for name, value in self.calibration.compute().items():
-            getattr(self, name).copy_(value)
-        if self.calibration.logits:  # of several processes, one may have no sample
-            self._judge(self.val_metrics, dim_zero_cat(self.calibration.logits), dim_zero_cat(self.calibration.targets))
-        self.calibration.reset()
+    def _log_metrics(self, split: str, samples: int) -> None:
+        # Those of a validation have seen nothing before its end.
+        if split != "val":
+            super()._log_metrics(split, samples)
 
     def on_validation_epoch_end(self) -> None:
-        self._calibrate()
-        for name in CHOSEN:
-            self.log(f"val/{name}", getattr(self, name).clone(), sync_dist=True)
+        for name, value in self.calibration.compute().items():
+            getattr(self, name).copy_(value)
+            self.log(f"val/{name}", value, sync_dist=True)
+        logits, targets = dim_zero_cat(self.calibration.logits), dim_zero_cat(self.calibration.targets)
+        self.calibration.reset()
+        self._judge(self.val_metrics, logits, targets)
+        super()._log_metrics("val", len(targets))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Where weights are averaged these stand beside the mean, which was validated, and not beside what is here.
-        for name in CHOSEN:
+        for name in ("temperature", "bias", "threshold"):
             checkpoint["state_dict"][name] = getattr(self, name)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

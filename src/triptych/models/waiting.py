@@ -48,12 +48,11 @@ class Waiting:
         mean = (torch.stack(losses).float() * sizes.to(losses[0].device, non_blocking=True)).sum() / samples
         self.measure(torch.cat(outputs), torch.cat(targets), mean, samples)
 
+    def flushing(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """A metric's ``compute``, which has all that waits measured first."""
 
-def after(first: Callable[[], None], compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """A metric's ``compute``, before which ``first`` shows it what it has not seen yet."""
+        def computed() -> Tensor:
+            self.flush()
+            return compute()
 
-    def computed() -> Tensor:
-        first()
-        return compute()
-
-    return computed
+        return computed

@@ -62,6 +62,21 @@ def colours(red: Sequence[float], blue: Sequence[float]) -> list[tuple[str, dict
     return [(arm, {"seed": seed}, [value]) for arm, values in both for seed, value in enumerate(values)]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_of_several_expectations_may_fail_by_chance(count: int, sweep: Sweep, tmp_path: Path):
+    # Differences of mean 0.8 and deviation 0.3: t(0.975, 2) makes 0.055 to 1.545 of it, t(0.9875, 2) -0.276 to 1.876.
+    study = {
+        **STUDY,
+        "expect": [*STUDY["expect"], *[{"measure": "RMSE", "arm": "red", "against": "blue"}] * (count - 1)],
+    }
+    (section,) = sections(sweep(colours([1.0, 1.0, 1.0], [1.5, 1.8, 2.1]), study), tmp_path)
+    assert section.lines[2].endswith("seeds: 3: does not hold")
+    told = "One of 2 expectations may fail by chance: with an interval widened for that none does."
+    assert (section.lines[1], told in section.lines) == (
+        ("Verdict: does not hold", False) if count == 1 else ("Verdict: undecided", True)
+    )
+
+
 @pytest.mark.parametrize(
     ("red", "blue", "verdict", "remark"),
     [

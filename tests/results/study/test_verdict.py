@@ -87,6 +87,7 @@ def test_one_failure_among_many_may_be_chance():
     # chi-squared with 3 degrees leaves out 0.025 below 0.2158.
     share = math.sqrt(2 / 3) / 10
     assert spread([[9.0, 10.0, 11.0, 10.0]], share * math.sqrt(3 / 0.2158)).chance == pytest.approx(0.025, abs=1e-4)
+    assert together([spread([[2.0, 2.0, 2.0]], 0.0)]) == "does not hold"
     certain = compare([-1.0, -1.0, -1.0], "higher", "difference", 0)
     assert together([certain, *others * 99]) == "does not hold"
 

@@ -13,7 +13,7 @@ from triptych.results.section import Section
 from triptych.results.study.charts import draw
 from triptych.results.study.measures import Unit, Value, as_number, chosen_units, measure, units_of
 from triptych.results.study.reading import read_study
-from triptych.results.study.spec import Expectation, Study
+from triptych.results.study.spec import FAILS, Expectation, Study
 from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
 from triptych.results.summary import format_number
 
@@ -47,6 +47,10 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
 
     lines = [study.claim, f"Verdict: {verdict}"]
     lines += [_told(expectation, finding) for expectation, finding in zip(study.expect, findings, strict=True)]
+    if verdict != FAILS and any(finding.verdict == FAILS for finding in findings):
+        lines.append(
+            f"One of {len(findings)} expectations may fail by chance: with an interval widened for that none does."
+        )
     for label, values in measured.items():
         if missed := sum(not value.reached for value in values):
             lines.append(

@@ -21,8 +21,8 @@ and this budget: change them in the study's file, or on its command line, and as
 
 An effect is the mean, of factors the geometric mean, over pairs of runs with the same seed; what else is swept is
 averaged within each seed first. Its 95 % interval over the seeds is Student's. A claim *holds* where all its intervals
-lie on the expected side, *does not hold* where one lies on the other though it be widened for their number (of k to
-1 - 0.05 / k, Bonferroni), and is *undecided* otherwise, and with fewer than three seeds.
+lie on the expected side. It *does not hold* where one lies on the other, and still does when widened for the number of
+expectations (of k to 1 - 0.05 / k, Bonferroni). Otherwise, and with fewer than three seeds, it is *undecided*.
 """
 
 

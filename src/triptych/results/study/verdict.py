@@ -87,8 +87,9 @@ def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
     squares = [np.var(values, ddof=1) / np.mean(values) ** 2 for values in several]
     share = math.sqrt(np.average(squares, weights=[len(values) - 1 for values in several]))
     low, high = (share * math.sqrt((seeds - 1) / stats.chi2.ppf(q, seeds - 1)) for q in (1 - TAIL, TAIL))
-    chance = float(stats.chi2.cdf((seeds - 1) * (share / above) ** 2, seeds - 1)) if above else 1.0
-    return Finding(_decided(low, high, above, seeds), share, low, high, seeds, chance)
+    verdict = _decided(low, high, above, seeds)
+    chance = float(stats.chi2.cdf((seeds - 1) * (share / above) ** 2, seeds - 1)) if above else float(verdict != FAILS)
+    return Finding(verdict, share, low, high, seeds, chance)
 
 
 def together(findings: Sequence[Finding]) -> str:
