@@ -162,13 +162,15 @@ class Classifier(Model):
             super()._log_metrics(split, samples)
 
     def on_validation_epoch_end(self) -> None:
-        for name, value in self.calibration.compute().items():
+        chosen = self.calibration.compute()
+        for name, value in chosen.items():
             getattr(self, name).copy_(value)
-            self.log(f"val/{name}", value, sync_dist=True)
         logits, targets = dim_zero_cat(self.calibration.logits), dim_zero_cat(self.calibration.targets)
         self.calibration.reset()
         self._judge(self.val_metrics, logits, targets)
         super()._log_metrics("val", len(targets))
+        for name, value in chosen.items():
+            self.log(f"val/{name}", value, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Where weights are averaged these stand beside the mean, which was validated, and not beside what is here.
