@@ -280,7 +280,8 @@ def _results(sweep: Path, jobs: int) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "joblib"])
 def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, data_root: Path, tmp_path: Path) -> None:
-    options = small(FASTEST, data_root, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
+    model = ["model=mlp"] if FASTEST == "housing" else []
+    options = small(FASTEST, data_root, *model, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
     at_once = 2 if launcher == "joblib" else 1
     options += [
         "callbacks.figures=null",
