@@ -62,7 +62,7 @@ def _part(name: str, section: Section, records: Sequence[Record]) -> str:
     lines += [f"| {' | '.join(row)} |" for row in section.rows]
     lines += [
         "",
-        f"{len(records)} runs, {minutes:.0f} minutes of training in all; {source.get('source')} data "
+        f"{len(records)} runs, {minutes:.1f} minutes of training in all; {source.get('source')} data "
         f"({', '.join(f'{part} {size}' for part, size in source.get('sizes', {}).items())}); "
         f"{about.get('device')}, {about.get('threads')} thread(s) a run; "
         f"torch {about.get('versions', {}).get('torch')}.",
