@@ -50,12 +50,13 @@ class Calibration(Metric):
     def compute(self) -> dict[str, Tensor]:
         """``temperature``, ``bias`` and ``threshold``, numbers."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
-        scaling = platt_scaling(logits, targets) if self.scaled else (1.0, 0.0)
-        temperature, bias = map(logits.new_tensor, scaling)
-        share = targets.float().mean()
-        # Of one class alone nothing was learnt that could be moved.
-        if self.scaled and self.prior is not None and 0 < share < 1:
-            bias = bias + logits.new_tensor(self.prior).logit() - share.logit()
+        temperature, bias = logits.new_tensor(1.0), logits.new_tensor(0.0)
+        if self.scaled:
+            temperature, bias = map(logits.new_tensor, platt_scaling(logits, targets))
+            share = targets.float().mean()
+            # Of one class alone nothing was learnt that could be moved.
+            if self.prior is not None and 0 < share < 1:
+                bias = bias + logits.new_tensor(self.prior).logit() - share.logit()
         if self.threshold == "youden":
             threshold = youden((logits / temperature + bias).sigmoid(), targets)
         else:
