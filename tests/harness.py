@@ -21,15 +21,17 @@ BEST = sorted(path.stem for path in (CONF / "experiment").glob("*_best.yaml"))
 
 FASTEST = "housing" if "housing" in EXPERIMENTS else EXPERIMENTS[0]
 
-NO_PICTURES = "callbacks.analysis.enabled=false"
-"""The pictures of a test take longer than all else of a small run."""
+CHEAPEST = ["model=mlp"] if FASTEST == "housing" else []
+"""The network of the fastest experiment that costs least."""
 
 # Small networks on small samples; an experiment that is not named here runs at its own size.
 SMALL = {
     "denoise": ["data.crop_size=32", "data.crops_per_page=2", "data.batch_size=8", "model.network.width=4"],
-    "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4", NO_PICTURES],
-    "housing": ["data.batch_size=32", "model.network.width=16", NO_PICTURES],
+    "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4"],
+    "housing": ["data.batch_size=32", "model.network.width=16"],
 }
+# The experiments with pictures of the test, and what makes those quick.
+ANALYSES = {"pneumonia": ["callbacks.analysis.replicates=20"], "housing": []}
 # What the experiment's own network has besides.
 FEW_NEIGHBOURS = [
     "model.network.members=2",
@@ -40,12 +42,27 @@ FEW_NEIGHBOURS = [
 ]
 
 
-def small(experiment: str, data_root: Path, *overrides: str) -> list[str]:
-    """The command line of an experiment in small: two epochs on the files of ``data_root``."""
+def small(experiment: str, data_root: Path, *overrides: str, pictures: bool = False) -> list[str]:
+    """The command line of an experiment in small: two epochs on the files of ``data_root``.
+
+    Without ``pictures``, which take longer than all else.
+    """
     common = [f"data.root={data_root}", "data.source=files", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
     panel = experiment.removesuffix("_best")
     own = panel == "housing" and not any(override.startswith("model=") for override in overrides)
-    return [f"experiment={experiment}", *common, *SMALL.get(panel, []), *(FEW_NEIGHBOURS if own else []), *overrides]
+    size = [*SMALL.get(panel, []), *(FEW_NEIGHBOURS if own else [])]
+    drawn = ANALYSES.get(panel, []) if pictures else without_pictures(panel)
+    return [f"experiment={experiment}", *common, *size, *drawn, *overrides]
+
+
+def cheapest(data_root: Path, *overrides: str) -> list[str]:
+    """The command line of a small run that costs least, for tests of all that is around a network."""
+    return small(FASTEST, data_root, *CHEAPEST, *overrides)
+
+
+def without_pictures(panel: str) -> list[str]:
+    """Overrides that leave out those of the epochs and those of the test."""
+    return ["callbacks.figures=null", *(["callbacks.analysis.enabled=false"] if panel in ANALYSES else [])]
 
 
 def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> dict[str, Any]:

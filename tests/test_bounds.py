@@ -15,9 +15,9 @@ from triptych.run import UserError
 OPTIONS = [
     f"{group}={path.stem}" for group in ("scheduler", "optimizer") for path in sorted((CONF / group).glob("*.yaml"))
 ]
-NOT_HERE = ("threads", "trainer.num_nodes", "callbacks.analysis")
+NOT_HERE = ("threads", "trainer.num_nodes", "callbacks.analysis", "callbacks.figures")
 """Threads of all tests, machines that are not there, and pictures that a small run leaves out."""
-QUICK = ("trainer.max_epochs=2", "trainer.limit_train_batches=2", "callbacks.figures.every_n_epochs=0", "logger=none")
+QUICK = ("trainer.max_epochs=2", "trainer.limit_train_batches=2", "logger=none")
 
 
 def declared(*overrides: str) -> dict[tuple[str, str], Declaration]:

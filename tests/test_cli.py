@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.harness import EXPERIMENTS, small, train
+from tests.harness import EXPERIMENTS, cheapest, small, train
 
 from triptych.cli import main
 from triptych.data.catalogue import data_sets
@@ -124,7 +124,7 @@ def test_evaluate_measures_on_the_data_of_the_run_or_where_they_lie_now(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_DATA", str(data_root))
-    options = small(EXPERIMENTS[-1], data_root, "data.root=null", "data.source=auto", "trainer.max_epochs=1")
+    options = cheapest(data_root, "data.root=null", "data.source=auto", "trainer.max_epochs=1")
     train(tmp_path / "run", *options, "logger=none", "trainer.precision=32-true")
     monkeypatch.delenv("TRIPTYCH_DATA")  # and not: no files here, so synthetic ones
     assert call("evaluate", tmp_path / "run", "--root", data_root) == 0

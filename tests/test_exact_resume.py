@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.harness import EXPERIMENTS, FASTEST, small, train
+from tests.harness import EXPERIMENTS, cheapest, small, train
 
 from triptych.results.checkpoints import resumable
 
@@ -84,7 +84,7 @@ def stopped(
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_stopped_in_the_middle_of_an_epoch(experiment: str, data_root: Path, tmp_path: Path) -> None:
-    options = small(experiment, data_root, "trainer.log_every_n_steps=1", "callbacks.figures=null")
+    options = small(experiment, data_root, "trainer.log_every_n_steps=1")
     train(tmp_path / "whole", *options)
     # A second and more, or TensorBoard takes the two parts for those of one second, in any order.
     assert stopped(tmp_path / "part", options, 2, pause=1.1) == [3]
@@ -121,8 +121,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dic
 
 
 def options_of(variant: str, data_root: Path) -> list[str]:
-    short = ("callbacks.figures=null", "trainer.limit_train_batches=10", "logger=none")
-    return small(FASTEST, data_root, *VARIANTS[variant], *short)
+    return cheapest(data_root, *VARIANTS[variant], "trainer.limit_train_batches=10", "logger=none")
 
 
 # Each variant is stopped at one moment or two, and each moment comes with two variants or three.

@@ -36,9 +36,9 @@ def test_all_instruments_of_an_experiment(experiment: str, data_root: Path, tmp_
     keys = instruments(experiment)
     assert keys.keys() >= {"gradient_flow", "weights", "training_score"}
     on = [f"callbacks.{name}.{key}=1" for name, key in keys.items()]
-    quick = ("callbacks.figures=null", "trainer.limit_train_batches=2")
-    without = train(tmp_path / "without", *small(experiment, data_root, *quick))
-    metrics = train(tmp_path / "with", *small(experiment, data_root, *quick, *on))
+    options = small(experiment, data_root, "trainer.limit_train_batches=2")
+    without = train(tmp_path / "without", *options)
+    metrics = train(tmp_path / "with", *options, *on)
 
     expected = set().union(*(NAMES[name] for name in keys))
     measured = {name.partition("/")[2] for name in metrics["test"]}

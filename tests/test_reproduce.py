@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from tests.harness import FASTEST, REPOSITORY, command, small, train
+from tests.harness import FASTEST, REPOSITORY, cheapest, command, train
 
 from triptych.cli import main
 from triptych.job import go_on
@@ -153,7 +153,7 @@ def test_a_run_without_any_metric_has_nothing_to_compare_with(run: Path, capsys:
 def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs. Only to be read."""
     folder = tmp_path_factory.mktemp("trained")
-    train(folder / "run", *small(FASTEST, data_root, "logger=none"))
+    train(folder / "run", *cheapest(data_root, "logger=none"))
     return folder / "run"
 
 
@@ -209,7 +209,7 @@ def test_a_run_on_all_data_is_compared_by_what_it_logged_last(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["triptych"])
-    train(tmp_path / "run", *small(FASTEST, data_root, "logger=none", "data.split=all"))
+    train(tmp_path / "run", *cheapest(data_root, "logger=none", "data.split=all"))
     assert reproduce("run") == 0
     said = capsys.readouterr().out
     assert "Reproduced: exactly" in said
@@ -220,7 +220,7 @@ def test_a_run_resumed_with_other_values_says_so(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["triptych"])
-    train(tmp_path / "run", *small(FASTEST, data_root, "logger=none", "scheduler=constant"))
+    train(tmp_path / "run", *cheapest(data_root, "logger=none", "scheduler=constant"))
     values = ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=2"]
     resumed = resumption(["resume=run", *values])
     assert resumed is not None

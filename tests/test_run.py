@@ -7,7 +7,16 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-from tests.harness import BEST, CONF, EXPERIMENTS, FASTEST, NO_PICTURES, small, train
+from tests.harness import (
+    BEST,
+    CONF,
+    EXPERIMENTS,
+    FEW_NEIGHBOURS,
+    cheapest,
+    small,
+    train,
+    without_pictures,
+)
 
 from triptych.results import load_run
 from triptych.results.evaluate import evaluate
@@ -26,11 +35,6 @@ MEASURED_ONCE = {
 """What an analysis measures of the test, which ``evaluate`` does not."""
 
 
-def with_pictures(experiment: str, data_root: Path, *overrides: str) -> list[str]:
-    """As `small` has it, and pictures of the test where the experiment has any."""
-    return [option for option in small(experiment, data_root, *overrides) if option != NO_PICTURES]
-
-
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_trains_in_double_precision(experiment: str, data_root: Path, tmp_path: Path) -> None:
     short = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none")
@@ -44,7 +48,7 @@ def test_an_experiment_trains_in_double_precision(experiment: str, data_root: Pa
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    metrics = train(directory, *with_pictures(experiment, data_root))
+    metrics = train(directory, *small(experiment, data_root, pictures=True))
 
     assert json.loads((directory / "metrics.json").read_text()) == metrics
     assert metrics.keys() == RECORDED
@@ -92,10 +96,9 @@ def test_a_best_experiment_runs(experiment: str, data_root: Path, tmp_path: Path
 def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(
     experiment: str, data_root: Path, tmp_path: Path
 ) -> None:
-    quick = ("logger=none", "callbacks.figures=null", "trainer.max_epochs=1", "trainer.limit_train_batches=3")
-    one, same = (
-        train(tmp_path / name, *with_pictures(experiment, data_root, *quick, "seed=1")) for name in ("one", "same")
-    )
+    quick = ("logger=none", "trainer.max_epochs=1", "trainer.limit_train_batches=3")
+    drawn = small(experiment, data_root, *quick, "callbacks.figures=null", "seed=1", pictures=True)
+    one, same = (train(tmp_path / name, *drawn) for name in ("one", "same"))
     other = train(tmp_path / "other", *small(experiment, data_root, *quick, "seed=2"))
     assert one["best"] == same["best"]
     assert one["test"] == same["test"]
@@ -107,7 +110,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(
 def test_training_on_everything_runs_to_the_end_and_tests_nothing(
     experiment: str, data_root: Path, tmp_path: Path
 ) -> None:
-    metrics = train(tmp_path / "run", *with_pictures(experiment, data_root, "data.split=all", "logger=none"))
+    metrics = train(tmp_path / "run", *small(experiment, data_root, "data.split=all", "logger=none", pictures=True))
     assert metrics["test"] is None
     assert not list((tmp_path / "run/figures").glob("test-*"))
     assert metrics["epochs"] == 2
@@ -127,7 +130,7 @@ def test_averaged_weights_are_what_is_validated_tested_and_kept(
     mean = "+callbacks.mean={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
     # Lightning copies a model before it is set up, and the neighbours' network has no rows by then.
     model = ["model=mlp"] if experiment == "housing" else []
-    options = small(experiment, data_root, *model, mean, "logger=none", "callbacks.figures=null")
+    options = small(experiment, data_root, *model, mean, "logger=none")
     metrics = train(tmp_path / "run", *options)
     saved = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     stepped = saved["current_model_state"]
@@ -152,11 +155,8 @@ OPTIONS = [f"model={name}" for name in MODELS] + [
 ]
 
 
-def _experiment_for(option: str) -> str | None:
-    """An experiment whose own model is of the same kind as the option, for models; else the last one."""
-    group, _, name = option.partition("=")
-    if group != "model":
-        return FASTEST
+def _experiment_for(name: str) -> str | None:
+    """An experiment whose own model is of the same kind as the model of this name."""
     family = next(line for line in (CONF / f"model/{name}.yaml").read_text().splitlines() if "defaults" in line)
     for experiment in EXPERIMENTS:
         text = (CONF / f"experiment/{experiment}.yaml").read_text()
@@ -168,12 +168,16 @@ def _experiment_for(option: str) -> str | None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_trains(option: str, data_root: Path, tmp_path: Path) -> None:
-    experiment = _experiment_for(option)
-    if experiment is None:
-        pytest.skip("no experiment uses this kind of model")
-    small_network = [part for part in small(experiment, data_root) if not part.startswith("model.network")]
+    group, _, name = option.partition("=")
+    options = cheapest(data_root)
+    if group == "model":
+        experiment = _experiment_for(name)
+        if experiment is None:
+            pytest.skip("no experiment uses this kind of model")
+        # Of its own size: not all networks have a width.
+        options = [part for part in small(experiment, data_root) if not part.startswith("model.network")]
     quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "test=false")
-    metrics = train(tmp_path / "run", *small_network, *quick, "callbacks.figures=null", option)
+    metrics = train(tmp_path / "run", *options, *quick, option)
     assert metrics["steps"] == 2
     assert metrics["best"][metrics["monitor"]] is not None
 
@@ -189,7 +193,7 @@ def test_gradient_descent_goes_from_stochastic_to_full_batch(batch_size: str, da
 
 def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    options = small(EXPERIMENTS[0], data_root, "scheduler=constant", "logger=none")
+    options = cheapest(data_root, "scheduler=constant", "logger=none")
     first = train(directory, *options)
     more = train(directory, *options, "trainer.max_epochs=3", resume_from=directory / "checkpoints/last.ckpt")
     assert (first["epochs"], more["epochs"]) == (2, 3)
@@ -202,7 +206,7 @@ def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path:
 
 
 def test_a_run_goes_without_callbacks_and_loggers(data_root: Path, tmp_path: Path) -> None:
-    options = [option for option in small(FASTEST, data_root) if not option.startswith(("callbacks.", "logger"))]
+    options = [option for option in cheapest(data_root) if not option.startswith("callbacks.")]
     metrics = train(tmp_path / "run", *options, "~callbacks", "~logger", "trainer.max_epochs=1")
     assert metrics["test"]["test/loss"] > 0
     assert not list(tmp_path.glob("run/events.*"))
@@ -218,7 +222,7 @@ def test_a_run_goes_without_callbacks_and_loggers(data_root: Path, tmp_path: Pat
 )
 def test_what_a_run_cannot_be_gone_on_with(more: str, message: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    options = small(FASTEST, data_root, "logger=none", "callbacks.figures=null")
+    options = cheapest(data_root, "logger=none")
     train(directory, *options, "trainer.max_epochs=3", "trainer.limit_train_batches=2")
     with pytest.raises(UserError, match=message):
         train(directory, *options, more, resume_from=directory / "checkpoints/last.ckpt")
@@ -227,7 +231,7 @@ def test_what_a_run_cannot_be_gone_on_with(more: str, message: str, data_root: P
 @pytest.mark.parametrize("more", ["trainer.max_epochs=2", "trainer.max_epochs=1"])
 def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    options = small(FASTEST, data_root, "logger=none", "trainer.max_epochs=1", "callbacks.figures=null")
+    options = cheapest(data_root, "logger=none", "trainer.max_epochs=1")
     first = train(directory, *options)
     with pytest.raises(UserError, match=r"other samples .* start a new run"):
         train(directory, *options, more, "data.split_seed=7", resume_from=directory / "checkpoints/last.ckpt")
@@ -258,7 +262,7 @@ def test_a_users_mistake_is_told_and_leaves_no_results(
         pytest.skip("there is a GPU here")
     folds = ["data.folds=2"] if "fold" in override else []
     with pytest.raises(UserError, match=f"(?i){message}"):
-        train(tmp_path / "run", *small(EXPERIMENTS[0], data_root, *folds, *override.split()))
+        train(tmp_path / "run", *cheapest(data_root, *folds, *override.split()))
     assert not (tmp_path / "run/DONE").exists()
     assert not (tmp_path / "run/metrics.json").exists()
 
@@ -273,10 +277,10 @@ def test_a_users_mistake_is_told_and_leaves_no_results(
 def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> None:
     few = [] if name == "smoke" else ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
     own = ("data.source", "trainer.max_epochs", "model.network")
-    options = [option for option in small(FASTEST, data_root) if not option.startswith(own)]
+    options = [option for option in cheapest(data_root) if not option.startswith(own)]
     if name == "overfit":
         options += ["trainer.max_epochs=40"]  # of a hundred
-    metrics = train(tmp_path / "run", *options, f"debug={name}", *few, "logger=none", "callbacks.figures=null")
+    metrics = train(tmp_path / "run", *options, f"debug={name}", *few, "logger=none")
     if name == "overfit":
         with (tmp_path / "run/metrics.csv").open() as file:
             losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -290,7 +294,7 @@ def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> 
 def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -> None:
     few = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
     quick = (*few, "trainer.limit_test_batches=2", "threads=1", "data.source=files", "logger=none")
-    quick += tuple(option for option in small(experiment, tmp_path) if option == NO_PICTURES)
+    quick += (*without_pictures(experiment), *(FEW_NEIGHBOURS if experiment == "housing" else []))
     metrics = train(tmp_path / "run", f"experiment={experiment}", "trainer=cpu", *quick)
     assert metrics["data"]["source"] == "files"
     assert metrics["best"][metrics["monitor"]] > 0
@@ -298,7 +302,7 @@ def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -
 
 
 def test_what_lies_beside_the_checkpoints_and_is_none_gets_one_message(data_root: Path, tmp_path: Path) -> None:
-    options = small(FASTEST, data_root, "trainer.max_epochs=1", "callbacks.figures=null", "logger=none", "test=false")
+    options = cheapest(data_root, "trainer.max_epochs=1", "logger=none", "test=false")
     train(tmp_path / "run", *options)
     with ZipFile(tmp_path / "run/checkpoints/best.ckpt.kept", "w") as archive:
         archive.writestr("data.pkl", b"")

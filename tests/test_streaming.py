@@ -13,12 +13,7 @@ STREAMED = [name for name in EXPERIMENTS if TASKS.get(name)]
 
 @pytest.mark.parametrize("experiment", STREAMED)
 def test_metrics_are_the_same_to_the_last_bit(experiment: str, data_root: Path, tmp_path: Path):
-    quick = [
-        "callbacks.figures=null",
-        "trainer.limit_train_batches=3",
-        "trainer.limit_val_batches=2",
-        "trainer.limit_test_batches=2",
-    ]
+    quick = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
     results = [
         train(tmp_path / there, *small(experiment, data_root, *quick, f"data.in_memory={there}"))
         for there in ("true", "false")

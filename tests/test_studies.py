@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.harness import CONF, EXPERIMENTS, SMALL, command
+from tests.harness import CONF, EXPERIMENTS, SMALL, command, without_pictures
 
 from triptych.config import ConfigError, check
 from triptych.results.record import read_records
@@ -81,8 +81,9 @@ def test_in_small_a_study_runs_to_a_verdict(study: str, tmp_path: Path):
     pairs = [(key, str(value)) for part in settings for key, value in part.items()]
     first = {key: value.partition(",")[0] for key, value in pairs if "," in value and key not in compared}
     overrides = [f"study={study}", "debug=smoke", *(f"{key}={value}" for key, value in first.items())]
-    overrides += ["seed=0,1,2", "threads=1", "callbacks.figures.every_n_epochs=2"]
-    tiny = SMALL.get(dict(pairs)["experiment"], [])
+    experiment = dict(pairs)["experiment"]
+    overrides += ["seed=0,1,2", "threads=1", *without_pictures(experiment)]
+    tiny = SMALL.get(experiment, [])
     overrides += [option for option in tiny if option.partition("=")[0] not in dict(pairs)]
     result = command("-m", *overrides, f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path, timeout=540)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from tests.harness import CONF, FASTEST, REPOSITORY, command, small
+from tests.harness import CONF, REPOSITORY, cheapest, command
 
 from triptych.config import ConfigError
 from triptych.resume import refuse_used_folder, resumption
@@ -228,7 +228,7 @@ def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None
     sweep = tmp_path / "sweep"
     monitors = "monitor=val/loss,val/nothing,train/loss"
     old, new = (f"data.cache_dir={tmp_path / name}" for name in ("old", "new"))
-    options = small(FASTEST, data_root, "trainer.max_epochs=1", monitors, old, f"hydra.sweep.dir={sweep}")
+    options = cheapest(data_root, "trainer.max_epochs=1", monitors, old, f"hydra.sweep.dir={sweep}")
     several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     ended = command("-m", *options, *several, cwd=tmp_path)
     assert ended.returncode == 1
@@ -280,15 +280,9 @@ def _results(sweep: Path, jobs: int) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "joblib"])
 def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, data_root: Path, tmp_path: Path) -> None:
-    model = ["model=mlp"] if FASTEST == "housing" else []
-    options = small(FASTEST, data_root, *model, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
+    options = cheapest(data_root, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
     at_once = 2 if launcher == "joblib" else 1
-    options += [
-        "callbacks.figures=null",
-        "callbacks.early_stopping=null",
-        f"hydra/launcher={launcher}",
-        f"hydra.launcher.n_jobs={at_once}",
-    ]
+    options += ["callbacks.early_stopping=null", f"hydra/launcher={launcher}", f"hydra.launcher.n_jobs={at_once}"]
     whole = command("-m", *options, f"hydra.sweep.dir={tmp_path / 'whole'}", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     killed, moments = tmp_path / "killed", random.Random(0)
@@ -311,8 +305,8 @@ def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, da
 def test_an_interrupted_sweep_saves_its_jobs_and_says_how_to_go_on(
     sent: signal.Signals, code: int, data_root: Path, tmp_path: Path
 ) -> None:
-    options = small(FASTEST, data_root, "trainer.max_epochs=1000", "callbacks.early_stopping=null", "seed=0,1,2")
-    several = ["callbacks.figures=null", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    options = cheapest(data_root, "trainer.max_epochs=1000", "callbacks.early_stopping=null", "seed=0,1,2")
+    several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = _sweep([*options, *several], tmp_path)
     _wait_for("epoch 2/", sweep, times=2)
     sweep.send_signal(sent)
@@ -329,7 +323,7 @@ def test_an_interrupted_sweep_saves_its_jobs_and_says_how_to_go_on(
 
 @pytest.mark.slow
 def test_hydras_own_launcher_still_runs(data_root: Path, tmp_path: Path) -> None:
-    options = small(FASTEST, data_root, "trainer.max_epochs=1", "seed=0,1", "hydra/launcher=basic")
+    options = cheapest(data_root, "trainer.max_epochs=1", "seed=0,1", "hydra/launcher=basic")
     ended = command("-m", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     (sweep,) = (tmp_path / "logs/sweeps").iterdir()

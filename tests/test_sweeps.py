@@ -10,7 +10,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from tests.fake_sweep import begun, done, failed
-from tests.harness import CONF, FASTEST, command, small
+from tests.harness import CONF, FASTEST, cheapest, command
 
 from triptych.config import ConfigError
 from triptych.results.directory import REPORT, SWEEP, SWEEP_LOCK
@@ -247,7 +247,7 @@ def test_a_sweep_with_a_config_of_ones_own_goes_on(data_root: Path, tmp_path: Pa
         text = f"# @package _global_\n# One's own.\ndefaults:\n  - {base}\n  - _self_\nmonitor: val/loss\n"
         (tmp_path / place / f"experiment/{name}.yaml").write_text(text)
     several = ["seed=0,1", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    of_one, *rest = small(FASTEST, data_root, *several)
+    of_one, *rest = cheapest(data_root, *several)
     assert of_one == f"experiment={FASTEST}"
     places = ["-cd", "mine", "hydra.searchpath=[more]"]
     started = command("-m", *places, "experiment=own", *rest, cwd=tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.harness import EXPERIMENTS, FASTEST, REPOSITORY, command, small
+from tests.harness import EXPERIMENTS, FASTEST, REPOSITORY, cheapest, command, small
 
 from triptych.results.checkpoints import is_whole
 from triptych.results.record import read_record
@@ -25,7 +25,7 @@ def only_run(folder: Path) -> Path:
 
 
 def test_a_run_prints_its_table_and_exits_0(data_root: Path, tmp_path: Path) -> None:
-    ended = command(*small(EXPERIMENT, data_root), cwd=tmp_path)
+    ended = command(*small(EXPERIMENT, data_root, pictures=True), cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     directory = only_run(tmp_path)
     assert directory.parent == tmp_path / "logs" / EXPERIMENT
@@ -70,7 +70,7 @@ def test_a_mistake_gets_one_message_and_exit_code_2(argument: str, message: str,
 
 
 def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp_path: Path) -> None:
-    options = small(EXPERIMENT, data_root, "trainer.max_epochs=1", "mode=min", "monitor=val/loss,val/nothing", "-m")
+    options = cheapest(data_root, "trainer.max_epochs=1", "mode=min", "monitor=val/loss,val/nothing", "-m")
     ended = command(*options, cwd=tmp_path)
     assert ended.returncode == 1
     (sweep,) = (tmp_path / "logs/sweeps").iterdir()
@@ -82,7 +82,7 @@ def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp
 
 def test_a_run_that_diverges_ends_at_once_with_exit_code_1(data_root: Path, tmp_path: Path) -> None:
     options = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", "trainer.max_epochs=50")
-    ended = command(*small(EXPERIMENT, data_root, *options), cwd=tmp_path)
+    ended = command(*cheapest(data_root, *options), cwd=tmp_path)
     assert ended.returncode == 1
     assert "learning rate 1e+30: set a smaller optimizer.lr" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -93,7 +93,7 @@ def test_a_run_that_diverges_ends_at_once_with_exit_code_1(data_root: Path, tmp_
 
 
 def test_every_job_of_a_sweep_is_checked_before_the_first_starts(data_root: Path, tmp_path: Path) -> None:
-    ended = command(*small(EXPERIMENT, data_root, "optimizer=adam,admaw", "-m"), cwd=tmp_path)
+    ended = command(*cheapest(data_root, "optimizer=adam,admaw", "-m"), cwd=tmp_path)
     assert ended.returncode == 2
     assert not (tmp_path / "logs").exists()
 
@@ -121,7 +121,7 @@ def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
     sent: signal.Signals, code: int, data_root: Path, tmp_path: Path
 ) -> None:
-    run = _started(small(EXPERIMENT, data_root, "trainer.max_epochs=2000", "callbacks.figures=null"), tmp_path)
+    run = _started(cheapest(data_root, "trainer.max_epochs=2000"), tmp_path)
     run.send_signal(sent)
     output, _ = run.communicate(timeout=120)
     assert run.returncode == code, output
@@ -154,7 +154,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
 @pytest.mark.slow
 def test_a_full_disk_ends_with_a_message_and_a_whole_checkpoint(data_root: Path, tmp_path: Path) -> None:
     """No file may grow beyond a limit, which stands in for a disk without room: the checkpoint is the largest."""
-    options = small(EXPERIMENT, data_root, "trainer.max_epochs=3", "callbacks.figures=null")
+    options = cheapest(data_root, "trainer.max_epochs=3")
     assert command(*options, cwd=tmp_path).returncode == 0
     whole = only_run(tmp_path)
     size = (whole / "checkpoints/last.ckpt").stat().st_size
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_with_a_message_and_a_whole_checkpoint(data_root: Path,
 
 @pytest.mark.slow
 def test_behind_a_torn_checkpoint_the_one_before_is_gone_on_from(data_root: Path, tmp_path: Path) -> None:
-    options = small(EXPERIMENT, data_root, "trainer.max_epochs=2000", "callbacks.figures=null")
+    options = cheapest(data_root, "trainer.max_epochs=2000")
     run = _started(options, tmp_path)
     time.sleep(1)
     run.kill()

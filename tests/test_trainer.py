@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
-from tests.harness import FASTEST, small, train
+from tests.harness import FASTEST, cheapest, train
 from tests.tiny import Batches, regressor, rows, trainer
 
 from triptych.callbacks.gradient_flow import GradientFlow
@@ -60,7 +60,7 @@ def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path
 @pytest.mark.parametrize(("steps", "validated"), [(2, [1]), (3, [2]), (5, [2, 4])])
 def test_the_last_of_a_number_of_steps_is_validated(steps: int, validated: list[int], data_root: Path, tmp_path: Path):
     limits = (f"trainer.max_steps={steps}", "trainer.limit_train_batches=3", "trainer.max_epochs=9", "test=false")
-    metrics = train(tmp_path / "run", *small(FASTEST, data_root, *limits, "callbacks.figures=null"))
+    metrics = train(tmp_path / "run", *cheapest(data_root, *limits))
     with (tmp_path / "run/metrics.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]] == validated
     assert metrics["steps"] == steps
@@ -72,8 +72,8 @@ def test_the_last_of_a_number_of_steps_is_validated(steps: int, validated: list[
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(data_root: Path, tmp_path: Path):
-    course = {"housing": ["model=mlp"], "denoise": ["model=autoencoder"], "pneumonia": ["model=cnn"]}[FASTEST]
-    options = small(FASTEST, data_root, "trainer.precision=32-true", "logger=none", "callbacks.figures=null", *course)
+    course = {"housing": [], "denoise": ["model=autoencoder"], "pneumonia": ["model=cnn"]}[FASTEST]
+    options = cheapest(data_root, "trainer.precision=32-true", "logger=none", *course)
     plain = train(tmp_path / "plain", *options)
     fast = train(tmp_path / "fast", *options, "trainer.compile=true")
     assert fast["test"] == pytest.approx(plain["test"], rel=1e-3)

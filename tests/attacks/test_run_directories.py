@@ -29,7 +29,7 @@ def victim_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Pat
     if "housing" not in EXPERIMENTS:
         pytest.skip("the housing panel is not here")
     run = tmp_path_factory.mktemp("trained") / "run"
-    train(run, *small("housing", data_root, "scheduler=constant", "trainer.max_epochs=1"))
+    train(run, *small("housing", data_root, "model=mlp", "scheduler=constant", "trainer.max_epochs=1"))
     (run / "DONE").unlink()
     config("trainer.max_epochs", 2)(run, run)
     (run / ".hydra/overrides.yaml").write_text("[experiment=housing, seed=0]")

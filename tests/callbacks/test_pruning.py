@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
-from tests.harness import FASTEST, small, train
+from tests.harness import cheapest, train
 from tests.tiny import Batches, fit, regressor, rows
 
 from triptych.callbacks.pruning import Pruning
@@ -121,7 +121,7 @@ def test_a_run_that_is_no_trial_under_way_is_left_alone(tmp_path: Path):
 
 
 def test_a_pruned_run_says_so_in_its_results(data_root: Path, tmp_path: Path):
-    given = small(FASTEST, data_root, "trainer.max_epochs=5", "monitor=val/loss", "mode=min")
+    given = cheapest(data_root, "trainer.max_epochs=5", "monitor=val/loss", "mode=min")
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     metrics = train(directory, *given)
     assert metrics["pruned"] is True

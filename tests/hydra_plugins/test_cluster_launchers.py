@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests import fake_slurm
-from tests.harness import CONF, FASTEST, REPOSITORY, small
+from tests.harness import CONF, FASTEST, REPOSITORY, cheapest
 
 from hydra_plugins.triptych import _remote
 from hydra_plugins.triptych._job import Job
@@ -79,8 +79,7 @@ def writers(job: Path) -> set[int]:
     return {int(path.name.split(".")[-2]) for path in job.rglob("events*")}
 
 
-LONG = ["callbacks.early_stopping=null", "callbacks.figures=null", "trainer.max_epochs=60"]
-LONG += ["model=mlp"] if FASTEST == "housing" else []
+LONG = ["callbacks.early_stopping=null", "trainer.max_epochs=60"]
 
 
 def errand(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *planned: str) -> int | None:
@@ -129,7 +128,7 @@ def test_a_sweep_from_this_machine_goes_on_by_another_launcher(
     extra: str, launcher: str, with_extra: Extra, data_root: Path, tmp_path: Path
 ) -> None:
     environment, sweep = with_extra(extra), tmp_path / "sweep"
-    options = [line for line in small(FASTEST, data_root, "trainer.max_epochs=1") if not line.startswith("threads=")]
+    options = [line for line in cheapest(data_root, "trainer.max_epochs=1") if not line.startswith("threads=")]
     begun = start(environment, tmp_path, *options, "seed=0,1", f"hydra.sweep.dir={sweep}")
     _, errors = begun.communicate(timeout=120)
     assert begun.returncode == 0, errors
@@ -160,7 +159,7 @@ def slurm(with_extra: Extra, tmp_path: Path) -> tuple[Path, dict[str, str]]:
 @pytest.mark.slow
 def test_what_slurm_refuses_is_said(slurm: tuple[Path, dict[str, str]], data_root: Path, tmp_path: Path) -> None:
     given = [
-        *small(FASTEST, data_root),
+        *cheapest(data_root),
         "seed=0,1",
         "hydra/launcher=submitit_slurm",
         "hydra.launcher.partition=nowhere",
@@ -182,9 +181,7 @@ def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
     driver = start(
         environment,
         tmp_path,
-        *small(
-            FASTEST, data_root, *LONG, "mode=min", "monitor=val/loss,val/nothing,train/loss", f"hydra.sweep.dir={sweep}"
-        ),
+        *cheapest(data_root, *LONG, "mode=min", "monitor=val/loss,val/nothing,train/loss", f"hydra.sweep.dir={sweep}"),
         "hydra/launcher=submitit_slurm",
         *(f"hydra.launcher.{setting}" for setting in asked),
     )
@@ -246,7 +243,7 @@ def test_a_sweep_by_ray_goes_on_after_a_node_died(
     driver = start(
         environment,
         tmp_path,
-        *small(FASTEST, data_root, *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}"),
+        *cheapest(data_root, *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}"),
         "hydra/launcher=ray",
         f"hydra.launcher.address={address}",
     )

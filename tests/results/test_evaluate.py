@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from tests.harness import FASTEST, small, train
+from tests.harness import cheapest, train
 
 from triptych.results import evaluate as module
 from triptych.results.evaluate import evaluate
@@ -29,7 +29,7 @@ def test_one_of_several_devices_measures_the_whole_split(
             assert self.world_size == 1  # before it starts processes of its own
             assert not self.strategy.launcher
 
-    run = train(tmp_path / "run", *small(FASTEST, data_root, "trainer.max_epochs=1", "logger=none"))
+    run = train(tmp_path / "run", *cheapest(data_root, "trainer.max_epochs=1", "logger=none"))
     monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 2))
     monkeypatch.setattr(module, "Trainer", Watched)
     for name, value in env.items():

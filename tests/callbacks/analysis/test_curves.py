@@ -32,13 +32,13 @@ def test_areas_by_hand():
 
 
 def test_a_band_lies_around_its_curve_and_is_the_same_each_time():
-    roc, recall = bands(LABELS, PROBABILITIES)
+    roc, recall = bands(LABELS, PROBABILITIES, replicates=50)
     for band in (roc, recall):
         assert band.area_low < band.area < band.area_high
         assert (band.low <= band.high).all()
     inside = (roc.low <= np.interp(GRID, roc.x, roc.y)) & (np.interp(GRID, roc.x, roc.y) <= roc.high)
     assert inside.mean() > 0.95
-    again = bands(LABELS, PROBABILITIES)
+    again = bands(LABELS, PROBABILITIES, replicates=50)
     assert np.array_equal(again[0].low, roc.low)
     assert again[1].area_low == recall.area_low
 
@@ -49,13 +49,13 @@ def test_few_patients_with_many_images_make_a_wider_band():
     # All images of a patient are right, or all are wrong.
     right = np.isin(np.arange(120) // 20, [0, 1, 2, 3])
     probabilities = np.where(right == LABELS, 0.9, 0.1) + 0.01 * RANDOM.random(120)
-    (alone, _), (together, _) = bands(LABELS, probabilities), bands(LABELS, probabilities, groups)
+    (alone, _), (together, _) = (bands(LABELS, probabilities, drawn, replicates=50) for drawn in (None, groups))
     assert together.area == alone.area
     assert together.area_high - together.area_low > 2 * (alone.area_high - alone.area_low)
 
 
 def test_a_perfect_classifier_has_no_band():
-    roc, recall = bands(LABELS, LABELS.astype(float))
+    roc, recall = bands(LABELS, LABELS.astype(float), replicates=20)
     assert (roc.area_low, roc.area, roc.area_high) == (1, 1, 1)
     assert (recall.area_low, recall.area, recall.area_high) == (1, 1, 1)
     assert recall.low.min() == 1
