@@ -11,7 +11,6 @@ from tests.harness import (
     BEST,
     CONF,
     EXPERIMENTS,
-    FEW_NEIGHBOURS,
     cheapest,
     small,
     train,
@@ -292,9 +291,9 @@ def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> 
 @pytest.mark.real
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -> None:
-    few = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
-    quick = (*few, "trainer.limit_test_batches=2", "threads=1", "data.source=files", "logger=none")
-    quick += (*without_pictures(experiment), *(FEW_NEIGHBOURS if experiment == "housing" else []))
+    few = ("data.train_size=1000", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
+    quick = (*few, "trainer.limit_test_batches=2", "trainer.max_epochs=1", "threads=1", "logger=none")
+    quick += ("data.source=files", *without_pictures(experiment))
     metrics = train(tmp_path / "run", f"experiment={experiment}", "trainer=cpu", *quick)
     assert metrics["data"]["source"] == "files"
     assert metrics["best"][metrics["monitor"]] > 0
