@@ -16,6 +16,12 @@ NAME = "workshop"
 # Without what the pytest around this one, or a git hook, leaves to the processes it starts.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GIT_"))}
 
+OF_NO_PANEL = (
+    *("models/", "callbacks/", "hydra_plugins/", "attacks/", "results/"),
+    *("test_direct_steps.py", "test_exact_resume.py", "test_reproduce.py", "test_train.py", "test_trainer.py"),
+)
+"""Tests of what is the same for all panels: they take the fastest experiment that there is."""
+
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
@@ -58,6 +64,6 @@ def test_what_is_left_of_one_panel_under_a_new_name_is_green(kept: str, copy: Pa
     run(sys.executable, "train.py", f"experiment={kept}", "debug=smoke", "trainer=cpu")
     assert (copy / "logs" / kept / "latest" / "DONE").exists()
     # What knows of no panel, but of the new name, is run beside one of them; what all tests import has to be here.
-    once = [] if kept == EXPERIMENTS[0] else ["models", "callbacks", "hydra_plugins", "attacks", "results"]
-    without = [f"--deselect=tests/{folder}/" for folder in ("networks", *once)]
-    print(run(sys.executable, "-m", "pytest", "-q", "-n", "auto", *without))
+    once = [] if kept == EXPERIMENTS[0] else OF_NO_PANEL
+    left_out = [f"--deselect=tests/{place}" for place in ("networks/", *once)]
+    print(run(sys.executable, "-m", "pytest", "-q", "-n", "auto", *left_out))

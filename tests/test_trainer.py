@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
-from tests.harness import FASTEST, cheapest, train
+from tests.harness import cheapest, train
 from tests.tiny import Batches, regressor, rows, trainer
 
 from triptych.callbacks.gradient_flow import GradientFlow
@@ -72,8 +72,7 @@ def test_the_last_of_a_number_of_steps_is_validated(steps: int, validated: list[
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(data_root: Path, tmp_path: Path):
-    course = {"housing": [], "denoise": ["model=autoencoder"], "pneumonia": ["model=cnn"]}[FASTEST]
-    options = cheapest(data_root, "trainer.precision=32-true", "logger=none", *course)
+    options = cheapest(data_root, "trainer.precision=32-true", "logger=none")
     plain = train(tmp_path / "plain", *options)
     fast = train(tmp_path / "fast", *options, "trainer.compile=true")
     assert fast["test"] == pytest.approx(plain["test"], rel=1e-3)
