@@ -12,7 +12,6 @@ import numpy as np
 from benchmarks.markdown import REPOSITORY
 from PIL import Image
 
-PREDICT = "from triptych.cli import main; main()"
 PAGE, XRAY = 64, 80
 """Sides of the small pages and X-rays, in pixels."""
 COLUMNS = {
@@ -158,7 +157,7 @@ def _predict(task: Task, size: int, run: Path, work: Path) -> tuple[float, float
     inputs.mkdir(parents=True)
     source = task.write(inputs, size)
     launch = [sys.executable, str(REPOSITORY / "benchmarks" / "peak_memory.py"), str(peak)]
-    predict = [sys.executable, "-c", PREDICT, "predict", str(run), str(source), "--output", str(output)]
+    predict = [sys.executable, "-m", "triptych.cli", "predict", str(run), str(source), "--output", str(output)]
     started = time.perf_counter()
     _call([*launch, *predict], work)
     seconds = time.perf_counter() - started

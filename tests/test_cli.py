@@ -1,6 +1,7 @@
 """triptych evaluate, predict and data, as users call them."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,17 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_whoever_reads_may_leave(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `triptych data list | head -1` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert call("data", "list") == 1
+        print("what is said afterwards goes nowhere", flush=True)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("action", ["synthesize", "download"])

@@ -17,7 +17,7 @@ from triptych.config import ConfigError, check
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "adding-a-task.md"
 FILES = dict(re.findall(r"^\*\*`(\S+)`\*\*\n\n```\w+\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
-TRIPTYCH = "from triptych.cli import main; main()"
+COMMAND = ("-m", "triptych.cli")
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,14 @@ def test_new_files_are_a_whole_task(copy: Path):
     assert metrics["best"]["val/rmse"] < 65
     assert metrics["test"]["test/rmse"] < 65
 
-    run(copy, "-c", TRIPTYCH, "predict", "latest", str(data), "--output", "out")
+    run(copy, *COMMAND, "predict", "latest", str(data), "--output", "out")
     with (copy / "out" / "predictions.csv").open(newline="") as file, data.open(newline="") as original:
         rows, patients = list(csv.DictReader(file)), list(csv.DictReader(original))
     errors = [float(row["prediction"]) - float(row["progression"]) for row in rows]
     assert (sum(error**2 for error in errors) / len(errors)) ** 0.5 < 65
     assert [{name: row[name] for name in patients[0]} for row in rows] == patients
-    assert re.search(r"^diabetes +diabetes +here ", run(copy, "-c", TRIPTYCH, "data", "list"), re.MULTILINE)
-    refused = run(copy, "-c", TRIPTYCH, "export", "latest", "--format", "torch", code=2)
+    assert re.search(r"^diabetes +diabetes +here ", run(copy, *COMMAND, "data", "list"), re.MULTILINE)
+    refused = run(copy, *COMMAND, "export", "latest", "--format", "torch", code=2)
     assert refused.startswith("error: DiabetesDataModule has no method `serving`")
     assert digests(copy) == before
 

@@ -12,13 +12,11 @@ import pytest
 from PIL import Image
 from tests.harness import EXPERIMENTS, REPOSITORY, small, train
 
-PREDICT = "from triptych.cli import main; main()"
-
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     """``triptych predict ARGUMENTS`` in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
-    command = [sys.executable, "-c", PREDICT, "predict", *map(str, arguments)]
+    command = [sys.executable, "-m", "triptych.cli", "predict", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 

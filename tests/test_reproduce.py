@@ -243,7 +243,7 @@ def test_a_run_comes_out_the_same_to_the_last_bit(tmp_path: Path) -> None:
     first = command(f"experiment={FASTEST}", *quick, "hydra.run.dir=run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     ended = subprocess.run(
-        [sys.executable, "-c", "from triptych.cli import main; main()", "reproduce", "run", "--tolerance", "0"],
+        [sys.executable, "-m", "triptych.cli", "reproduce", "run", "--tolerance", "0"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
         capture_output=True,
@@ -265,7 +265,7 @@ def test_an_interrupted_one_goes_on_as_any_run_does(copy: Path, tmp_path: Path) 
     text = (copy / ".hydra/config.yaml").read_text()
     (copy / ".hydra/config.yaml").write_text(text.replace("max_epochs: 2", "max_epochs: 2000"))
     process = subprocess.Popen(
-        [sys.executable, "-c", "from triptych.cli import main; main()", "reproduce", copy, "--output", "again"],
+        [sys.executable, "-m", "triptych.cli", "reproduce", copy, "--output", "again"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
         stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ Nothing heavy is imported before a command is chosen, so that --help and a wrong
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        sys.exit(command(options))
+        code = command(options)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        # Whoever read what is said has left, as `| head` does, of which Python would tell at its end once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError) as error:
         print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
@@ -229,3 +236,7 @@ def _data_download(options: argparse.Namespace) -> int:
     make_folder(root, "--root")
     print(f"downloaded {module.download(root)}")
     return 0
+
+
+if __name__ == "__main__":
+    main()
