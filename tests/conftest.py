@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from triptych.imports import without_collector
+
 REAL_DATA = os.environ.get("TRIPTYCH_DATA")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import all tests, and with them all that they test, without the garbage collector."""
+    with without_collector():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

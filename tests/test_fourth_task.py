@@ -78,6 +78,7 @@ def test_new_files_are_a_whole_task(copy: Path):
     assert digests(copy) == before
 
 
+@pytest.mark.slow
 def test_it_has_a_synthetic_stand_in(copy: Path):
     assert "synthetic data" in run(
         copy, "train.py", "experiment=diabetes", "debug=smoke", "trainer=cpu", "hydra.run.dir=made-up"

@@ -69,6 +69,7 @@ def test_a_mistake_gets_one_message_and_exit_code_2(argument: str, message: str,
     assert len(ended.stderr.splitlines()) <= 3
 
 
+@pytest.mark.slow
 def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=1", "mode=min", "monitor=val/loss,val/nothing", "-m")
     ended = command(*options, cwd=tmp_path)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from triptych.imports import without_collector
 from triptych.terminal import harmless
 
 TOLERANCE = 1e-6
@@ -143,14 +144,16 @@ def _tolerance(text: str) -> float:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from triptych.results.evaluate import evaluate
+    with without_collector():
+        from triptych.results.evaluate import evaluate
 
     evaluate(options.run, options.split, options.root, options.trust)
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from triptych.results.predict import predict
+    with without_collector():
+        from triptych.results.predict import predict
 
     asked = {"submission": options.submission or None, "tile": options.tile}
     skipped = predict(
@@ -168,8 +171,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from triptych.results.export import export
-    from triptych.results.export.errors import ExportError
+    with without_collector():
+        from triptych.results.export import export
+        from triptych.results.export.errors import ExportError
 
     try:
         exported = export(options.run, options.output, options.format, options.root, options.trust)
@@ -201,8 +205,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _data_list(options: argparse.Namespace) -> int:
-    from triptych.data.catalogue import data_sets
-    from triptych.data.sources import data_root
+    with without_collector():
+        from triptych.data.catalogue import data_sets
+        from triptych.data.sources import data_root
 
     root = data_root(options.root)
     for name, module in data_sets().items():
@@ -213,9 +218,10 @@ def _data_list(options: argparse.Namespace) -> int:
 
 
 def _data_synthesize(options: argparse.Namespace) -> int:
-    from triptych.data.catalogue import data_set
-    from triptych.data.sources import data_root, write_whole
-    from triptych.results.output import make_folder
+    with without_collector():
+        from triptych.data.catalogue import data_set
+        from triptych.data.sources import data_root, write_whole
+        from triptych.results.output import make_folder
 
     module = data_set(options.name)
     folder = data_root(options.root) / module.slug
@@ -228,9 +234,10 @@ def _data_synthesize(options: argparse.Namespace) -> int:
 
 
 def _data_download(options: argparse.Namespace) -> int:
-    from triptych.data.catalogue import data_set
-    from triptych.data.sources import data_root
-    from triptych.results.output import make_folder
+    with without_collector():
+        from triptych.data.catalogue import data_set
+        from triptych.data.sources import data_root
+        from triptych.results.output import make_folder
 
     module, root = data_set(options.name), data_root(options.root)
     make_folder(root, "--root")

@@ -1,6 +1,7 @@
 """Imports of much code at once."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,13 +11,14 @@ def without_collector() -> Iterator[None]:
     """Import without the garbage collector: with torch, Lightning and torchmetrics it takes an eighth of the time.
 
     It would walk through all modules, classes and functions so far, again and again, and they stay until the end. So it
-    leaves them out afterwards too.
+    leaves them out afterwards too, unless all was imported before.
     """
-    collects = gc.isenabled()
+    collects, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > known:
+            gc.freeze()
         if collects:
             gc.enable()
