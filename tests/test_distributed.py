@@ -287,16 +287,13 @@ FlatParamHandle._get_unflat_views_aligned = lambda self, *given: views(self, *(t
 """
 
 
-CHOSEN_BY_FEW = {"val/temperature", "val/bias", "val/brier", "val/ece", "test/brier", "test/ece"}
-"""What a calibration on six X-rays chooses, and what follows: it magnifies the last digits of the logits."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
         ("housing", "model=mlp", "trainer.gradient_clip_val=0.1", "callbacks.weights.every_n_epochs=1"),
-        ("pneumonia", "model=cnn", "optimizer=adamw", "data.augment=none"),
+        # In small steps: kernels for this or that layout round differently, and a restless network magnifies that.
+        ("pneumonia", "model=cnn", "optimizer=sgd", "optimizer.lr=0.001", "data.augment=none"),
     ],
     ids=lambda given: given[0],
 )
@@ -329,10 +326,8 @@ def test_a_sharded_network_trains_draws_and_tests_as_a_whole_one(
     whole, sharded = found["ddp"], found["fsdp"]
     for before, after in zip(whole[0], sharded[0], strict=True):
         assert after["steps"] == before["steps"]
-        for part in ("best", "test"):
-            assert after[part].keys() == before[part].keys()
-            for name, value in before[part].items():
-                assert after[part][name] == pytest.approx(value, rel=5e-2 if name in CHOSEN_BY_FEW else 5e-4), name
+        assert after["best"] == pytest.approx(before["best"], rel=1e-4)
+        assert after["test"] == pytest.approx(before["test"], rel=1e-4)
     assert sharded[1] == whole[1]
     assert len({name for name in sharded[1] if name.startswith("test-")}) >= 4
     assert sharded[2].keys() == whole[2].keys()
