@@ -13,7 +13,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from tests.harness import EXPERIMENTS, small, train
+from tests.harness import CHEAPEST, EXPERIMENTS, small, train
 
 from triptych.results.export import export
 
@@ -38,7 +38,9 @@ def folder(request: pytest.FixtureRequest, data_root: Path, tmp_path: Path) -> P
     if request.param not in EXPERIMENTS:
         pytest.skip(f"the {request.param} panel is not here")
     run = tmp_path / "logs" / request.param / "latest"
-    train(run, *small(request.param, data_root, "trainer.max_epochs=1", "logger=none", "test=false"))
+    # What an export answers is tested elsewhere, of each network.
+    quick = ("trainer.max_epochs=1", "logger=none", "test=false")
+    train(run, *small(request.param, data_root, *CHEAPEST[request.param], *quick))
     assert f"triptych export logs/{request.param}/latest" in PAGE
     export(str(run))
     return tmp_path
