@@ -36,3 +36,14 @@ def test_one_of_several_devices_measures_the_whole_split(
         monkeypatch.setenv(name, value)
     found = evaluate(str(tmp_path / "run"))
     assert {f"test/{name}": value for name, value in found.items()} == pytest.approx(run["test"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("limit", "told"), [("1", True), ("1.0", False)])
+def test_what_a_run_has_measured_in_part_is_said(
+    limit: str, told: bool, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    few = ("trainer.max_epochs=1", f"trainer.limit_test_batches={limit}", "data.eval_batch_size=2", "logger=none")
+    run = train(tmp_path / "run", *cheapest(data_root, *few))
+    found = evaluate(str(tmp_path / "run"))
+    assert ("part of the split (trainer.limit_test_batches=1);" in capsys.readouterr().out) == told
+    assert (found["loss"] == pytest.approx(run["test"]["test/loss"], rel=1e-5)) != told

@@ -1,6 +1,7 @@
 """Measure a finished run again."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from lightning.pytorch import Trainer
 from rich.console import Console
@@ -41,6 +42,8 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     known_data = stored.metrics.get("data")
     if isinstance(known_data, dict) and known_data.get("fingerprint") != datamodule.describe()["fingerprint"]:
         print("The data are not those of the run: their fingerprints differ.")
+    if (limit := _limit(loaded.config, split)) is not None:
+        print(f"The run measured a part of the split (trainer.limit_{split}_batches={limit}); now it is the whole one.")
     with quiet_lightning():
         trainer = Trainer(
             devices=1,  # of several each would measure a part of the split
@@ -64,3 +67,11 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         table.add_row(name, format_number(value), format_number(known(f"{split}/{name}")))
     Console(highlight=False).print(table)
     return measured
+
+
+def _limit(config: dict[str, Any], split: str) -> int | float | None:
+    """Of how many batches, or of which share of them, the run measured the split; None for all."""
+    trainer = config.get("trainer")
+    limit = trainer.get(f"limit_{split}_batches") if isinstance(trainer, dict) else None
+    # One batch is 1, all are 1.0.
+    return limit if isinstance(limit, int | float) and repr(limit) != "1.0" else None
