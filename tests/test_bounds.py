@@ -15,7 +15,7 @@ from triptych.run import UserError
 OPTIONS = [
     f"{group}={path.stem}" for group in ("scheduler", "optimizer") for path in sorted((CONF / group).glob("*.yaml"))
 ]
-NOT_HERE = ("threads", "trainer.num_nodes", "callbacks.analysis", "callbacks.figures")
+NOT_HERE = ("threads", "trainer.num_nodes", "callbacks.analysis")
 """Threads of all tests, machines that are not there, and pictures that a small run leaves out."""
 QUICK = ("trainer.max_epochs=2", "trainer.limit_train_batches=2", "logger=none")
 

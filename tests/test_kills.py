@@ -50,7 +50,7 @@ def test_kills_at_any_moment_change_nothing(
     experiment: str, data_root: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     longer = ("trainer.max_epochs=20", "trainer.log_every_n_steps=1", "callbacks.figures.every_n_epochs=10")
-    options = small(experiment, data_root, *longer, pictures=True)
+    options = small(experiment, data_root, *longer)
     context = get_context("forkserver")
     context.set_forkserver_preload(["triptych.run", "tests.test_kills"])
     draw = random.Random(0)

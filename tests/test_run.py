@@ -7,15 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-from tests.harness import (
-    BEST,
-    CONF,
-    EXPERIMENTS,
-    cheapest,
-    small,
-    train,
-    without_pictures,
-)
+from tests.harness import BEST, CONF, EXPERIMENTS, cheapest, small, train, without_pictures
 
 from triptych.results import load_run
 from triptych.results.evaluate import evaluate

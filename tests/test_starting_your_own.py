@@ -20,7 +20,7 @@ OF_NO_PANEL = (
     *("models/", "callbacks/", "hydra_plugins/", "attacks/", "results/"),
     *("test_direct_steps.py", "test_exact_resume.py", "test_reproduce.py", "test_train.py", "test_trainer.py"),
 )
-"""Tests of what is the same for all panels: they take the fastest experiment that there is."""
+"""Tests of what is the same for all panels, or is tested of each where all are here."""
 
 
 @pytest.fixture

@@ -43,7 +43,9 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     if isinstance(known_data, dict) and known_data.get("fingerprint") != datamodule.describe()["fingerprint"]:
         print("The data are not those of the run: their fingerprints differ.")
     if (limit := _limit(loaded.config, split)) is not None:
-        print(f"The run measured a part of the split (trainer.limit_{split}_batches={limit}); now it is the whole one.")
+        print(
+            f"The run may have measured a part of the split (trainer.limit_{split}_batches={limit}); now all of it is."
+        )
     with quiet_lightning():
         trainer = Trainer(
             devices=1,  # of several each would measure a part of the split
@@ -74,4 +76,4 @@ def _limit(config: dict[str, Any], split: str) -> int | float | None:
     trainer = config.get("trainer")
     limit = trainer.get(f"limit_{split}_batches") if isinstance(trainer, dict) else None
     # One batch is 1, all are 1.0.
-    return limit if isinstance(limit, int | float) and repr(limit) != "1.0" else None
+    return limit if isinstance(limit, int) or (isinstance(limit, float) and limit != 1) else None
