@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -258,8 +259,40 @@ class Endless(Batches):
         return batch[0] * 2, batch[1]
 
 
+class Several(Batches):
+    """Has two loaders; a step sees the sum of what they give."""
+
+    def train_dataloader(self) -> Any:
+        return {"first": super().train_dataloader(), "second": super().train_dataloader()}
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [one + other for one, other in zip(batch["first"], batch["second"], strict=True)]
+
+
+class Fewer(Batches):
+    """Ends before the last of the batches that it promises."""
+
+    def train_dataloader(self) -> Any:
+        class Stream(IterableDataset[Any]):
+            def __len__(stream) -> int:
+                return len(self.train)
+
+            def __iter__(stream) -> Any:
+                return iter(self.train[:-1])
+
+        return DataLoader(Stream(), batch_size=None)
+
+
 @pytest.mark.parametrize(
-    ("module", "data", "steps"), [(Ends, Batches, 4), (Dicts, Holes, 8), (Dicts, Endless, 8), (Ends, Endless, 4)]
+    ("module", "data", "steps"),
+    [
+        (Ends, Batches, 4),
+        (Dicts, Holes, 8),
+        (Dicts, Endless, 8),
+        (Ends, Endless, 4),
+        (Dicts, Several, 8),
+        (Dicts, Fewer, 6),
+    ],
 )
 def test_epochs_of_all_kinds_are_those_of_lightning(module: Any, data: Any, steps: int, tmp_path: Path):
     found = []
@@ -343,6 +376,16 @@ def test_a_hook_that_is_no_more_is_not_called(tmp_path: Path):
     module = Dicts()
     module.on_after_backward = None  # type: ignore[method-assign, assignment]
     assert train(tmp_path, direct=True, module=module).fit_loop.epoch_loop.direct
+
+
+def test_a_checkpoint_by_epochs_is_not_asked_in_each_step(tmp_path: Path):
+    by_epochs, by_steps = ModelCheckpoint(tmp_path / "a"), ModelCheckpoint(tmp_path / "b", every_n_train_steps=3)
+    by_time = ModelCheckpoint(tmp_path / "c", train_time_interval=timedelta(0), save_top_k=-1)
+    saved = [by_epochs, by_steps, by_time]
+    run = train(tmp_path, True, Dicts(), callbacks=saved, enable_checkpointing=True)
+    listeners = run.fit_loop.epoch_loop.listeners["on_train_batch_end"]
+    assert [listener.func.__self__ for listener in listeners] == [by_steps, by_time]
+    assert [len(list(Path(each.dirpath).iterdir())) for each in saved] == [1, 1, 8]
 
 
 @pytest.mark.parametrize("direct", [False, True])

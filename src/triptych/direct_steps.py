@@ -1,12 +1,15 @@
 """Training steps at the price that a small network can pay."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher, _PrefetchDataFetcher
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
@@ -56,22 +59,40 @@ class DirectLoop(_TrainingEpochLoop):
 
     about: tuple[Any, ...] = ()
     """What the following was found out of."""
+    module: LightningModule
+    """The Trainer's."""
     direct: bool = False
     """Whether steps are the plain case."""
     listeners: dict[str, list[Callable[..., None]]]
     """Who has which of HOOKS."""
-    batch_hooks: list[Callable[..., Any]]
-    """Those of BATCH_HOOKS."""
+    batch_hooks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
+    """What a batch goes through, the precision's conversion and those of BATCH_HOOKS, with their further arguments."""
+    state: dict[str, Any]
+    """The module's attributes, past torch, which asks at each that is set whether it is a weight."""
+    logged: int
+    """How many results Lightning keeps, of which the following is known."""
+    logs: bool
+    """Whether one of them has a value for each step."""
+    source: Iterator[Any] | None
+    """What batches come from, if that is a single loader whose length is known."""
     takes: int
     """How much of a batch and its number ``training_step`` takes."""
+    context: Callable[[], AbstractContextManager[Any]]
+    """The precision's, for ``training_step``."""
     can_end: bool
     """Whether the module has a say in the start of a batch, where it can end the epoch."""
     clips: bool
     """Whether the module has a clipping of its own."""
 
+    @property
+    def global_step(self) -> int:
+        # Lightning asks the module first how it is optimized, and several callbacks ask this in each step.
+        steps = self.automatic_optimization.optim_progress
+        return steps.optimizer_steps if self.direct else super().global_step
+
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
-        self.about = ()
+        self.about, self.direct = (), False  # for the module may be another one
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Make a step, and those behind it up to the next at which Lightning may have something to do.
@@ -83,6 +104,7 @@ class DirectLoop(_TrainingEpochLoop):
         if self.about != (seen := self._seen()):
             self.about = seen
             self._look()
+            self.source = single_source(data_fetcher)
         if not self.direct or self.restarting or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().advance(data_fetcher)
             return
@@ -109,16 +131,16 @@ class DirectLoop(_TrainingEpochLoop):
         return self._should_check_val_epoch() and (counts_on or not at_the_end)
 
     def _step(self, data_fetcher: _DataFetcher, optimizer: Optimizer) -> None:
-        trainer, progress = self.trainer, self.batch_progress
-        connector = trainer._logger_connector
-        before, transfer, after = self.batch_hooks
-        batch, _, _ = next(data_fetcher)
-        batch_idx = self.batch_idx + 1
+        progress, results, connector = self.batch_progress, self._results, self.trainer._logger_connector
+        batch = self._fetch(data_fetcher)
+        batch_idx = progress.current.ready
         progress.is_last_batch = data_fetcher.done
-        batch = before(trainer.precision_plugin.convert_input(batch), 0)
-        batch = after(transfer(batch, trainer.strategy.root_device, 0), 0)
+        for function, arguments in self.batch_hooks:
+            batch = function(batch, *arguments)
         progress.increment_ready()
-        connector.on_batch_start(batch)
+        # As the connector's `on_batch_start`, which finds out anew whose results they are.
+        connector._first_loop_iter = connector._first_loop_iter is None
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         output, ends = None, False
         if batch is None:
             self._warning_cache.warn("a batch is None, and is skipped")
@@ -134,21 +156,31 @@ class DirectLoop(_TrainingEpochLoop):
         if ends:
             raise StopIteration
         self._tell("on_train_batch_end", output, batch, batch_idx)
-        # What was logged for the epoch alone has no value of this step.
-        logs = any(result.meta.on_step for result in self._results.values())
-        if logs:
+        if len(results) != self.logged:
+            # What was logged for the epoch alone has no value of this step.
+            self.logged, self.logs = len(results), any(result.meta.on_step for result in results.values())
+        if self.logs:
             connector.on_batch_end()
-        self._results.batch = self._results.batch_size = None
+        results.batch = results.batch_size = None
         progress.increment_completed()
-        if logs:
+        if self.logs:
             connector.update_train_step_metrics()
+
+    def _fetch(self, data_fetcher: _DataFetcher) -> Any:
+        """The next batch: of a single loader, as what Lightning makes of several hands it on."""
+        if self.source is None:
+            return next(data_fetcher)[0]
+        batch = next(self.source)
+        data_fetcher.fetched += 1
+        data_fetcher.done = data_fetcher.fetched >= data_fetcher.length  # type: ignore[operator]
+        return batch
 
     def _optimize(self, optimizer: Optimizer, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Lightning's automatic optimization; returns what callbacks are given of the step."""
-        trainer, module = self.trainer, self.trainer.lightning_module
+        trainer, module = self.trainer, self.module
         progress = self.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()
-        with trainer.precision_plugin.forward_context():
+        with self.context():
             output = self._call("training_step", module.training_step, *(batch, batch_idx)[: self.takes])
         loss, more = (output, {}) if isinstance(output, Tensor) else self._unpacked(output)
         progress.zero_grad.increment_ready()
@@ -183,11 +215,10 @@ class DirectLoop(_TrainingEpochLoop):
 
     def _step_schedules(self) -> None:
         """Move the learning rates, but for those that follow a metric: Lightning moves them behind the validation."""
-        module = self.trainer.lightning_module
-        for config in self.trainer.lr_scheduler_configs:
+        for config in self.trainer.strategy.lr_scheduler_configs:
             if config.interval == "step" and (self.batch_idx + 1) % config.frequency == 0:
                 self.scheduler_progress.increment_ready()
-                module.lr_scheduler_step(config.scheduler, None)
+                self.module.lr_scheduler_step(config.scheduler, None)
                 self.scheduler_progress.increment_completed()
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
@@ -201,16 +232,18 @@ class DirectLoop(_TrainingEpochLoop):
 
     def _call(self, hook: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function as this hook of Lightning's, by which it knows what may be logged there."""
-        module = self.trainer.lightning_module
-        outside, module._current_fx_name = module._current_fx_name, hook
+        state = self.state
+        outside, state["_current_fx_name"] = state["_current_fx_name"], hook
         answer = function(*arguments)
-        module._current_fx_name = outside
+        state["_current_fx_name"] = outside
         return answer
 
     def _look(self) -> None:
         """Find out what the steps are like."""
         trainer, module = self.trainer, self.trainer.lightning_module
         precision, optimizers = trainer.precision_plugin, trainer.optimizers
+        self.module, self.state = module, vars(module)
+        self.context, self.logged = precision.forward_context, -1
         self.direct = (
             type(trainer.strategy) is SingleDeviceStrategy
             and module.automatic_optimization
@@ -229,16 +262,39 @@ class DirectLoop(_TrainingEpochLoop):
             hook: [
                 partial(getattr(callback, hook), trainer, module)
                 for callback in trainer.callbacks
-                if has_own(callback, Callback, hook)
+                if has_own(callback, Callback, hook) and not is_idle(callback, hook)
             ]
             + ([getattr(module, hook)] if has_own(module, LightningModule, hook) else [])
             for hook in HOOKS
         }
         owner = trainer._data_connector._datahook_selector.get_instance
-        self.batch_hooks = [getattr(owner(hook), hook) for hook in BATCH_HOOKS]
+        self.batch_hooks = [(precision.convert_input, ())] if has_own(precision, Precision, "convert_input") else []
+        for hook in BATCH_HOOKS:
+            device = (trainer.strategy.root_device,) if hook == "transfer_batch_to_device" else ()
+            if device or has_own(owner(hook), DataHooks, hook):  # the others give the batch back as it is
+                self.batch_hooks.append((getattr(owner(hook), hook), (*device, 0)))
         self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
         self.can_end = has_own(module, LightningModule, "on_train_batch_start")
         self.clips = has_own(module, LightningModule, "configure_gradient_clipping")
+
+
+def single_source(data_fetcher: _DataFetcher) -> Iterator[Any] | None:
+    """The iterator over the batches, if they are those of one loader and what is behind them need not be known."""
+    combined = data_fetcher.combined_loader
+    iterators = getattr(combined._iterator, "iterators", [])
+    plain = type(data_fetcher) is _PrefetchDataFetcher and data_fetcher.length is not None and not data_fetcher.batches
+    return iterators[0] if plain and len(iterators) == 1 and combined.flattened == [combined.iterables] else None
+
+
+def is_idle(callback: Callback, hook: str) -> bool:
+    """Whether a hook is that of a checkpoint which is written by epochs, and finds so in each step."""
+    return (
+        isinstance(callback, ModelCheckpoint)
+        and hook == "on_train_batch_end"
+        and not has_own(callback, ModelCheckpoint, hook)
+        and not callback._every_n_train_steps
+        and callback._train_time_interval is None
+    )
 
 
 def has_own(owner: Any, base: type, hook: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
@@ -101,6 +102,12 @@ def test_what_lies_on_the_gpu_is_not_pinned(monkeypatch: pytest.MonkeyPatch):
     assert loader.dataset is there
     assert not loader.pin_memory
     assert loader.batch_sampler.device == there.gathers_on
+
+
+@pytest.mark.parametrize(("num_workers", "kind"), [(0, torch.Tensor), (2, np.ndarray)])
+def test_workers_are_told_samples_by_arrays_and_a_run_by_tensors(num_workers: int, kind: type):
+    rows = next(iter(numbers(num_workers=num_workers).train_dataloader().batch_sampler))
+    assert isinstance(rows, kind)
 
 
 def test_a_batch_that_is_where_it_has_to_be_stays_as_it_is(monkeypatch: pytest.MonkeyPatch):

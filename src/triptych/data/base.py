@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -281,7 +282,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
             there = placing.placed(dataset, self.trainer.strategy.root_device, self.on_device)
             loading["pin_memory"] &= there is dataset  # what is on the device need not be copied there
             dataset = there
-        batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer)
+        device = None if self.num_workers else getattr(dataset, "gathers_on", None)  # workers are sent arrays
+        batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer, device)
         return ResumableLoader(dataset, generator=generator, **batches, **loading)
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
@@ -317,12 +319,14 @@ class DataModule(LightningDataModule, Generic[Samples]):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # Lightning would look through all that a batch may hold, in each step.
-        pair = isinstance(batch, tuple | list)  # others may be what their own data module makes of them
-        there = device.type == "cpu" or (pair and all(getattr(part, "device", None) == device for part in batch))
+        there = device.type == "cpu" or (
+            isinstance(batch, tuple | list) and all(getattr(part, "device", None) == device for part in batch)
+        )
         return batch if there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return self.prepare_batch(batch, training=self.trainer is not None and self.trainer.training)
+        training = self.trainer is not None and self.trainer.state.stage is RunningStage.TRAINING
+        return self.prepare_batch(batch, training)
 
     def examples(self, count: int) -> Batch:
         """``count`` validation samples (training ones where there is no validation) spread over the split."""

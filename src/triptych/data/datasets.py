@@ -48,11 +48,11 @@ class ArrayDataset(Dataset[Batch]):
 
     @property
     def gathers_on(self) -> torch.device | None:
-        """The GPU that the samples lie on, if they do, to which the numbers of an epoch's rows go at once.
+        """The device that the samples lie on, to which the numbers of an epoch's rows go at once, as a tensor.
 
-        A subclass whose ``__getitems__`` wants an array of numbers all the same gives None.
+        A subclass whose ``__getitems__`` wants an array of numbers gives None.
         """
-        return self.inputs.device if self.inputs.is_cuda else None
+        return self.inputs.device
 
     @property
     def nbytes(self) -> int:

@@ -66,8 +66,9 @@ class ResumableLoader(DataLoader[Batch]):
             batches = self._batches()
             for _ in islice(batches, self.taken):
                 pass
+        attributes = vars(self)  # past torch, which asks at each that is set whether it may be
         for batch in batches:
-            self.taken += 1
+            attributes["taken"] += 1
             yield batch
 
     def indices(self) -> Sequence[int]:

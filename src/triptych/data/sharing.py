@@ -43,7 +43,8 @@ class SharedBatches(BatchSampler):
         drop_last: whether a last batch that is smaller is left out.
         process: number of this process, from 0.
         processes: how many there are.
-        device: a GPU that is to have the order of an epoch at once, where the samples lie there too; None: none.
+        device: where the samples lie, if they are gathered by a tensor there, which has the order of an epoch at once;
+            None: batches are arrays.
     """
 
     def __init__(
@@ -59,18 +60,18 @@ class SharedBatches(BatchSampler):
         self.process, self.processes, self.device = process, processes, device
 
     def __iter__(self) -> Iterator[Any]:
-        # Slices of the epoch's order, where torch gathers each batch number by number.
-        order = self._order()
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size][self.process :: self.processes]
+        # Parts of the epoch's order, where torch gathers each batch number by number.
+        for part in self._order().split(self.batch_size)[: len(self)]:
+            own = part if self.processes == 1 else part[self.process :: self.processes]
+            yield own.numpy() if self.device is None else own
 
-    def _order(self) -> np.ndarray | Tensor:
-        """The samples of one more epoch, as an array, or a tensor on the device."""
+    def _order(self) -> Tensor:
+        """The samples of one more epoch, on the device if there is one."""
         if isinstance(self.sampler, Shuffled):
             order = self.sampler.order()
         else:
             order = torch.from_numpy(np.fromiter(self.sampler, np.int64, len(self.sampler)))  # type: ignore[arg-type]
-        return order.numpy() if self.device is None else order.to(self.device)
+        return order.to(self.device)
 
     def weight(self, number: int) -> float:
         """What the mean over this process's part of a batch weighs where the means of all processes are averaged.
@@ -111,15 +112,17 @@ def training_batches(
     sampler: Sampler[int] | None,
     generator: torch.Generator,
     trainer: Trainer | None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """The arguments by which a DataLoader has this process's part of the training batches.
 
     Args:
-        dataset: the training split; ``gathers_on`` of it, if it has that, is where it takes the numbers of its samples.
+        dataset: the training split.
         batch_size: samples of all processes together.
         sampler: draws from the generator; None: each sample once, in random order.
         generator: the same on all processes.
         trainer: the run's; None: there is one process.
+        device: where the dataset takes the numbers of its samples as tensors; None: it takes arrays.
 
     Raises:
         ValueError: a batch is smaller than the number of processes.
@@ -138,7 +141,6 @@ def training_batches(
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
         sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # the same few batches in each epoch
     sampler = sampler or Shuffled(size, generator)
-    device = getattr(dataset, "gathers_on", None)
     return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes, device)}
 
 

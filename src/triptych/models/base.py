@@ -151,8 +151,10 @@ class Model(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         epoch = self.current_epoch
-        loss = self.shared_step(batch, "train", first=self.measured_epoch != epoch)
-        self.measured_epoch = epoch
+        first = self.measured_epoch != epoch
+        loss = self.shared_step(batch, "train", first)
+        if first:
+            self.measured_epoch = epoch
         if self.several:
             loss = loss * self._weight()
         self.step_loss = loss.detach()
@@ -177,9 +179,12 @@ class Model(LightningModule):
     def _is_point(self) -> bool:
         """Whether the loss of the step under way is to be logged."""
         trainer = self._trainer
-        if trainer is None:
+        if trainer is None or not trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return False
-        return trainer._logger_connector.should_update_logs and not trainer.fit_loop._should_accumulate()
+        # As Lightning's `should_update_logs`, which finds out anew that this is training.
+        loop = trainer.fit_loop.epoch_loop
+        due = (loop._batches_that_stepped + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        return (due or trainer.should_stop) and not loop._should_accumulate()
 
     def _weight(self) -> float:
         """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""
