@@ -1,8 +1,11 @@
 """Events reach the disk, though not each by itself, and TensorBoard reads them in the order of their steps."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
@@ -34,6 +37,33 @@ def test_the_end_writes_what_is_left(tmp_path: Path):
         board.save()
     board.finalize("success")
     assert points(tmp_path) == [(step, step / 2) for step in range(5)]
+
+
+def test_what_waits_keeps_the_time_at_which_it_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock = iter([11.0, 12.0, 13.0])
+    board = TensorBoard(str(tmp_path), name="", version="", prefix="run")
+    assert board.experiment is not None  # which notes the time as well
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: next(clock), monotonic=time.monotonic))
+    for step in range(3):
+        board.log_metrics({"loss": torch.tensor(step / 2), "epoch": 0}, step)
+    board.finalize("success")
+    events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
+    found = [(point.wall_time, point.step, point.value) for point in events.Scalars("run-loss")]
+    assert found == [(11.0, 0, 0.0), (12.0, 1, 0.5), (13.0, 2, 1.0)]
+    assert [point.step for point in events.Scalars("run-epoch")] == [0, 1, 2]
+
+
+def test_several_curves_in_one_picture_are_lightnings(tmp_path: Path):
+    board = TensorBoard(str(tmp_path), name="", version="")
+    board.log_metrics({"losses": {"train": 1.0, "val": 2.0}}, 3)
+    board.finalize("success")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["losses_train", "losses_val"]
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path):
+    board = TensorBoard(str(tmp_path), name="", version="")
+    with pytest.raises(ValueError, match="you tried to log low"):
+        board.log_metrics({"loss": "low"}, 1)
 
 
 def test_what_follows_the_training_is_in_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
