@@ -1,5 +1,6 @@
 """A step written out does what Lightning's own does, and leaves to it what is not the plain case."""
 
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
@@ -376,6 +377,37 @@ def test_a_hook_that_is_no_more_is_not_called(tmp_path: Path):
     module = Dicts()
     module.on_after_backward = None  # type: ignore[method-assign, assignment]
     assert train(tmp_path, direct=True, module=module).fit_loop.epoch_loop.direct
+
+
+def test_what_batches_come_from_is_let_go_with_its_epoch(tmp_path: Path):
+    """Workers live as long as the iterator does."""
+    sources: list[Any] = []
+    alive: list[int] = []
+
+    class Tracked(Batches):
+        def train_dataloader(self) -> Any:
+            batches = self.train
+
+            class Loader:
+                def __len__(self) -> int:
+                    return len(batches)
+
+                def __iter__(self) -> Any:
+                    source = (batch for batch in batches)
+                    sources.append(weakref.ref(source))
+                    return source
+
+            return Loader()
+
+    def count(*_: Any) -> None:
+        alive.append(sum(source() is not None for source in sources))
+
+    run = train(
+        tmp_path, True, Dicts(), Tracked(rows(4, 5, 6, 3)), callbacks=[LambdaCallback(on_train_batch_start=count)]
+    )
+    assert run.fit_loop.epoch_loop.direct
+    count()
+    assert alive == [1] * 8 + [0]
 
 
 def test_a_checkpoint_by_epochs_is_not_asked_in_each_step(tmp_path: Path):

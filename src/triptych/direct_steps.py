@@ -73,8 +73,6 @@ class DirectLoop(_TrainingEpochLoop):
     """How many results Lightning keeps, of which the following is known."""
     logs: bool
     """Whether one of them has a value for each step."""
-    source: Iterator[Any] | None
-    """What batches come from, if that is a single loader whose length is known."""
     takes: int
     """How much of a batch and its number ``training_step`` takes."""
     context: Callable[[], AbstractContextManager[Any]]
@@ -104,14 +102,14 @@ class DirectLoop(_TrainingEpochLoop):
         if self.about != (seen := self._seen()):
             self.about = seen
             self._look()
-            self.source = single_source(data_fetcher)
         if not self.direct or self.restarting or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False
         validates_within = self._validates_within()
+        source = single_source(data_fetcher)  # not to be kept, for workers live as long as it does
         while True:
-            self._step(data_fetcher, trainer.optimizers[0])
+            self._step(data_fetcher, source, trainer.optimizers[0])
             if validates_within or self._is_training_done or trainer.should_stop or trainer.received_sigterm:
                 return
             if self.about != self._seen():
@@ -130,9 +128,15 @@ class DirectLoop(_TrainingEpochLoop):
         counts_on = trainer.check_val_every_n_epoch is None  # steps of earlier epochs too
         return self._should_check_val_epoch() and (counts_on or not at_the_end)
 
-    def _step(self, data_fetcher: _DataFetcher, optimizer: Optimizer) -> None:
+    def _step(self, data_fetcher: _DataFetcher, source: Iterator[Any] | None, optimizer: Optimizer) -> None:
         progress, results, connector = self.batch_progress, self._results, self.trainer._logger_connector
-        batch = self._fetch(data_fetcher)
+        if source is None:
+            batch, _, _ = next(data_fetcher)
+        else:
+            # Past what Lightning makes one of several loaders with.
+            batch = next(source)
+            data_fetcher.fetched += 1
+            data_fetcher.done = data_fetcher.fetched >= data_fetcher.length  # type: ignore[operator]
         batch_idx = progress.current.ready
         progress.is_last_batch = data_fetcher.done
         for function, arguments in self.batch_hooks:
@@ -165,15 +169,6 @@ class DirectLoop(_TrainingEpochLoop):
         progress.increment_completed()
         if self.logs:
             connector.update_train_step_metrics()
-
-    def _fetch(self, data_fetcher: _DataFetcher) -> Any:
-        """The next batch: of a single loader, as what Lightning makes of several hands it on."""
-        if self.source is None:
-            return next(data_fetcher)[0]
-        batch = next(self.source)
-        data_fetcher.fetched += 1
-        data_fetcher.done = data_fetcher.fetched >= data_fetcher.length  # type: ignore[operator]
-        return batch
 
     def _optimize(self, optimizer: Optimizer, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Lightning's automatic optimization; returns what callbacks are given of the step."""
