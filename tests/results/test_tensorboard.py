@@ -45,12 +45,28 @@ def test_what_waits_keeps_the_time_at_which_it_was_logged(tmp_path: Path, monkey
     assert board.experiment is not None  # which notes the time as well
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: next(clock), monotonic=time.monotonic))
     for step in range(3):
-        board.log_metrics({"loss": torch.tensor(step / 2), "epoch": 0}, step)
+        board.log_metrics({"train/loss_step": torch.tensor(step / 2), "epoch": 0}, step)
     board.finalize("success")
     events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
-    found = [(point.wall_time, point.step, point.value) for point in events.Scalars("run-loss")]
+    found = [(point.wall_time, point.step, point.value) for point in events.Scalars("run-train/loss_step")]
     assert found == [(11.0, 0, 0.0), (12.0, 1, 0.5), (13.0, 2, 1.0)]
     assert [point.step for point in events.Scalars("run-epoch")] == [0, 1, 2]
+
+
+def test_a_checkpoint_leaves_nothing_waiting_that_came_before(tmp_path: Path):
+    """A run that is killed goes on behind it, and would never log that again."""
+    board = TensorBoard(str(tmp_path), name="", version="")
+    board.log_metrics({"train/loss_step": 3.0, "epoch": 0}, 0)
+    assert [step for _, step, _ in board.waiting] == [0]
+    board.log_metrics({"loss": 2.0, "epoch": 0}, 1)  # at the end of an epoch, before its checkpoint
+    assert not board.waiting
+    board.log_metrics({"train/loss_step": 1.0, "epoch": 1}, 2)
+    board.after_save_checkpoint(None)  # one within an epoch
+    assert not board.waiting
+    board.experiment.flush()  # only the thread's part is left
+    events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
+    assert [(point.step, point.value) for point in events.Scalars("train/loss_step")] == [(0, 3.0), (2, 1.0)]
+    assert points(tmp_path) == [(1, 2.0)]
 
 
 def test_several_curves_in_one_picture_are_lightnings(tmp_path: Path):

@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from triptych.results.history import OFTEN
+
 SECONDS = 1.0
 """Between two writes; a process that is killed takes what is younger with it."""
 
@@ -17,10 +19,10 @@ class TensorBoard(TensorBoardLogger):
     """Lightning's logger but for three things.
 
     Lightning's waits for the disk each time that something is logged: as long as a small step takes. Each number goes
-    to the thread that writes, which then takes turns with the step under way for about as long again; here they wait
-    for the next write, all together. And it closes its file behind the training and opens another one for the test:
-    TensorBoard reads them by their names, in which a count of files follows the second, and may take ``.10`` before
-    ``.9`` for the start of a run and drop what it holds.
+    to the thread that writes, which then takes turns with the step under way for about as long again; here those of
+    single steps wait for the next write, or for what is logged with an epoch. And it closes its file behind the
+    training and opens another one for the test: TensorBoard reads them by their names, in which a count of files
+    follows the second, and may take ``.10`` before ``.9`` for the start of a run and drop what it holds.
 
     Args:
         arguments: those of Lightning's.
@@ -39,6 +41,8 @@ class TensorBoard(TensorBoardLogger):
             return
         numbers = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         self.waiting.append((numbers, step, time.time()))
+        if not numbers.keys() <= OFTEN:
+            self._write()  # for a checkpoint may follow, behind which a run goes on that is killed
 
     @rank_zero_only
     def save(self) -> None:
@@ -47,6 +51,9 @@ class TensorBoard(TensorBoardLogger):
             self.saved = now
             self._write()
             super().save()
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        self._write()
 
     def _write(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -57,8 +64,7 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is left; the file stays open for what follows, unless the run has failed."""
-        if self.waiting:
-            self._write()
+        self._write()
         if status != "success":
             super().finalize(status)
         elif self._experiment is not None:
