@@ -42,8 +42,8 @@ What a step pays for, and what makes it cheap:
   (`triptych.direct_steps`). Lightning's own go through four closures, look through all callbacks for each hook, and ask
   behind each whether to validate, to stop or to log. Where they remain, as with several processes, what a callback
   does not do in a step is not called all the same (`triptych.trainer.spare_idle_hooks`).
-- Numbers for TensorBoard wait for its next write, once a second: the thread that writes, woken by each, would take
-  turns with the steps under way.
+- The losses of steps wait for TensorBoard's next write, once a second: the thread that writes, woken by each, would
+  take turns with the steps under way.
 - The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw
   holds up the step under way.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.

@@ -67,8 +67,6 @@ class DirectLoop(_TrainingEpochLoop):
     """Who has which of HOOKS."""
     batch_hooks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     """What a batch goes through, the precision's conversion and those of BATCH_HOOKS, with their further arguments."""
-    state: dict[str, Any]
-    """The module's attributes, past torch, which asks at each that is set whether it is a weight."""
     logged: int
     """How many results Lightning keeps, of which the following is known."""
     logs: bool
@@ -227,7 +225,7 @@ class DirectLoop(_TrainingEpochLoop):
 
     def _call(self, hook: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function as this hook of Lightning's, by which it knows what may be logged there."""
-        state = self.state
+        state = vars(self.module)  # past torch, which asks at each that is set whether it is a weight
         outside, state["_current_fx_name"] = state["_current_fx_name"], hook
         answer = function(*arguments)
         state["_current_fx_name"] = outside
@@ -237,8 +235,7 @@ class DirectLoop(_TrainingEpochLoop):
         """Find out what the steps are like."""
         trainer, module = self.trainer, self.trainer.lightning_module
         precision, optimizers = trainer.precision_plugin, trainer.optimizers
-        self.module, self.state = module, vars(module)
-        self.context, self.logged = precision.forward_context, -1
+        self.module, self.context, self.logged = module, precision.forward_context, -1
         self.direct = (
             type(trainer.strategy) is SingleDeviceStrategy
             and module.automatic_optimization
@@ -265,9 +262,11 @@ class DirectLoop(_TrainingEpochLoop):
         owner = trainer._data_connector._datahook_selector.get_instance
         self.batch_hooks = [(precision.convert_input, ())] if has_own(precision, Precision, "convert_input") else []
         for hook in BATCH_HOOKS:
-            device = (trainer.strategy.root_device,) if hook == "transfer_batch_to_device" else ()
-            if device or has_own(owner(hook), DataHooks, hook):  # the others give the batch back as it is
-                self.batch_hooks.append((getattr(owner(hook), hook), (*device, 0)))
+            function = getattr(owner(hook), hook)
+            if hook == "transfer_batch_to_device":
+                self.batch_hooks.append((function, (trainer.strategy.root_device, 0)))
+            elif has_own(owner(hook), DataHooks, hook):  # Lightning's own give the batch back as it is
+                self.batch_hooks.append((function, (0,)))
         self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
         self.can_end = has_own(module, LightningModule, "on_train_batch_start")
         self.clips = has_own(module, LightningModule, "configure_gradient_clipping")

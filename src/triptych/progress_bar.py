@@ -31,8 +31,7 @@ class ProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now, loop = time.monotonic(), trainer.fit_loop.epoch_loop
-        last = loop.batch_progress.is_last_batch or loop.global_step == loop.max_steps
+        now, last = time.monotonic(), trainer.is_last_batch or trainer.global_step == trainer.max_steps
         if last or now - self.told >= 1 / REDRAWS:
             self.told = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

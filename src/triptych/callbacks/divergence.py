@@ -44,7 +44,7 @@ class StopOnDivergence(Callback):
         self.batch = batch
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        if self.interval == 1 or (trainer.global_step + 1) % self.interval == 0:
+        if (trainer.global_step + 1) % self.interval == 0:
             self._check(trainer, "training loss", loss, self.batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,10 +61,8 @@ class StopOnDivergence(Callback):
     @staticmethod
     def _check(trainer: Trainer, what: str, value: Tensor, batch: Any = None) -> None:
         number = value.item()
-        diverged = not math.isfinite(number)
-        if trainer.world_size > 1:  # where one process alone would leave the others waiting for it
-            diverged = trainer.strategy.reduce_boolean_decision(diverged, all=False)
-        if diverged:
+        # One process alone would leave the others waiting for it.
+        if trainer.strategy.reduce_boolean_decision(not math.isfinite(number), all=False):
             rates = {group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups}
             raise Diverged(
                 f"the {what} is {number} at step {trainer.global_step} (epoch {trainer.current_epoch + 1}, "

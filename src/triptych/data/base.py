@@ -319,9 +319,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # Lightning would look through all that a batch may hold, in each step.
-        there = device.type == "cpu" or (
-            isinstance(batch, tuple | list) and all(getattr(part, "device", None) == device for part in batch)
-        )
+        pair = isinstance(batch, tuple | list)  # others may be what their own data module makes of them
+        there = device.type == "cpu" or (pair and all(getattr(part, "device", None) == device for part in batch))
         return batch if there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -111,7 +111,7 @@ class Model(LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set in each step, the first by Lightning for each hook; torch would ask each time whether that is a weight.
-        if name in ("_current_fx_name", "step_loss", "measured_epoch"):
+        if name in ("_current_fx_name", "step_loss"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

@@ -53,6 +53,7 @@ class TensorBoard(TensorBoardLogger):
             super().save()
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Let nothing wait that came before a checkpoint."""
         self._write()
 
     def _write(self) -> None:
