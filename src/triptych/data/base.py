@@ -5,37 +5,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import RunningStage
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from triptych.data import placing, sharing, splits
+from triptych.data import loader, placing, sharing, splits
 from triptych.data.augment import chosen
 from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
 from triptych.data.description import Description, identity, refuse_others
 from triptych.data.download import from_kaggle
 from triptych.data.errors import DataError
-from triptych.data.loader import ResumableLoader, begin_worker
+from triptych.data.predicting import Predictor
 from triptych.data.serving.contract import Serving
 from triptych.data.sources import data_root, locate
 from triptych.data.splits import Split
 
 Samples = TypeVar("Samples")
-
-
-class Predictor(Protocol):
-    """What ``predict_files`` needs of a trained model."""
-
-    hparams: Any
-
-    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """From a batch of inputs, as training sees them, to named columns."""
 
 
 class DataModule(LightningDataModule, Generic[Samples]):
@@ -83,17 +74,8 @@ class DataModule(LightningDataModule, Generic[Samples]):
     ) -> None:
         super().__init__()
         splits.check(split, self.published, self.slug, split_seed, folds, fold)
-        if train_size is not None and not (train_size >= 1 if isinstance(train_size, int) else 0 < train_size <= 1):
-            raise ValueError(
-                f"data.train_size={train_size}: expected a number of samples from 1, a share above 0 and up to 1.0, or "
-                "null for all"
-            )
-        if batch_size != "full" and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(f"data.batch_size={batch_size}: expected a number from 1, or full")
-        if eval_batch_size < 1:
-            raise ValueError(f"data.eval_batch_size={eval_batch_size}: expected a number from 1")
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers={num_workers}: expected a number from 0")
+        splits.check_train_size(train_size)
+        loader.check(batch_size, eval_batch_size, num_workers)
         if not in_memory and not self.streams:
             raise ValueError(f"data.in_memory=false: {self.slug} is always read into memory; choose true")
         placing.check(on_device, num_workers, in_memory)
@@ -232,15 +214,9 @@ class DataModule(LightningDataModule, Generic[Samples]):
 
     def _fewer(self, split: Split) -> Split:
         """The split with at most as many training samples as ``data.train_size`` says: small data have fewer anyway."""
-        if self.train_size is None:
-            return split
-        there = len(split.train)
-        size = self.train_size if isinstance(self.train_size, int) else max(1, round(self.train_size * there))
-        if size >= there:
-            return split
         labels = self.labels(self.samples)
-        drawn = splits.fewer(split.train, size, self.split_seed, None if labels is None else labels[split.train])
-        return replace(split, train=drawn)
+        own = None if labels is None else labels[split.train]
+        return replace(split, train=splits.fewer(split.train, self.train_size, self.split_seed, own))
 
     def labels(self, samples: Samples) -> np.ndarray | None:
         """The class of each sample, whose shares ``data.train_size`` keeps; None where samples have none."""
@@ -284,7 +260,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             dataset = there
         device = None if self.num_workers else getattr(dataset, "gathers_on", None)  # workers are sent arrays
         batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer, device)
-        return ResumableLoader(dataset, generator=generator, **batches, **loading)
+        return loader.ResumableLoader(dataset, generator=generator, **batches, **loading)
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
         """What draws the training samples of an epoch from ``generator``; None for each once, in random order."""
@@ -314,7 +290,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             # For the copy to a GPU; a run on the CPU beside one makes none.
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "collate_fn": as_is,
-            "worker_init_fn": begin_worker,
+            "worker_init_fn": loader.begin_worker,
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from triptych.data import splits
 from triptych.data.augment import BatchNoise
-from triptych.data.base import DataModule, Predictor
+from triptych.data.base import DataModule
 from triptych.data.block_groups import (
     MAY_BE_MISSING,
     NUMBERS,
@@ -35,7 +35,7 @@ from triptych.data.block_groups import (
 from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset, spread
 from triptych.data.errors import DataError, reason
-from triptych.data.predicting import Progress, unseen
+from triptych.data.predicting import Predictor, Progress, unseen
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.serving.rows import RawRows
 from triptych.data.splits import Split

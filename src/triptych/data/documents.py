@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from triptych.data import splits
 from triptych.data.augment import BatchTurns
-from triptych.data.base import DataModule, Predictor
+from triptych.data.base import DataModule
 from triptych.data.cache import fingerprint
 from triptych.data.cleaning import clean, load, save, write_submission
 from triptych.data.datasets import Batch, CropDataset, Page, PageDataset, StoredPage, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
 from triptych.data.papers import BatchPapers, BatchSpecks, PaperOnDemand
-from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, refuse_namesakes, unseen
+from triptych.data.predicting import THREADS, Predictor, Progress, ahead, find_inputs, refuse_namesakes, unseen
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving
 from triptych.data.splits import Split

@@ -16,6 +16,16 @@ from triptych.data.datasets import Batch
 from triptych.data.sharing import SharedBatches
 
 
+def check(batch_size: int | str, eval_batch_size: int, num_workers: int) -> None:
+    """Raises a ValueError where no loader can be made with ``data.batch_size`` and its like."""
+    if batch_size != "full" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"data.batch_size={batch_size}: expected a number from 1, or full")
+    if eval_batch_size < 1:
+        raise ValueError(f"data.eval_batch_size={eval_batch_size}: expected a number from 1")
+    if num_workers < 0:
+        raise ValueError(f"data.num_workers={num_workers}: expected a number from 0")
+
+
 def begin_worker(number: int) -> None:
     """Seed a worker as Lightning does, and leave Ctrl-C and SIGTERM, which may reach all processes, to the run itself.
 

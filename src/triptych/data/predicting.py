@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
 
 from triptych.data.errors import DataError
 from triptych.data.images import find_images
@@ -14,6 +16,16 @@ THREADS = 4
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Predictor(Protocol):
+    """What ``predict_files`` needs of a trained model."""
+
+    hparams: Any
+
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        """From a batch of inputs, as training sees them, to named columns."""
+
 
 Progress = Callable[[int, int], None]
 """Told how many inputs are done, and of how many."""

@@ -58,6 +58,15 @@ def check(rule: str, published: Sequence[str], slug: str, seed: int, folds: int 
         raise ValueError(f"data.split_seed={seed}: expected a number from 0 to {MAX_SEED - 1}")
 
 
+def check_train_size(train_size: int | float | None) -> None:
+    """Raises a ValueError where ``data.train_size`` is neither a number of samples, nor a share, nor None for all."""
+    if train_size is not None and not (train_size >= 1 if isinstance(train_size, int) else 0 < train_size <= 1):
+        raise ValueError(
+            f"data.train_size={train_size}: expected a number of samples from 1, a share above 0 and up to 1.0, or "
+            "null for all"
+        )
+
+
 def draw(
     count: int,
     groups: Sequence[str] | None,
@@ -107,12 +116,20 @@ def everything(count: int) -> Split:
     return require_filled(Split(np.arange(count), nothing, nothing), needed=("train",))
 
 
-def fewer(indices: np.ndarray, size: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
-    """Draw ``size`` of the indices, in ascending order; of two sizes, the smaller draw lies in the larger.
+def fewer(indices: np.ndarray, size: int | float | None, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
+    """Draw some of the indices, in ascending order; of two sizes, the smaller draw lies in the larger.
 
-    With ``labels``, one for each index, each class keeps its share, rounded up for the rarest: none is lost as long as
-    there are as many samples as classes.
+    Args:
+        indices: of the samples there are.
+        size: how many, or the share of them; None, or more than there are: all, as they are.
+        seed: of the draw.
+        labels: the class of each index. Each class keeps its share, rounded up for the rarest: none is lost as long as
+            there are as many samples as classes.
     """
+    if isinstance(size, float):
+        size = max(1, round(size * len(indices)))
+    if size is None or size >= len(indices):
+        return indices
     order = np.random.default_rng(seed).permutation(len(indices))
     if labels is not None:
         # How far through its class each sample comes, from 0 for the first; the rarer class first where two are even.

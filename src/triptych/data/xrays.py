@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, WeightedRandomSampler
 
 from triptych.data.augment import BatchAffine, BatchExposure
-from triptych.data.base import DataModule, Predictor
+from triptych.data.base import DataModule
 from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset, Batch, StoredDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, SUFFIXES, decode, find_images
-from triptych.data.predicting import THREADS, Progress, ahead, find_inputs, unseen
+from triptych.data.predicting import THREADS, Predictor, Progress, ahead, find_inputs, unseen
 from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.slices import SLICES, unlike
