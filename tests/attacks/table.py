@@ -99,6 +99,15 @@ CLASSES: dict[str, tuple[Poison, set[str]]] = {
         config("logger.extra", _class(f"{LOGGERS}.CometLogger", api_key="strangers")),
         TRAINERS,
     ),
+    "Weights & Biases in a stranger's account": (
+        config("logger.wandb", _class(f"{LOGGERS}.WandbLogger", entity="stranger", log_model="all")),
+        TRAINERS,
+    ),
+    "Weights & Biases with a stranger's key": (
+        config("logger.wandb", _class(f"{LOGGERS}.WandbLogger", settings={"api_key": "strangers"})),
+        TRAINERS,
+    ),
+    "a registry of models": (config("trainer.model_registry", "strangers"), TRAINERS),
 }
 
 PLACES: dict[str, tuple[Poison, set[str]]] = {

@@ -1,7 +1,7 @@
 """A run's config read back from its directory, which may come from a stranger."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_ya
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 WRITERS = ("callbacks", "logger", "trainer")
 """The groups whose classes write files or send."""
+HARMLESS = {"WandbLogger": {"project", "offline"}, "MLFlowLogger": {"experiment_name", "tracking_uri"}}
+"""Of the loggers that send, what a saved config may say: other arguments can name a stranger's account."""
 
 
 def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()) -> dict[str, Any]:
@@ -51,6 +53,12 @@ def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()
                 f"{path}: {key}={text!r} leads out of the run directory, which is not for its config to say: "
                 f"give {key}=... again behind resume= if it is yours"
             )
+    for key in _accounts(config) if trains else ():
+        if key not in anew:
+            raise ValueError(
+                f"{path}: {key} can name an account, which is not for a saved config to say: give {key}=... again "
+                "behind resume= if it is yours"
+            )
     if "cache_dir" in config["data"]:
         config["data"]["cache_dir"] = None
     if config["data"].get("source") == "kaggle":
@@ -73,6 +81,17 @@ def read_choices(directory: Path) -> dict[str, str]:
     if not re.fullmatch(r"\w[\w.-]*", choices.get("experiment", "")):
         raise ValueError(f"{path} cannot be used: {choices.get('experiment')!r} is no experiment's name")
     return choices
+
+
+def _accounts(config: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted keys by which a config can say in whose account a run is kept."""
+    trainer, loggers = config.get("trainer"), config.get("logger")
+    if isinstance(trainer, dict) and trainer.get("model_registry") is not None:
+        yield "trainer.model_registry"
+    for name, logger in loggers.items() if isinstance(loggers, dict) else ():
+        harmless = HARMLESS.get(str(logger.get("_target_")).rpartition(".")[2]) if isinstance(logger, dict) else None
+        if harmless is not None:
+            yield from (f"logger.{name}.{key}" for key in logger if key not in harmless | {"_target_"})
 
 
 def _has_target(config: Any) -> bool:
