@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:
-        # Whoever read what is said has left, as `| head` does, of which Python would tell at its end once more.
+        # The reader has closed the pipe, as `| head` does; Python would tell of it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError) as error:
@@ -207,20 +207,21 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _data_list(options: argparse.Namespace) -> int:
     with without_collector():
         from triptych.data.catalogue import data_sets
-        from triptych.data.sources import data_root
+        from triptych.data.sources import MARK, data_root
 
     root = data_root(options.root)
     for name, module in data_sets().items():
-        there = "here" if (root / module.slug).is_dir() else "not here"
+        folder = root / module.slug
+        there = "made up" if (folder / MARK).exists() else "here" if folder.is_dir() else "not here"
         summary = (sys.modules[module.__module__].__doc__ or "").splitlines()[0]
-        print(f"{name:11} {module.task or '-':10} {there:9} {root / module.slug}\n{'':32}{summary}")
+        print(f"{name:11} {module.task or '-':10} {there:9} {folder}\n{'':32}{summary}")
     return 0
 
 
 def _data_synthesize(options: argparse.Namespace) -> int:
     with without_collector():
         from triptych.data.catalogue import data_set
-        from triptych.data.sources import data_root, write_whole
+        from triptych.data.sources import data_root, write_made_up
         from triptych.results.output import make_folder
 
     module = data_set(options.name)
@@ -228,7 +229,7 @@ def _data_synthesize(options: argparse.Namespace) -> int:
     if folder.exists():
         raise ValueError(f"{folder} exists already: name another folder with --root, or move it away")
     make_folder(folder.parent, "--root")
-    write_whole(folder, module.synthesize)
+    write_made_up(folder, module.synthesize)
     print(f"wrote {folder}; train on it with data.root={folder.parent} data.source=files")
     return 0
 

@@ -13,7 +13,7 @@ import pytest
 import triptych.data.synthetic
 from triptych.data.catalogue import data_sets
 from triptych.data.errors import DataError
-from triptych.data.sources import Source, data_root, locate, synthetic_folder, write_whole
+from triptych.data.sources import Source, data_root, locate, synthetic_folder, write_made_up, write_whole
 
 SLUG = "some-data"
 
@@ -69,6 +69,16 @@ def test_a_folder_that_is_there_is_read(source: str, find, root: Path):
     (root / SLUG).mkdir(parents=True)
     assert find(source) == Source(root / SLUG, "files")
     assert files_below(root) == []
+
+
+def test_made_up_data_in_the_users_own_folder_stay_made_up(find, root: Path):
+    root.mkdir()
+    write_made_up(root / SLUG, synthesize)
+    assert find("files").kind == "files"
+    assert find("files").made_up
+    shutil.rmtree(root / SLUG)
+    synthesize(root / SLUG)
+    assert not find("files").made_up
 
 
 def test_auto_without_a_folder_is_synthetic_and_says_so_in_one_line(find, root: Path, caplog):

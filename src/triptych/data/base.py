@@ -190,7 +190,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             root=str(found.folder.absolute()),
             split=self.split_rule,
             fold=None if self.folds is None else f"{self.fold} of {self.folds}",
-            stand_in="synthetic data" if found.kind == "synthetic" else split.stand_in,
+            stand_in="synthetic data" if found.made_up else split.stand_in,
             fingerprint=fingerprint,
             sizes={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
         )

@@ -16,14 +16,21 @@ from triptych.data.errors import DataError, reason
 log = logging.getLogger(__name__)
 
 SOURCES = ("auto", "files", "kaggle", "synthetic")
+MARK = "SYNTHETIC.txt"
+"""The file that tells made-up data from the real ones whose layout they have."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder with a data set's files, and whether they are ``files`` (the real ones) or ``synthetic``."""
+    """A folder with a data set's files, which are the user's own (``files``) or the project's (``synthetic``)."""
 
     folder: Path
     kind: str
+
+    @property
+    def made_up(self) -> bool:
+        """Whether its files are synthetic, in the user's own folder too."""
+        return self.kind == "synthetic" or (self.folder / MARK).exists()
 
 
 def data_root(root: str | None) -> Path:
@@ -99,6 +106,18 @@ def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None])
                     "folder with data.cache_dir=FOLDER"
                 ) from error
     return folder
+
+
+def write_made_up(folder: Path, synthesize: Callable[[Path], None]) -> None:
+    """Write a synthetic data set where a user's own may lie, marked as what it is."""
+
+    def write(aside: Path) -> None:
+        synthesize(aside)
+        (aside / MARK).write_text(
+            "Made up by `triptych data synthesize`: what is trained on it has seen no real data.\n"
+        )
+
+    write_whole(folder, write)
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
