@@ -58,7 +58,7 @@ studies: $(addprefix study-,$(STUDIES) $(SEEDS))  ## Run all studies, or continu
 	$(BIN)/python -m triptych.results.study.page $(addprefix logs/studies/,$(STUDIES) $(SEEDS)) --output docs/studies.md
 
 study-%: $(READY)
-	$(BIN)/python train.py -m $(if $(wildcard logs/studies/$*),resume=logs/studies/$*,hydra.sweep.dir=logs/studies/$* \
+	$(BIN)/python train.py -m $(if $(wildcard logs/studies/$*/multirun.yaml),resume=logs/studies/$*,hydra.sweep.dir=logs/studies/$* \
 		$(if $(filter seeds-%,$*),study=seeds experiment=$(*:seeds-%=%),study=$*) hydra/launcher=joblib) $(ARGS)
 
 TASK ?= denoise

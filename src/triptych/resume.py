@@ -18,7 +18,7 @@ from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.hint import did_you_mean
 from triptych.processes import refused, started_apart
 from triptych.results.checkpoints import resumable
-from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run
+from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run, resumes
 from triptych.results.output import make_folder
 from triptych.results.record import PRIMARY
 from triptych.results.saved_config import read_choices, read_config
@@ -49,7 +49,8 @@ class Resumption:
 
     def record(self) -> None:
         """Keep the config in ``.hydra/resume-N/``; the first one stays as it is."""
-        folder = self.directory / ".hydra" / f"resume-{1 + len(list(self.directory.glob('.hydra/resume-*')))}"
+        number = 1 + max((int(folder.name.removeprefix("resume-")) for folder in resumes(self.directory)), default=0)
+        folder = self.directory / ".hydra" / f"resume-{number}"
         folder.mkdir()
         OmegaConf.save(self.config, folder / "config.yaml")
         (folder / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))

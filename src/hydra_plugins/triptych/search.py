@@ -74,6 +74,7 @@ class SearchSweeper(Sweeper):
         """Launch trials until all have ended; a mistake in what was asked ends the program with exit code 2."""
         from filelock import FileLock
 
+        from triptych.files import replaced
         from triptych.results.directory import SWEEP
         from triptych.results.trials import create_study
 
@@ -85,7 +86,8 @@ class SearchSweeper(Sweeper):
             with self.lock:
                 self.study = create_study(self.folder, asked)
                 if not (self.folder / SWEEP).exists():
-                    OmegaConf.save(self.config, self.folder / SWEEP)
+                    with replaced(self.folder / SWEEP) as aside:
+                        OmegaConf.save(self.config, aside)
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

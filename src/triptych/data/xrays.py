@@ -240,7 +240,7 @@ class XrayDataModule(DataModule[Xrays]):
             DataError: there is no image, or the one that was named cannot be read.
         """
         names = find_inputs(source, output)
-        made_from = [weights, str(self.image_size), *names.values()]
+        made_from = [weights, str(self.image_size), *(_stamp(path, name) for path, name in names.items())]
         with (
             UnfinishedTable(output / "predictions.csv", made_from, resume) as table,
             ThreadPoolExecutor(THREADS) as pool,
@@ -319,6 +319,12 @@ def _of_no_class(folder: Path) -> Iterator[Path]:
             for path in [entry, *sorted(entry.rglob("*"))]:
                 if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                     yield path
+
+
+def _stamp(path: Path, name: str) -> str:
+    """The name of a user's X-ray, with what tells whether there is another under it now."""
+    there = path.stat()
+    return f"{name} {there.st_size} {there.st_mtime_ns}"
 
 
 def _rows(names: list[str], columns: dict[str, Tensor]) -> Iterator[tuple[str, str, str]]:

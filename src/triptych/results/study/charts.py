@@ -69,7 +69,8 @@ def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
         lines = np.array([np.interp(steps, *curve, right=np.nan) for curve in curves])
         known = ~np.isnan(lines).all(axis=0)
         steps, lines = steps[known], lines[:, known]
-        axis.plot(steps, np.nanmean(lines, axis=0), color=colour, linewidth=1.4, label=label)
+        marker = "o" if len(steps) == 1 else None
+        axis.plot(steps, np.nanmean(lines, axis=0), color=colour, linewidth=1.4, marker=marker, label=label)
         axis.fill_between(steps, np.nanmin(lines, axis=0), np.nanmax(lines, axis=0), color=colour, alpha=0.13, lw=0)
     axis.set(xlabel="optimizer step")
     axis.set_title(figure_text(str(plot.of)), fontsize=10)

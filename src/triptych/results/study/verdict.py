@@ -25,8 +25,8 @@ class Finding:
         effect: the mean difference, the geometric mean of the ratios, or the relative deviation; NaN without values.
         low, high: the ends of the 95 % interval of the effect.
         seeds: how many it is from.
-        chance: of an effect that falls as far short of what is expected, or further, where in truth it is just that:
-            the p-value of one side.
+        chance: the one-sided p-value: the probability of an effect that falls at least this far short of what is
+            expected, if the true effect is exactly that.
     """
 
     verdict: str
