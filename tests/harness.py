@@ -90,11 +90,11 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
 
 
 def command(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """``python train.py ARGUMENTS`` in a process of its own, in the folder ``cwd``."""
+    """``python train.py ARGUMENTS`` in a process of its own, in the folder ``cwd``, whose modules it can import."""
     return subprocess.run(
         [sys.executable, REPOSITORY / "train.py", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+        env=os.environ | {"PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{cwd}"},
         capture_output=True,
         text=True,
         timeout=timeout,

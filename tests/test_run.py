@@ -55,7 +55,8 @@ def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: 
         rows = list(csv.DictReader(file))
     monitored = [float(row[metrics["monitor"]]) for row in rows if row[metrics["monitor"]]]
     assert len(monitored) == metrics["epochs"] == 2
-    assert metrics["best"][metrics["monitor"]] in (min(monitored), max(monitored))
+    best = max if load_run(directory).config["mode"] == "max" else min
+    assert metrics["best"][metrics["monitor"]] == best(monitored)
     assert {name.partition("/")[0] for name in metrics["best"]} >= {"train", "val"}
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows}, key=int)
 
@@ -239,6 +240,7 @@ def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_ro
         ("optimizer.betas=[0.9]", r"optimizer\.betas=\[0\.9\]: expected two numbers"),
         ("monitor=val/rsme", "did you mean"),
         ("monitor=val/loss mode=max", "worst epoch; set mode=min"),
+        ("callbacks.early_stopping.monitor=val/lss", r"callbacks\.early_stopping\.monitor=val/lss is .* mean val/loss"),
         ("trainer.accelerator=gpu", "gpu"),
         ("model.activation=nope", "activation"),
         ("threads=0", "threads"),

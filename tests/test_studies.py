@@ -88,6 +88,7 @@ def test_in_small_a_study_runs_to_a_verdict(study: str, tmp_path: Path):
     result = command("-m", *overrides, f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path, timeout=540)
     assert result.returncode == 0, result.stdout + result.stderr
     report = (tmp_path / "sweep" / "report.md").read_text()
-    assert len(re.findall(r"^Verdict: (holds|does not hold|undecided)$", report, re.MULTILINE)) == 1
+    # Two seeds decide nothing.
+    assert re.findall(r"^Verdict: (.*)$", report, re.MULTILINE) == ["undecided"]
     assert re.search(r"^Effect.*(interval|not measured).*: \d+", report, re.MULTILINE)
     assert {record.state for record in read_records([tmp_path / "sweep"])} <= {"done", "diverged"}

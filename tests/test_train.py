@@ -93,6 +93,36 @@ def test_a_run_that_diverges_ends_at_once_with_exit_code_1(data_root: Path, tmp_
     assert not (record.directory / "DONE").exists()
 
 
+BUG = """
+from triptych.networks.mlp import Mlp
+
+
+class Mine(Mlp):
+    def forward(self, inputs):
+        one, other = inputs.shape, inputs.dtype, inputs.device
+        return super().forward(inputs)
+"""
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_bug_in_a_network_of_ones_own_is_shown_where_it_is(resumed: bool, data_root: Path, tmp_path: Path) -> None:
+    if EXPERIMENT != "housing":
+        pytest.skip("the housing panel is not here")
+    (tmp_path / "mine.py").write_text(BUG)
+    options = cheapest(
+        data_root, "packages=[mine]", "model.network._target_=mine.Mine", f"hydra.run.dir={tmp_path}/run"
+    )
+    ended = command(*options, cwd=tmp_path)
+    if resumed:
+        ended = command(f"resume={tmp_path}/run", "packages=[mine]", cwd=tmp_path)
+    assert ended.returncode == 2
+    *trace, last = ended.stderr.splitlines()
+    assert last == "error: too many values to unpack (expected 2)"
+    assert any("mine.py" in line and "forward" in line for line in trace)
+    assert "mine.py" in (tmp_path / "run/error.txt").read_text()
+    assert read_record(tmp_path / "run").error == last.removeprefix("error: ")
+
+
 def test_every_job_of_a_sweep_is_checked_before_the_first_starts(data_root: Path, tmp_path: Path) -> None:
     ended = command(*cheapest(data_root, "optimizer=adam,admaw", "-m"), cwd=tmp_path)
     assert ended.returncode == 2

@@ -130,6 +130,6 @@ def build(config: Mapping[str, Any], *arguments: Any, kinds: tuple[type, ...] = 
         return target(*arguments, **own)
     except TypeError as error:
         # A class that takes any keyword passes them on, and they are found unknown further in.
-        if "unexpected keyword argument" not in str(error):
+        if not any(f"unexpected keyword argument '{key}'" in str(error) for key in own):
             raise
         raise ValueError(f"{config['_target_']}: {error}") from error

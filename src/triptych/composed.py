@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.declared import Declared, comments_in, leaves, nearest, show
+from triptych.declared import Declared, comments_in, leaves, nearest, nodes, show
 
 VERSION_BASE = "1.3"
 
@@ -116,12 +116,26 @@ class Composer:
                 overrides += self.parser.parse_overrides([text])
             except HydraException as error:
                 complaint = brief(error).removeprefix(f"Error parsing override '{text}'").strip()
-                example = "key=value" if "=" not in text else text.replace("=", "='", 1) + "'"
-                remedy = f"write {example}" if "=" not in text else f'quote special characters: "{example}"'
+                example = text.replace("=", "='", 1) + "'"
+                remedy = f'quote special characters: "{example}"' if "=" in text else f"write {self._chosen_by(text)}"
                 unreadable.append(f"{file and f'{file}: '}{text} cannot be read ({complaint}); {remedy}")
         if unreadable:
             raise Refusal("\n".join(unreadable))
         return overrides
+
+    def _chosen_by(self, name: str) -> str:
+        """How one chooses an option of this name; ``key=value`` where no group has one."""
+        return next((f"{group}={name}" for group in self.groups() if self.has_option(group, name)), "key=value")
+
+    def elsewhere(self, key: str) -> list[str]:
+        """The options of the key's group whose own file declares it: ``optimizer=momentum`` for optimizer.momentum."""
+        parts = key.split(".")
+        for end in range(len(parts) - 1, 0, -1):
+            if self.is_group(group := "/".join(parts[:end])):
+                files = {name: self.file(f"{group}/{name}").content for name in self.options(group)}
+                own = ".".join(parts[end:])
+                return [f"{group}={name}" for name, content in files.items() if own in dict(nodes(content))]
+        return []
 
     def is_group(self, key: str) -> bool:
         """Whether a folder of the config has this name."""

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.composed import Composer, Composition, Refusal, alternatives, is_below
-from triptych.declared import is_deferred, leaves, nearest, nodes, show
+from triptych.declared import Declared, is_deferred, leaves, nearest, nodes, show
 
 PROGRAM = "python train.py"
 TASK_GROUP = "experiment"  # the one group that must be chosen
@@ -242,7 +242,10 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
         at = f"{file}: " if file else ""
         declaration = declared.find(key)
         if declaration is None:
-            yield at + declared.unknown(key, composer.groups()) + (_remedy(composition, jobs, key) if file else "")
+            if file:
+                yield at + declared.unknown(key, composer.groups()) + _remedy(composition, jobs, key)
+            else:
+                yield _unknown(composer, declared, key)
         elif not declaration.accepts(value):
             yield f"{at}{key}={show(value)}: {declaration.complaint(value)}"
 
@@ -253,7 +256,14 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
             continue
         is_hydra = is_below(key, ["hydra"])
         if not is_hydra and declared.find(key) is None and not any(is_below(other, [key]) for other in known):
-            yield declared.unknown(key, composer.groups())
+            yield _unknown(composer, declared, key)
+
+
+def _unknown(composer: Composer, declared: Declared, key: str) -> str:
+    """Says that no chosen file has the key, and which of the others has, or what it may have been meant for."""
+    if others := composer.elsewhere(key):
+        return f"{key} is not a key of this run; {' and '.join(others)} {'have' if others[1:] else 'has'} it"
+    return declared.unknown(key, composer.groups())
 
 
 def _remedy(composition: Composition, jobs: _Jobs, key: str) -> str:

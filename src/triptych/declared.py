@@ -25,6 +25,7 @@ not repeat stay, and its default is checked against them.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -239,6 +240,7 @@ def _fits(value: object, word: str) -> bool:
             TYPES[name](value)
             and (not low or COMPARISONS[above](float(low), number))
             and (not limit or COMPARISONS[compare](number, float(limit)))
+            and math.isfinite(number)
         )
     if TYPES["float"](value) and re.fullmatch(NUMBER, word):
         return float(word) == value  # 1 for 1.0

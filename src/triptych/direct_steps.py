@@ -1,4 +1,4 @@
-"""Training steps at the price that a small network can pay."""
+"""Training steps with less around each than Lightning's, which is what a small network spends most of its time on."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ HOOKS = (
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 """Hooks of a module or its data that make of a loader's batch what ``training_step`` is given."""
 OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
-"""By which a module can replace a part of the step."""
+"""Hooks by which a module replaces a part of the step."""
 PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 """Those that leave the step as it is, but for a scaled loss."""
 OPTIMIZERS = ("torch.optim.", f"{__package__}.optimizers")
@@ -58,7 +58,7 @@ class DirectLoop(_TrainingEpochLoop):
     """
 
     about: tuple[Any, ...] = ()
-    """What the following was found out of."""
+    """What the attributes below were derived from; they are anew where it changes."""
     module: LightningModule
     """The Trainer's."""
     direct: bool = False

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +16,7 @@ from triptych.config import ConfigError
 from triptych.imports import without_collector
 from triptych.processes import agreed, process_number, refused, speaks_for_machine
 from triptych.reproduce import Reproduction
-from triptych.results.directory import ERROR, LOCK, held, new_run_id
+from triptych.results.directory import CONFIG, ERROR, LOCK, held, new_run_id
 from triptych.results.record import read_record
 from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler, harmless
@@ -86,7 +87,7 @@ def go_on(resumed: Resumption) -> int:
     except Exception as error:
         from triptych.run import UserError
 
-        if not isinstance(error, UserError):  # what is refused stays as it was
+        if not isinstance(error, UserError) or not _in_words(error.__cause__):  # what is refused stays as it was
             leave_error(resumed.directory, error)
         code = complain(error)
         if code is None:
@@ -108,10 +109,9 @@ def train_on(resumed: Resumption) -> None:
         # With these Lightning starts the other processes of a distributed run.
         sys.argv[1:] = [f"resume={resumed.directory}", *resumed.overrides]
         _log_to(resumed.directory)
+        _say_which(resumed)
         for path in resumed.damaged:
             print(f"{path} is damaged, and is left aside.")
-        if resumed.checkpoint is None:
-            print("There is no checkpoint yet: the run starts again.")
         run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
 
 
@@ -159,6 +159,16 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
     return 1 if agreement.apart else 0
 
 
+def _say_which(resumed: Resumption) -> None:
+    """Name the run before its data are read: ``latest`` may be another than the user thinks of."""
+    began = datetime.fromtimestamp((resumed.directory / CONFIG).stat().st_mtime)
+    whence = (
+        "which has no checkpoint yet: it starts again" if resumed.checkpoint is None else "from its last checkpoint"
+    )
+    if process_number() == 0:
+        print(f"Going on with {harmless(resumed.directory)}, begun {began:%Y-%m-%d %H:%M}, {whence}.")
+
+
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Keep other processes from training in a run directory; the first process of a run does it for all.
@@ -193,6 +203,8 @@ def leave_error(directory: Path, error: Exception) -> None:
     text = f"{error}\n"
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+    elif not _in_words(error.__cause__):
+        text += f"\n{''.join(traceback.format_exception(error.__cause__))}"
     if process_number() and (directory / ERROR).exists():
         return  # the first to fail of several processes has the cause
     with suppress(OSError):  # the disk may be full, which is then the error
@@ -206,12 +218,23 @@ def say_failed(directory: Path, number: int) -> None:
     print(f"job {number} failed: {harmless(why)}", file=sys.stderr)
 
 
+def _in_words(error: BaseException | None) -> bool:
+    """Whether some code said what is wrong, by a ``raise``; Python's own ValueErrors come of a bug, as in a network."""
+    frames = traceback.extract_tb(error.__traceback__) if isinstance(error, ValueError) else []
+    return not frames or (frames[-1].line or "raise").startswith("raise")
+
+
 def complain(error: Exception) -> int | None:
     """Say in one message what the user can mend, and return the exit code; None for anything else, which is a bug."""
     from triptych.callbacks.divergence import Diverged
+    from triptych.device import lacking_memory
     from triptych.run import OutOfSpace, UserError
 
-    if isinstance(error, UserError):
+    if lacking := lacking_memory(error):
+        message, code = f"error: {lacking}", 2
+    elif isinstance(error, UserError) and not _in_words(error.__cause__):
+        message, code = f"{harmless(''.join(traceback.format_exception(error.__cause__)))}error: {harmless(error)}", 2
+    elif isinstance(error, UserError):
         message, code = f"error: {harmless(error)}", 2
     elif isinstance(error, Diverged):
         message, code = f"Diverged: {harmless(error)}", 1

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def run(
                 f"and was {fingerprint}; say with --root in which folder the run's data lie now"
             )
         model = _model(settings, datamodule)
-        check_before_training(model, settings["monitor"], settings["mode"])
+        check_before_training(model, settings)
         history = History(directory / "metrics.csv", start.step)
         loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
@@ -196,11 +196,11 @@ def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:
     try:
         model: Model = build(settings["model"], kinds=(LightningModule,), **parts, **datamodule.model_arguments())
     except ValueError as error:
-        if "missing a required argument" not in str(error):
+        lacks = "missing a required argument" in str(error)
+        if not lacks and not any(f"'{name}'" in str(error) for name in datamodule.model_arguments()):
             raise
-        raise ValueError(
-            f"{error}, which {type(datamodule).__name__} does not tell: this model is for other data"
-        ) from error
+        told = f"which {type(datamodule).__name__} {'does not tell' if lacks else 'tells'}"
+        raise ValueError(f"{error}, {told}: this model is for other data; choose another from conf/model") from error
     return model
 
 
@@ -214,26 +214,35 @@ def user_errors(saved: bool = False) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, OmegaConfBaseException) as error:
-        raise UserError(str(error)) from error
+        # What a stranger's config leads to is no bug in the user's code, of which the traceback would tell.
+        raise UserError(str(error)) from (None if saved else error)
     except (LookupError, TypeError, AttributeError, RuntimeError) as error:
         if not saved:
             raise
         raise UserError(f"the saved config cannot be used ({type(error).__name__}: {error})") from error
 
 
-def check_before_training(model: Model, monitor: str, mode: str) -> None:
+def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
     """Find now what would otherwise show after an epoch, or with a traceback.
 
     Raises:
-        ValueError: the optimizer's arguments are wrong, nothing is logged by the name of the monitor, or the mode would
-            have its worst value.
+        ValueError: the optimizer's arguments are wrong, nothing is logged by the name of the monitor or of a callback's
+            own, or the mode would have its worst value.
     """
     model.make_optimizer()
     logged: dict[str, Any] = {"val/loss": model.val_loss, **dict(model.val_metrics.items(copy_state=False))}
     logged |= {f"train{name.removeprefix('val')}": metric for name, metric in logged.items()}
-    if monitor not in logged:
-        hint = did_you_mean(monitor, logged)
-        raise ValueError(f"monitor={monitor} is never logged: choose one of {', '.join(logged)}{hint}")
+    watched = {"monitor": settings["monitor"]}
+    for name, callback in settings["callbacks"].items():
+        own = callback.get("monitor") if isinstance(callback, dict) else None
+        # Other callbacks log what they measure, by names of their own.
+        if isinstance(own, str) and own.startswith(("val/", "train/")):
+            watched[f"callbacks.{name}.monitor"] = own
+    for key, metric in watched.items():
+        if metric not in logged:
+            hint = did_you_mean(metric, logged)
+            raise ValueError(f"{key}={metric} is never logged: choose one of {', '.join(logged)}{hint}")
+    monitor, mode = settings["monitor"], settings["mode"]
     larger = logged[monitor].higher_is_better  # None where a metric does not say
     if larger is not None and mode != (right := "max" if larger else "min"):
         raise ValueError(f"monitor={monitor} mode={mode}: that would keep the worst epoch; set mode={right}")
@@ -256,7 +265,8 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
     except MisconfigurationException as error:
         done = "current_epoch" in str(error)  # Lightning's, where the checkpoint has more epochs than are asked for
-        raise UserError(f"{error}{' Ask for more: trainer.max_epochs=N' if done else ''}") from error
+        text = str(error).strip().replace("=None", "=null")  # as the command line has it
+        raise UserError(f"{text}{' Ask for more: trainer.max_epochs=N' if done else ''}") from error
     except ValueError as error:
         if started and batches.completed > started[0]:
             raise

@@ -228,7 +228,7 @@ def end_with_a_validation(trainer: Trainer, *_: Any) -> None:
 
 
 def spare_idle_hooks(trainer: Trainer) -> None:
-    """Keep Lightning from calling, six times a step, what a callback has inherited and does nothing.
+    """Keep Lightning from calling, six times a step, hooks that a callback has inherited, which do nothing.
 
     Where Lightning makes the steps, a dozen callbacks cost a small network a third of them so. What is not callable is
     passed over.

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from tests.tiny import Batches, fit, regressor, rows
 
 from triptych.callbacks.epoch_log import EpochLog
@@ -52,3 +52,13 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Pat
     run = fit(regressor(), data, tmp_path, tmp_path / "middle.ckpt", **again)
     assert run.global_step == 8
     assert [line.split()[1] for line in lines(caplog)] == ["1/2", "2/2"]
+
+
+@pytest.mark.parametrize(("epochs", "early"), [(5, True), (2, False)])
+def test_that_a_run_stopped_early_is_said(epochs: int, early: bool, tmp_path: Path, caplog):
+    stopping = EarlyStopping("val/loss", patience=1, min_delta=1e6)
+    fit(regressor(), Batches(rows(8), rows(8)), tmp_path, max_epochs=epochs, callbacks=[EpochLog(), stopping])
+    *told, last = lines(caplog)
+    assert len(told) == 2 if early else 1
+    assert ("Stopped early" in last) == early
+    assert ("val/loss did not improve in the last 1 records" in last) == early

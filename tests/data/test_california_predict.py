@@ -121,6 +121,8 @@ def test_a_wrong_cell_in_a_later_part_is_named_by_its_line_and_leaves_nothing(st
 def test_an_input_is_neither_replaced_nor_given_a_second_prediction(street: Path, tmp_path: Path):
     list(CaliforniaDataModule().predict_files(Rooms(*NAMES), street, tmp_path))
     (tmp_path / "again").mkdir()
+    with pytest.raises(DataError, match="is a folder: prices are predicted for a CSV of houses"):
+        list(CaliforniaDataModule().predict_files(Rooms(*NAMES), tmp_path, tmp_path / "again"))
     with pytest.raises(DataError, match=r"predictions\.csv would replace the input: choose another folder"):
         list(CaliforniaDataModule().predict_files(Rooms(*NAMES), tmp_path / "predictions.csv", tmp_path))
     with pytest.raises(DataError, match="a column prediction already; rename or remove it"):

@@ -136,6 +136,13 @@ def test_what_is_no_run_directory_is_said(name: str, logs: Path):
         find_run(name)
 
 
+def test_the_folder_of_an_experiment_is_no_run_but_its_newest_is_named(logs: Path):
+    link_latest(logs / "denoise" / "a", "denoise", logs)
+    for name in (str(logs / "denoise"), "denoise"):
+        with pytest.raises(ValueError, match=rf"did you mean {re.escape(str(logs / 'denoise' / 'latest'))}\?$"):
+            find_run(name, logs)
+
+
 # Files
 
 

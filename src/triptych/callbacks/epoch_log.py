@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class EpochLog(Callback):
-    """Log the epoch, its seconds, the training loss and the validation metrics after each epoch."""
+    """Log the epoch, its seconds, the training loss and the validation metrics after each epoch, and an early end."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_epoch_start: Lightning leaves it out where a run goes on in the middle of an epoch.
@@ -29,3 +29,10 @@ class EpochLog(Callback):
         metrics = "  ".join(f"{name} {value:.5g}" for name, value in shown.items())
         log.info("epoch %d%s  %.1f s  %s", trainer.current_epoch + 1, total, seconds, metrics)
         self.started, self.validated = time.perf_counter(), False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for stopping in trainer.early_stopping_callbacks:
+            # In the last epoch that was asked for, it ended nothing.
+            if stopping.stopping_reason_message and stopping.stopped_epoch + 1 != trainer.max_epochs:
+                reason = stopping.stopping_reason_message.partition(" Signaling")[0]
+                log.info("Stopped early, as callbacks.early_stopping asks: %s", reason)

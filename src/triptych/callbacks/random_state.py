@@ -30,7 +30,8 @@ class RandomState(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
 
-    # Not when it is loaded: what is set up in between draws numbers too. In the middle of an epoch none begins.
+    # Restored when training starts, not when loaded: what is set up in between draws numbers too. And at an epoch's
+    # start, which a run that goes on in the middle of one does not have.
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank:

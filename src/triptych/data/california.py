@@ -173,6 +173,8 @@ class CaliforniaDataModule(DataModule[Rows]):
     ) -> Iterator[str]:
         """``predictions.csv``: the input's columns and ``prediction`` in dollars, in the input's order."""
         target = output / "predictions.csv"
+        if source.is_dir():
+            raise DataError(f"{source} is a folder: prices are predicted for a CSV of houses, which has to be named")
         if source.resolve() == target.resolve():
             raise DataError(f"{target} would replace the input: choose another folder")
         content, count = _content(source)

@@ -303,6 +303,6 @@ class Model(LightningModule):
 
 
 def _are_betas(value: Any) -> bool:
-    """Whether this is what Adam's kin take: of something else they say nothing, or what no user can read."""
+    """Whether these are betas that Adam and its like take: what they say of others is nothing, or hard to read."""
     two = isinstance(value, Sequence) and len(value) == 2
     return two and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in value)

@@ -1,4 +1,4 @@
-"""torchmetrics' metrics, NaN where they have nothing to say, for a 0 or an error would be wrong; and a mean loss."""
+"""Metrics of torchmetrics that are NaN, not 0 or an error, where they are undefined; and a mean loss."""
 
 import torch
 from torch import Tensor

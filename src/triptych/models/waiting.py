@@ -26,7 +26,7 @@ class Waiting:
         """Outputs, targets and mean loss of each."""
 
     def add(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Let one more batch wait, or all be measured where that are enough."""
+        """Queue a batch, and measure all that wait once there are enough."""
         if self.batches:
             last = self.batches[-1][0]
             if last.shape[1:] != outputs.shape[1:] or last.dtype != outputs.dtype:

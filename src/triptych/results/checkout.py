@@ -1,6 +1,7 @@
 """The checkout that a run's code comes from: its commit, what differs from that, and its lock.
 
-Git is only asked: it writes nothing, runs no hook and no program of its config, and never waits for an answer.
+Git is only asked: it writes nothing, runs no hook, no external diff and no file monitor, and never waits for an answer.
+Clean filters, such as those of Git LFS, do run.
 """
 
 import hashlib

@@ -10,7 +10,7 @@ RESUMABLE = ("last.ckpt", "previous.ckpt")
 
 
 def refuse_bomb(path: Path) -> None:
-    """Look that a checkpoint takes as much memory as it has bytes: torch packs its files without compressing them.
+    """Refuse a checkpoint that would unpack to more than its own size: torch stores its files uncompressed.
 
     Raises:
         ValueError: it is no such file, its end is missing, or it is compressed.

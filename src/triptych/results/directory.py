@@ -28,7 +28,7 @@ RESUMED = Path(".hydra") / "resumed.json"
 LOCK = Path(".hydra") / "lock"
 """Held by the process that trains in the directory; the kernel frees it, however that process ends."""
 SWEEP_LOCK = ".lock"
-"""In the directory of a sweep: the like of the process that runs it."""
+"""The same in the directory of a sweep, held by the process that runs it."""
 REPORT = "report.html"
 """The last file that a sweep writes, at its end."""
 SWEEP = "multirun.yaml"
@@ -114,7 +114,9 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool 
         raise ValueError(f"no unfinished run below {logs.absolute()}: all are done or under way{hint}")
     directory = Path(name)
     if not (directory / CONFIG).is_file():
-        raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}")
+        newest = [place / "latest" for place in (directory, logs / name) if (place / "latest" / CONFIG).is_file()]
+        hint = f"; did you mean {newest[0]}?" if newest else ""
+        raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}{hint}")
     return directory.resolve()
 
 

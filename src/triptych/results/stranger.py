@@ -116,7 +116,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def refuse_links(directory: Path) -> None:
-    """Look that what is written into a directory stays in it; the directory itself may be reached by a link.
+    """Check that what is written into a directory stays in it; the directory itself may be reached by a link.
 
     Raises:
         ValueError: there is a link out of it, or something that is neither file nor folder.
