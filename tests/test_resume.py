@@ -65,6 +65,10 @@ def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) ->
     again = resumption(["resume=latest"])
     assert again is not None
     assert again.config.trainer.max_epochs == 30
+    # And its own is the newest, whatever was deleted.
+    shutil.rmtree(run / ".hydra/resume-1")
+    again.record()
+    assert sorted(path.name for path in run.glob(".hydra/resume-*")) == ["resume-2", "resume-3"]
 
 
 def test_a_run_that_another_process_trains_is_not_the_latest_to_go_on_with(run: Path) -> None:

@@ -207,12 +207,12 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _data_list(options: argparse.Namespace) -> int:
     with without_collector():
         from triptych.data.catalogue import data_sets
-        from triptych.data.sources import MARK, data_root
+        from triptych.data.sources import Source, data_root
 
     root = data_root(options.root)
     for name, module in data_sets().items():
         folder = root / module.slug
-        there = "made up" if (folder / MARK).exists() else "here" if folder.is_dir() else "not here"
+        there = "made up" if Source(folder, "files").made_up else "here" if folder.is_dir() else "not here"
         summary = (sys.modules[module.__module__].__doc__ or "").splitlines()[0]
         print(f"{name:11} {module.task or '-':10} {there:9} {folder}\n{'':32}{summary}")
     return 0

@@ -87,7 +87,7 @@ def go_on(resumed: Resumption) -> int:
     except Exception as error:
         from triptych.run import UserError
 
-        if not isinstance(error, UserError) or not _in_words(error.__cause__):  # what is refused stays as it was
+        if not isinstance(error, UserError) or _bug(error):  # what is refused stays as it was
             leave_error(resumed.directory, error)
         code = complain(error)
         if code is None:
@@ -203,8 +203,8 @@ def leave_error(directory: Path, error: Exception) -> None:
     text = f"{error}\n"
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
-    elif not _in_words(error.__cause__):
-        text += f"\n{''.join(traceback.format_exception(error.__cause__))}"
+    elif bug := _bug(error):
+        text += f"\n{bug}"
     if process_number() and (directory / ERROR).exists():
         return  # the first to fail of several processes has the cause
     with suppress(OSError):  # the disk may be full, which is then the error
@@ -218,10 +218,15 @@ def say_failed(directory: Path, number: int) -> None:
     print(f"job {number} failed: {harmless(why)}", file=sys.stderr)
 
 
-def _in_words(error: BaseException | None) -> bool:
-    """Whether some code said what is wrong, by a ``raise``; Python's own ValueErrors come of a bug, as in a network."""
-    frames = traceback.extract_tb(error.__traceback__) if isinstance(error, ValueError) else []
-    return not frames or (frames[-1].line or "raise").startswith("raise")
+def _bug(error: Exception) -> str:
+    """The traceback of a ValueError that no code said by a ``raise``, but Python itself, in code of one's own.
+
+    Empty for all other mistakes, whose message is enough.
+    """
+    cause = error.__cause__
+    frames = traceback.extract_tb(cause.__traceback__) if isinstance(cause, ValueError) else []
+    said = not frames or (frames[-1].line or "raise").startswith("raise")
+    return "" if said else "".join(traceback.format_exception(cause))
 
 
 def complain(error: Exception) -> int | None:
@@ -232,10 +237,8 @@ def complain(error: Exception) -> int | None:
 
     if lacking := lacking_memory(error):
         message, code = f"error: {lacking}", 2
-    elif isinstance(error, UserError) and not _in_words(error.__cause__):
-        message, code = f"{harmless(''.join(traceback.format_exception(error.__cause__)))}error: {harmless(error)}", 2
     elif isinstance(error, UserError):
-        message, code = f"error: {harmless(error)}", 2
+        message, code = f"{harmless(_bug(error))}error: {harmless(error)}", 2
     elif isinstance(error, Diverged):
         message, code = f"Diverged: {harmless(error)}", 1
     elif isinstance(error, OutOfSpace):

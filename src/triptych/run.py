@@ -193,11 +193,12 @@ def run(
 def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:
     """The model of the config, told what it must know of the data; a ValueError where it is made for others."""
     parts = {name: settings[name] for name in ("optimizer", "scheduler", "monitor")}
+    of_data = datamodule.model_arguments()
     try:
-        model: Model = build(settings["model"], kinds=(LightningModule,), **parts, **datamodule.model_arguments())
+        model: Model = build(settings["model"], kinds=(LightningModule,), **parts, **of_data)
     except ValueError as error:
         lacks = "missing a required argument" in str(error)
-        if not lacks and not any(f"'{name}'" in str(error) for name in datamodule.model_arguments()):
+        if not lacks and not any(f"'{name}'" in str(error) for name in of_data):
             raise
         told = f"which {type(datamodule).__name__} {'does not tell' if lacks else 'tells'}"
         raise ValueError(f"{error}, {told}: this model is for other data; choose another from conf/model") from error

@@ -59,6 +59,6 @@ def test_that_a_run_stopped_early_is_said(epochs: int, early: bool, tmp_path: Pa
     stopping = EarlyStopping("val/loss", patience=1, min_delta=1e6)
     fit(regressor(), Batches(rows(8), rows(8)), tmp_path, max_epochs=epochs, callbacks=[EpochLog(), stopping])
     *told, last = lines(caplog)
-    assert len(told) == 2 if early else 1
+    assert len(told) == (2 if early else 1)
     assert ("Stopped early" in last) == early
     assert ("val/loss did not improve in the last 1 records" in last) == early

@@ -313,6 +313,7 @@ def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
     for index, grey in enumerate((0, 255, 51)):
         Image.new("RGB", (30 + index, 20), (grey,) * 3).save(source / "ward" / f"{index}.png")
     (source / "bad.jpeg").write_bytes(b"no image")
+    (source / "gone.png").symlink_to("nowhere.png")
     skipped = list(XrayDataModule(eval_batch_size=2).predict_files(Brightness(), source, output))
     with (output / "predictions.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
@@ -321,8 +322,9 @@ def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
             ["ward/1.png", "1.000000", "PNEUMONIA"],
             ["ward/2.png", "0.200000", "NORMAL"],
         ]
-    assert len(skipped) == 1
+    assert len(skipped) == 2
     assert "bad.jpeg: not a readable image" in skipped[0]
+    assert "gone.png: not a readable image" in skipped[1]
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
 
 
@@ -379,6 +381,9 @@ def test_a_table_of_other_weights_or_x_rays_is_not_gone_on_with(ward: Path, tmp_
     lines.close()
     with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Brightness(), ward, tmp_path, weights="b", resume=True))
+    Image.new("L", (50, 40), 255).save(ward / "0.png")
+    with pytest.raises(DataError, match="cannot be resumed"):
+        list(data.predict_files(Brightness(), ward, tmp_path, weights="a", resume=True))
     (ward / "0.png").unlink()
     with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Brightness(), ward, tmp_path, weights="a", resume=True))

@@ -323,7 +323,10 @@ def _of_no_class(folder: Path) -> Iterator[Path]:
 
 def _stamp(path: Path, name: str) -> str:
     """The name of a user's X-ray, with what tells whether there is another under it now."""
-    there = path.stat()
+    try:
+        there = path.stat()
+    except OSError:  # a link to nothing, which is skipped where it is decoded
+        return name
     return f"{name} {there.st_size} {there.st_mtime_ns}"
 
 
