@@ -1,8 +1,12 @@
 """The house as designed, held by reading the sources: who imports whom, how long a file may be."""
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -74,7 +78,7 @@ def packages(modules: set[str]) -> set[str]:
         ("data", {"data", "files", "hint"}),
         ("models", {"models", "networks", "build"}),
         ("callbacks", {"callbacks", "results"}),
-        ("results", {"results", "build", "files", "hint", "terminal", "trainer", "precision"}),
+        ("results", {"results", "build", "dotted", "files", "hint", "terminal", "trainer", "precision"}),
         (
             "trainer",
             {
@@ -83,7 +87,7 @@ def packages(modules: set[str]) -> set[str]:
             },
         ),
         ("direct_steps", set()),
-        ("loggers", {"build"}),
+        ("loggers", {"build", "dotted"}),
         ("progress_bar", set()),
         ("sharding", set()),
         ("precision", {"device"}),
@@ -93,10 +97,11 @@ def packages(modules: set[str]) -> set[str]:
         ("optimizers", set()),
         ("files", set()),
         ("processes", set()),
-        ("declared", {"hint"}),
+        ("dotted", set()),
+        ("declared", {"dotted", "hint"}),
         ("hint", set()),
-        ("composed", {"declared"}),
-        ("config", {"composed", "declared"}),
+        ("composed", {"declared", "dotted", "hint"}),
+        ("config", {"composed", "declared", "dotted", "hint"}),
         ("command_line", {"config"}),
         ("resume", {"composed", "config", "declared", "hint", "processes", "results"}),
         ("reproduce", {"results"}),
@@ -143,6 +148,20 @@ def test_what_hydra_imports_at_every_start_is_light(path: Path):
         return  # for the server that jobs are forked from; Hydra passes over what begins with _
     found = set(imports(ast.parse(path.read_text("utf-8")), inside_functions=False))
     assert not packages(found) & {*HEAVY, "optuna", "filelock", "joblib", "scipy"}, path
+
+
+def test_what_is_imported_is_declared_as_a_dependency():
+    """Another package that happens to bring it may stop doing so."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = chain(project["dependencies"], *project["optional-dependencies"].values())
+    names = {re.split(r"[^\w.-]", line)[0] for line in declared}
+    providers = packages_distributions()
+    for path in SOURCE.parent.rglob("*.py"):
+        imported = packages(set(imports(ast.parse(path.read_text("utf-8"))))) - sys.stdlib_module_names
+        for package in imported - {"hydra_plugins", "__main__"}:
+            # What is not installed is of an extra; its distribution has its name.
+            found = {name.lower() for name in providers.get(package, [package])}
+            assert names & found, f"{path.name} imports {package}"
 
 
 def test_there_is_no_import_cycle():

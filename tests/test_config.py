@@ -9,7 +9,8 @@ from tests.harness import FASTEST
 
 from triptych.composed import Composer
 from triptych.config import ConfigError, check
-from triptych.declared import BOUNDED, Declaration, alternatives_in, comments_in, nearest, undocumented
+from triptych.declared import BOUNDED, Declaration, alternatives_in, comments_in, undocumented
+from triptych.hint import nearest
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = {

@@ -125,7 +125,7 @@ def options_of(variant: str, data_root: Path) -> list[str]:
 
 
 # Each variant is stopped at one moment or two, and each moment comes with two variants or three.
-@pytest.mark.parametrize(("variant", "step", "sent"), PAIRS[::3])
+@pytest.mark.parametrize(("variant", "step", "sent"), [*PAIRS[::3], ("cosine by epochs", 9, signal.SIGINT)])
 def test_wherever_a_signal_comes(
     variant: str,
     step: int,
@@ -153,6 +153,7 @@ def test_wherever_a_signal_comes(
     [
         ("plateau", 3, "trainer.limit_train_batches=4"),
         ("plateau", 15, "trainer.limit_train_batches=4"),
+        ("cosine by epochs", 3, "trainer.limit_train_batches=4"),
         ("validation within epochs", 3, "trainer.limit_train_batches=10"),
     ],
 )

@@ -29,7 +29,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.declared import Declared, comments_in, leaves, nearest, nodes, show
+from triptych.declared import Declared, comments_in
+from triptych.dotted import leaves, nodes, show
+from triptych.hint import nearest
 
 VERSION_BASE = "1.3"
 

@@ -29,7 +29,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.composed import Composer, Composition, Refusal, alternatives, is_below
-from triptych.declared import Declared, is_deferred, leaves, nearest, nodes, show
+from triptych.declared import Declared, is_deferred
+from triptych.dotted import leaves, nodes, show
+from triptych.hint import nearest
 
 PROGRAM = "python train.py"
 TASK_GROUP = "experiment"  # the one group that must be chosen

@@ -24,7 +24,6 @@ not repeat stay, and its default is checked against them.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,7 +35,8 @@ from typing import Any
 import yaml
 from hydra.plugins.config_source import ConfigSource
 
-from triptych.hint import did_you_mean
+from triptych.dotted import nodes, show
+from triptych.hint import NEAR, did_you_mean, nearest
 
 TYPES: dict[str, Callable[[object], bool]] = {
     "null": lambda value: value is None,
@@ -51,7 +51,6 @@ NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?"
 BOUNDED = re.compile(rf"(?:({NUMBER})(<=?))?(int|float)(?:(<=?|>=?)({NUMBER}))?")
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 END_OF_ALTERNATIVES = re.compile(r":\s|:$|\s\(|;")
-NEAR = 0.65  # difflib's similarity from which a name is worth suggesting
 YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -184,49 +183,9 @@ def undocumented(conf: Path) -> list[str]:
     return missing
 
 
-def nodes(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every node below a mapping, parents first, by its dotted key."""
-    for name, value in tree.items():
-        yield f"{prefix}{name}", value
-        if isinstance(value, dict):
-            yield from nodes(value, f"{prefix}{name}.")
-
-
-def leaves(tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """The nodes below a mapping that hold a value; an empty mapping is one."""
-    return ((key, value) for key, value in nodes(tree) if not (isinstance(value, dict) and value))
-
-
 def is_deferred(value: object) -> bool:
     """Whether the value comes later: an interpolation, or ??? for "must be given"."""
     return isinstance(value, str) and ("${" in value or value == "???")
-
-
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The dotted names that `name` may have been meant for, best first, at most three: alike in their last part.
-
-    Where some end just like it, only those are named: `lr` finds every `*.lr`.
-    """
-
-    def likeness(one: str, other: str) -> float:
-        return difflib.SequenceMatcher(None, one, other).ratio()
-
-    last = name.rpartition(".")[2]
-    ends = {other: likeness(last, other.rpartition(".")[2]) for other in known}
-    best = max(ends.values(), default=0.0)
-    alike = {other: end for other, end in ends.items() if end >= (1.0 if best == 1.0 else NEAR)}
-    scores = {other: (end + likeness(name, other)) / 2 if "." in name else end for other, end in alike.items()}
-    near = [other for other, score in scores.items() if score >= max(scores.values()) - 0.1]
-    return sorted(near, key=lambda other: (-scores[other], other))[:3]
-
-
-def show(value: object) -> str:
-    """A value as one writes it in YAML or on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(show, value))}]"
-    return str(value)
 
 
 def _fits(value: object, word: str) -> bool:

@@ -1,7 +1,10 @@
 """What a message about an unknown name ends with: the nearest of those that are known."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
+
+NEAR = 0.65
+"""difflib's similarity from which a dotted name is worth suggesting."""
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -14,3 +17,21 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """
     near = get_close_matches(name, list(known), 1, cutoff)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The dotted names that `name` may have been meant for, best first, at most three: alike in their last part.
+
+    Where some end just like it, only those are named: `lr` finds every `*.lr`.
+    """
+
+    def likeness(one: str, other: str) -> float:
+        return SequenceMatcher(None, one, other).ratio()
+
+    last = name.rpartition(".")[2]
+    ends = {other: likeness(last, other.rpartition(".")[2]) for other in known}
+    best = max(ends.values(), default=0.0)
+    alike = {other: end for other, end in ends.items() if end >= (1.0 if best == 1.0 else NEAR)}
+    scores = {other: (end + likeness(name, other)) / 2 if "." in name else end for other, end in alike.items()}
+    near = [other for other, score in scores.items() if score >= max(scores.values()) - 0.1]
+    return sorted(near, key=lambda other: (-scores[other], other))[:3]

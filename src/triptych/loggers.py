@@ -1,12 +1,12 @@
 """The loggers of a run: TensorBoard, W&B, MLflow, or a user's own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from triptych.build import build, resolve
+from triptych.dotted import leaves
 
 
 def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> list[Logger]:
@@ -33,9 +33,8 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
 def log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None, step: int) -> None:
     """Fill TensorBoard's HParams tab: the knobs of the run beside its best monitored metric."""
     groups = {name: settings[name] for name in ("data", "model", "optimizer", "scheduler")}
-    knobs = dict(
-        _flatten({**groups, "seed": settings["seed"], "trainer.max_epochs": settings["trainer"]["max_epochs"]})
-    )
+    groups |= {"seed": settings["seed"], "trainer.max_epochs": settings["trainer"]["max_epochs"]}
+    knobs = {key: value if isinstance(value, int | float) else str(value) for key, value in leaves(groups)}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             # A name of its own: under the monitor's it would be one more point of that curve.
@@ -49,11 +48,3 @@ def log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: 
         if isinstance(logger, WandbLogger):
             # Or the next job of a sweep, in the same process, would go on in this one's run.
             logger.experiment.finish()
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value if isinstance(value, int | float | str | bool) else str(value)

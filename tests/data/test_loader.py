@@ -30,7 +30,10 @@ def loader(workers: int = 0, weighted: bool = False) -> ResumableLoader:
 class Whole(Noisy):
     """The same, with batches cut in one piece."""
 
+    fetched: int = 0
+
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
+        self.fetched += len(indices)
         return [self[int(index)] for index in indices]
 
 
@@ -85,6 +88,20 @@ def test_every_sample_comes_once_around_a_stop() -> None:
     again.load_state_dict(first.state_dict())
     seen = [number for batch in before + drawn(again) for number in batch[: len(batch) // 2]]
     assert sorted(seen) == list(range(10))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_without_workers_batches_from_before_a_stop_are_not_fetched_again(weighted: bool) -> None:
+    plain = loader(weighted=weighted)
+    whole = ResumableLoader(Whole(torch.arange(10)), batch_sampler=plain.batch_sampler, generator=plain.generator)
+    whole.load_state_dict({"seed": 5, "taken": 2, "batch_size": 3})
+    plain.load_state_dict({"seed": 5, "taken": 2, "batch_size": 3})
+    found = []
+    for each in (plain, whole):
+        torch.manual_seed(0)
+        found.append(drawn(each))
+    assert found[0] == found[1]
+    assert whole.dataset.fetched == 4  # type: ignore[attr-defined]
 
 
 def test_what_is_gone_through_again_draws_no_number_of_the_run() -> None:

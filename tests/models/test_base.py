@@ -1,5 +1,6 @@
 """What all models share: losses over whole epochs, what is decayed, optimizers, schedules, precision."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ from triptych.models.base import Model, regression_loss
 from triptych.models.regressor import Regressor
 from triptych.models.waiting import MOST
 from triptych.progress_bar import ProgressBar
+from triptych.results.history import History
 from triptych.terminal import quiet_lightning
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -457,9 +459,24 @@ def test_the_network_counts_its_trainable_numbers():
     assert model.parameter_count() == (3 + 1) * 8
 
 
-def test_the_learning_rate_is_logged_at_the_end_of_each_epoch(tmp_path: Path):
-    run = fit(regressor(scheduler=CONSTANT), Batches(rows(4)), tmp_path)
-    assert run.callback_metrics["learning_rate"].item() == pytest.approx(0.01)
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        (CONSTANT, [0.01, 0.01, 0.01]),
+        (SCHEDULERS["cosine"] | {"interval": "epoch"}, [0.01, 0.0075, 0.0025]),
+        # Six steps: that of the second, the fourth and the last.
+        (SCHEDULERS["cosine"], [0.01 * (1 + math.cos(math.pi * step / 6)) / 2 for step in (1, 3, 5)]),
+        (SCHEDULERS["plateau"] | {"patience": 0, "factor": 0.1, "mode": "max"}, [0.01, 0.01, 0.001]),
+    ],
+)
+def test_an_epoch_is_logged_with_the_learning_rate_of_its_last_step(
+    scheduler: dict[str, Any], rates: list[float], tmp_path: Path
+):
+    history = History(tmp_path / "metrics.csv")
+    model = regressor(scheduler=scheduler, monitor="val/loss")
+    fit(model, Batches(rows(4, 4), rows(4)), tmp_path, max_epochs=3, logger=history)
+    logged = [row["learning_rate"] for row in history.rows.values() if "learning_rate" in row]
+    assert logged == pytest.approx(rates)
 
 
 def test_one_trainer_measures_another_model_by_its_own_metrics(tmp_path: Path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from triptych.results.plots import RIGHT, WRONG, pages, prices, xrays
+from triptych.results.colours import BLUE, RED
+from triptych.results.plots import pages, prices, xrays
 
 RANDOM = np.random.default_rng(0)
 
@@ -50,7 +51,7 @@ def test_xrays_are_a_panel_each(count: int, tmp_path: Path):
 def test_xrays_show_probability_and_label_and_frame_mistakes():
     figure = xrays(np.zeros((4, 8, 8)), np.array([0.9, 0.9, 0.1, 0.1]), np.array([1, 0, 1, 0]))
     assert titles(figure) == ["P 0.90, is ill", "P 0.90, is well", "P 0.10, is ill", "P 0.10, is well"]
-    assert [axis.title.get_color() for axis in figure.axes[:4]] == [RIGHT, WRONG, WRONG, RIGHT]
+    assert [axis.title.get_color() for axis in figure.axes[:4]] == [BLUE, RED, RED, BLUE]
 
 
 def test_prices_are_one_panel_with_the_error_and_the_line_of_agreement(tmp_path: Path):

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, Quote, Quo
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from triptych.declared import leaves, show
+from triptych.dotted import leaves, show
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -71,11 +70,7 @@ class ResumableLoader(DataLoader[Batch]):
         if not self.resumed:
             self.seed, self.taken = _agreed(int(torch.empty((), dtype=torch.int64).random_())), 0
         self.resumed = False
-        # Workers draw from numbers of their own, and those only by going through all they have done before.
-        with isolate_rng() if self.taken else nullcontext():  # half a millisecond, and on a GPU the host waits
-            batches = self._batches()
-            for _ in islice(batches, self.taken):
-                pass
+        batches = self._batches()
         attributes = vars(self)  # past torch, which asks at each that is set whether it may be
         for batch in batches:
             attributes["taken"] += 1
@@ -98,12 +93,19 @@ class ResumableLoader(DataLoader[Batch]):
         return self.batch_sampler.batch_size  # type: ignore[union-attr]
 
     def _batches(self) -> Iterator[Batch]:
+        """Those of the epoch that are still to come."""
         self._begin()
         fetch = getattr(self.dataset, "__getitems__", None)
-        if self.num_workers or self.pin_memory or fetch is None:
-            return super().__iter__()
-        # What torch's iterator does, without its note to the profiler, which costs as much as a small batch.
-        return (self.collate_fn(fetch(indices)) for indices in self._drawn())
+        if not (self.num_workers or self.pin_memory or fetch is None):
+            # What torch's iterator does, without its note to the profiler, which costs as much as a small batch.
+            return (self.collate_fn(fetch(indices)) for indices in islice(self._drawn(), self.taken, None))
+        batches = super().__iter__()
+        if self.taken:
+            # Workers draw from numbers of their own, and those only by going through all they have done before.
+            with isolate_rng():
+                for _ in islice(batches, self.taken):
+                    pass
+        return batches
 
     def _drawn(self) -> Iterator[Any]:
         """The samples of each batch of the epoch."""

@@ -90,6 +90,8 @@ class Model(LightningModule):
         self.waiting = Waiting(partial(self._measure, "train"))
         self.measured_epoch = -1
         """The epoch whose training metrics Lightning was told of."""
+        self.step_rate: float | None = None
+        """The learning rate of the last training step; None before the first."""
         for metric in (self.train_loss, *self.train_metrics.values()):
             metric.compute = self.waiting.flushing(metric.compute)  # type: ignore[method-assign]
 
@@ -111,7 +113,7 @@ class Model(LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set in each step, the first by Lightning for each hook; torch would ask each time whether that is a weight.
-        if name in ("_current_fx_name", "step_loss"):
+        if name in ("_current_fx_name", "step_loss", "step_rate"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -157,7 +159,7 @@ class Model(LightningModule):
             self.measured_epoch = epoch
         if self.several:
             loss = loss * self._weight()
-        self.step_loss = loss.detach()
+        self.step_loss, self.step_rate = loss.detach(), self._rate()
         if self.step_loss.is_cuda and not self.several and self._is_point():
             # The host waits for the GPU, which has less left to do now than behind the optimizer's step.
             self.step_loss = self.step_loss.cpu()
@@ -186,13 +188,19 @@ class Model(LightningModule):
         due = (loop._batches_that_stepped + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         return (due or trainer.should_stop) and not loop._should_accumulate()
 
+    def _rate(self) -> float | None:
+        """The learning rate that a step has now; None where nothing is trained."""
+        return None if self._trainer is None else self._trainer.optimizers[0].param_groups[0]["lr"]
+
     def _weight(self) -> float:
         """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""
         loader: Any = self.trainer.train_dataloader
         return loader.weight() if hasattr(loader, "weight") else 1.0
 
     def on_train_epoch_end(self) -> None:
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
+        # Of the last step, for the schedule has moved on since.
+        rate: Any = self._rate() if self.step_rate is None else self.step_rate
+        self.log("learning_rate", rate, sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
             metric = self.trainer.callback_metrics.get(str(config.monitor))
             moves = isinstance(config.scheduler, ReduceLROnPlateau) and schedules.was_validated(self.trainer)
@@ -278,7 +286,7 @@ class Model(LightningModule):
         refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | told.keys())
 
     def on_fit_start(self) -> None:
-        self.waiting.batches, self.measured_epoch = [], -1
+        self.waiting.batches, self.measured_epoch, self.step_rate = [], -1, None
         # Lightning would find out for each batch whether its three hooks are the model's or the datamodule's.
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)

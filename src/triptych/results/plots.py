@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-RIGHT, WRONG, GREY = "#2a6f97", "#c1121f", "#495057"
+from triptych.results.colours import BLUE, RED
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
@@ -34,9 +34,9 @@ def xrays(images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, col
         right = (probability > 0.5) == bool(label)
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(
-            f"P {probability:.2f}, is {'ill' if label else 'well'}", fontsize=8, color=RIGHT if right else WRONG
+            f"P {probability:.2f}, is {'ill' if label else 'well'}", fontsize=8, color=BLUE if right else RED
         )
-        axis.spines[:].set(color=RIGHT if right else WRONG, linewidth=2)
+        axis.spines[:].set(color=BLUE if right else RED, linewidth=2)
     for axis in axes.flat[len(images) :]:
         axis.set_visible(False)
     return figure
@@ -50,8 +50,8 @@ def prices(true: np.ndarray, predicted: np.ndarray) -> Figure:
     # Training that diverges predicts NaN or infinity; its picture shows as much, and the run goes on.
     limit = float(np.max(true, initial=1.0, where=np.isfinite(true)))
     limit = float(np.max(predicted, initial=limit, where=np.isfinite(predicted))) / thousand * 1.03
-    axis.plot([0, limit], [0, limit], color=WRONG, linewidth=1)
-    axis.scatter(true / thousand, predicted / thousand, s=6, alpha=0.35, color=RIGHT, linewidths=0)
+    axis.plot([0, limit], [0, limit], color=RED, linewidth=1)
+    axis.scatter(true / thousand, predicted / thousand, s=6, alpha=0.35, color=BLUE, linewidths=0)
     error = np.sqrt(np.mean((true - predicted) ** 2)) / thousand
     axis.set(
         xlim=(0, limit),

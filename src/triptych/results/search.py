@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from triptych.results.colours import BLUE, GREY, RED
 from triptych.results.record import Record
 from triptych.results.report.scales import figure_text
 from triptych.results.section import Section
@@ -19,7 +20,7 @@ from triptych.results.trials import ASKED, read_study
 if TYPE_CHECKING:
     from optuna import Study
 
-BEST, OTHER, PRUNED = "#c1121f", "#2a6f97", "#8d99ae"
+BEST, OTHER, PRUNED = RED, BLUE, GREY
 SHOWN = 10
 """Rows of the table of the best."""
 FEWEST, LEAST_BEST = 12, 5

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter, MultipleLocator
 
 from triptych.callbacks.analysis.intervals import binomial_interval
-from triptych.results.plots import GREY, RIGHT, WRONG
+from triptych.results.colours import BLUE, DARK_GREY, RED
 
 THOUSAND = 1000
 REGIONS = {"Bay Area": (-122.7, -121.6, 37.1, 38.15), "Los Angeles": (-118.75, -117.55, 33.55, 34.4)}
@@ -41,7 +41,7 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
     if capped.sum() > 1:
         axis.axvline(
             true.max() / THOUSAND,
-            color=WRONG,
+            color=RED,
             linewidth=1,
             linestyle="--",
             label=f"cap of the data, {true.max():,.0f} dollars: {capped.sum()} rows",
@@ -78,7 +78,7 @@ def residual_map(place: np.ndarray, residuals: np.ndarray) -> Figure:
             vmin=-limit,
             vmax=limit,
             linewidths=0.2,
-            edgecolors=GREY,
+            edgecolors=DARK_GREY,
         )
     figure.colorbar(
         points, ax=list(parts.values()), extend="both", label="predicted minus true price, thousand dollars"
@@ -105,8 +105,10 @@ def importances(found: Mapping[str, np.ndarray]) -> Figure:
     values = np.stack([found[name] for name in names]) / THOUSAND
     figure = Figure(figsize=(8, 1.4 + 0.32 * len(names)), layout="constrained")
     axis = figure.subplots()
-    axis.barh(names, values.mean(axis=1), xerr=values.std(axis=1), color=RIGHT, error_kw={"ecolor": GREY, "capsize": 3})
-    axis.axvline(0, color=GREY, linewidth=0.8)
+    axis.barh(
+        names, values.mean(axis=1), xerr=values.std(axis=1), color=BLUE, error_kw={"ecolor": DARK_GREY, "capsize": 3}
+    )
+    axis.axvline(0, color=DARK_GREY, linewidth=0.8)
     axis.set(
         xlabel="increase of the test RMSE, thousand dollars: mean and standard deviation",
         title=f"Permutation importances: each shuffled {values.shape[1]} times among the test rows",
@@ -133,13 +135,13 @@ def intervals(true: np.ndarray, predicted: np.ndarray, width: float, coverage: f
         ranks,
         middle - width / THOUSAND,
         middle + width / THOUSAND,
-        color=RIGHT,
+        color=BLUE,
         alpha=0.2,
         linewidth=0,
         label="interval",
     )
     left.plot(ranks, middle, color="black", linewidth=1, label="prediction")
-    for inside, colour, label in ((True, RIGHT, "price in its interval"), (False, WRONG, "price outside")):
+    for inside, colour, label in ((True, BLUE, "price in its interval"), (False, RED, "price outside")):
         chosen = held[order] == inside
         left.scatter(ranks[chosen], true[order][chosen] / THOUSAND, s=5, color=colour, linewidths=0, label=label)
     left.legend(loc="upper left", fontsize=8)
@@ -158,9 +160,15 @@ def intervals(true: np.ndarray, predicted: np.ndarray, width: float, coverage: f
     share = hits / counts
     places = np.arange(1, len(deciles) + 1)
     right.errorbar(
-        places, share, yerr=np.clip([share - low, high - share], 0, None), fmt="o", color=RIGHT, ecolor=GREY, capsize=3
+        places,
+        share,
+        yerr=np.clip([share - low, high - share], 0, None),
+        fmt="o",
+        color=BLUE,
+        ecolor=DARK_GREY,
+        capsize=3,
     )
-    right.axhline(coverage, color=WRONG, linewidth=1, label=f"asked for: {100 * coverage:.4g} %")
+    right.axhline(coverage, color=RED, linewidth=1, label=f"asked for: {100 * coverage:.4g} %")
     right.legend(loc="lower left", fontsize=8)
     right.set(
         xticks=places,

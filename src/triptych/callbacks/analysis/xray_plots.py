@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from triptych.callbacks.analysis.curves import GRID, Band
 from triptych.callbacks.analysis.intervals import binomial_interval
-from triptych.results.plots import GREY, RIGHT, WRONG
+from triptych.results.colours import BLUE, DARK_GREY, RED
 
 BINS = 15
 """Of the reliability diagram, as of the metric ``ece``."""
@@ -65,16 +65,16 @@ def curves(
         corner = left.inset_axes((0.38, 0.3, 0.58, 0.5), xlim=(0, 0.2), ylim=(0.8, 1))
         corner.set(xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1))
         corner.tick_params(labelsize=7)
-        left.indicate_inset_zoom(corner, edgecolor=GREY)
+        left.indicate_inset_zoom(corner, edgecolor=DARK_GREY)
         drawn.append((corner, roc, point[:2]))
     for axis, band, place in drawn:
         axis.fill_between(
-            GRID, band.low, band.high, color=RIGHT, alpha=0.25, linewidth=0, label=f"95 % band, {unit} resampled"
+            GRID, band.low, band.high, color=BLUE, alpha=0.25, linewidth=0, label=f"95 % band, {unit} resampled"
         )
-        axis.plot(band.x, band.y, color=RIGHT, drawstyle="default" if band is roc else "steps-pre")
-        axis.plot(*place, marker="o", linestyle="none", color=WRONG, label="threshold of the run")
-    left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="guessing")
-    right.axhline(prevalence, color=GREY, linewidth=1, linestyle="--", label="guessing")
+        axis.plot(band.x, band.y, color=BLUE, drawstyle="default" if band is roc else "steps-pre")
+        axis.plot(*place, marker="o", linestyle="none", color=RED, label="threshold of the run")
+    left.plot([0, 1], [0, 1], color=DARK_GREY, linewidth=1, linestyle="--", label="guessing")
+    right.axhline(prevalence, color=DARK_GREY, linewidth=1, linestyle="--", label="guessing")
     left.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     left.set(xlabel="false positive rate: 1 - specificity", ylabel="true positive rate: sensitivity")
     # The end of the curve at no sample at all, and guessing, in sight.
@@ -106,13 +106,15 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, positive: str) ->
 
     figure = Figure(figsize=(5.4, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    top.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="as often right as they say")
+    top.plot([0, 1], [0, 1], color=DARK_GREY, linewidth=1, linestyle="--", label="as often right as they say")
     spread = np.clip([share - low, high - share], 0, None)
-    top.errorbar(mean, share, yerr=spread, fmt="o", color=RIGHT, ecolor=GREY, capsize=3, label="X-rays, 95 % interval")
+    top.errorbar(
+        mean, share, yerr=spread, fmt="o", color=BLUE, ecolor=DARK_GREY, capsize=3, label="X-rays, 95 % interval"
+    )
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)  # within, it would lie on points
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=f"share that is {positive}")
     top.set_title(f"Calibration on {len(labels)} test X-rays: ECE {error:.3f}, {BINS} bins", fontsize=10)
-    bottom.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=RIGHT, edgecolor="white")
+    bottom.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=BLUE, edgecolor="white")
     for left, count in zip(edges[:-1][there], counts[there], strict=True):
         bottom.text(left + 0.5 / BINS, count, str(count), ha="center", va="bottom", fontsize=7)
     bottom.set(yscale="log", ylim=(0.8, counts.max() * 3), xlabel=f"P({positive})", ylabel="X-rays")
@@ -183,7 +185,7 @@ def grad_cam(
         strength = heat / max(float(np.abs(heat).max()), 1e-9)
         overlay = bottom.imshow(strength, cmap="RdBu_r", vmin=-1, vmax=1, alpha=0.6 * np.abs(strength))
         title = f"is {names[label]}\ncalled {names[answer]}\nP({names[1]}) {probability:.3f}"
-        top.set_title(title, fontsize=8, color=RIGHT if label == answer else WRONG)
+        top.set_title(title, fontsize=8, color=BLUE if label == answer else RED)
     bar = figure.colorbar(overlay, ax=axes, ticks=[-1, 0, 1], aspect=30)
     bar.ax.set_yticklabels([f"for {names[0]}", "neither", f"for {names[1]}"], fontsize=8)
     figure.suptitle("Grad-CAM: what speaks for either class, in the most confident X-rays of each outcome", fontsize=10)

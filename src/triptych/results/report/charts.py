@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from triptych.results.colours import BLUE, GREY, HUES, RED
 from triptych.results.directory import read_history
 from triptych.results.record import Record
 from triptych.results.report.comparison import Ranking
@@ -20,8 +21,6 @@ from triptych.results.report.scales import Scale, figure_text, padded, scale, th
 from triptych.results.report.settings import Settings
 from triptych.results.report.text import number, printable, setting, shortened
 
-BLUE, RED, GREY = "#2a6f97", "#c1121f", "#adb5bd"
-HUES = ("#2a6f97", "#c1121f", "#e09f3e", "#386641", "#7b2cbf", "#d36492", "#3fb8af", "#7f5539", "#495057", "#90a955")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)))
 MOST_CURVES = 100
 """Curves read and drawn, of the best runs; more would be a grey area."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych.dotted import show
 from triptych.results.directory import HYDRA
 from triptych.results.record import Record
 from triptych.results.report.text import number, printable
@@ -55,9 +56,9 @@ def _saved(record: Record, key: str) -> str:
         value = value.get(part) if isinstance(value, dict) else None
     if isinstance(value, dict):
         value = _choices(record.directory).get(key)
-    if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
-    return "" if value is None and key == ARM else _text(value)
+    # A reference to another key says nothing by itself.
+    is_nothing = (value is None and key == ARM) or str(value).startswith("${")
+    return "" if is_nothing else show(value)
 
 
 def _choices(directory: Path) -> dict[str, Any]:
@@ -66,10 +67,3 @@ def _choices(directory: Path) -> dict[str, Any]:
     for name in ("hydra", "runtime", "choices"):
         found = mapping(found).get(name)
     return mapping(found)
-
-
-def _text(value: Any) -> str:
-    """A value as one writes it on the command line; a reference to another key says nothing by itself."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return "" if str(value).startswith("${") else str(value)

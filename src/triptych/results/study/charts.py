@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from triptych.results.colours import HUES
 from triptych.results.report.scales import figure_text, scale
 from triptych.results.study.measures import Unit, Value
 from triptych.results.study.spec import Plot, Study
 
-COLOURS = ("#2a6f97", "#c1121f", "#e09f3e", "#386641", "#7b2cbf", "#6c757d", "#f28482", "#0d1b2a", "#90be6d")
 PANEL = (5.2, 3.6)
 """Width and height of a panel in inches."""
 
@@ -41,7 +41,7 @@ def _dots(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
     """A column an arm, a dot a seed, a bar at the mean."""
     name = str(plot.of)
     groups = _by_label(measured[name])
-    for place, (colour, values) in enumerate(zip(cycle(COLOURS), groups.values(), strict=False)):
+    for place, (colour, values) in enumerate(zip(cycle(HUES), groups.values(), strict=False)):
         if values:
             offsets = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0.0]
             axis.scatter(place + np.asarray(offsets), values, color=colour, s=22, alpha=0.75, linewidths=0)
@@ -60,7 +60,7 @@ def _dots(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
 
 def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
     """A metric over the steps: a line an arm, the mean of its seeds, and a band from the least to the greatest."""
-    for colour, (label, members) in zip(cycle(COLOURS), _units_by_label(units).items(), strict=False):
+    for colour, (label, members) in zip(cycle(HUES), _units_by_label(units).items(), strict=False):
         curves = [unit.history[str(plot.of)] for unit in members if str(plot.of) in unit.history]
         if not curves:
             continue
@@ -81,7 +81,7 @@ def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
 
 def _layers(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
     """Each layer's metric when it was first logged, from the first layer to the last; a line an arm."""
-    for colour, (label, members) in zip(cycle(COLOURS), _units_by_label(units).items(), strict=False):
+    for colour, (label, members) in zip(cycle(HUES), _units_by_label(units).items(), strict=False):
         starts: dict[int, list[float]] = defaultdict(list)
         for unit in members:
             for metric, (_, values) in unit.history.items():
@@ -106,7 +106,7 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
         for value, number in _known(measured[name], plot.x):
             rest = {key: text for key, text in value.swept.items() if key != plot.x}
             groups[_label(value.arm, rest)][over.places[value.swept[plot.x]]].append(number)
-        for colour, (label, points) in zip(cycle(COLOURS), groups.items(), strict=False):
+        for colour, (label, points) in zip(cycle(HUES), groups.items(), strict=False):
             places = sorted(points)
             means = [float(np.mean(points[place])) for place in places]
             text = ", ".join(filter(None, (figure_text(name) if len(names) > 1 else "", label)))

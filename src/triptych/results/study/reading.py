@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from triptych.dotted import leaves, show
 from triptych.hint import did_you_mean
 from triptych.results.study.spec import FAILS, HOLDS, KINDS, PLOTS, UNDECIDED, Expectation, Measure, Plot, Study
 
@@ -75,7 +76,7 @@ def _part(content: Mapping[str, Any], key: str, default: Any) -> Any:
 def _arm(where: str, entry: Any) -> dict[str, str]:
     if not isinstance(entry, Mapping):
         raise ValueError(f"{where}: expected overrides as key: value, found {entry!r}")
-    return _flat(entry)
+    return _overrides(entry)
 
 
 def _measure(label: str, entry: Any) -> Measure:
@@ -97,7 +98,7 @@ def _expectation(where: str, entry: Any, arms: Collection[str], measures: Collec
     _check_keys(where, what, found, *keys)
     for key in ("arm", "against"):
         if isinstance(found.get(key), Mapping):
-            found[key] = _flat(found[key])
+            found[key] = _overrides(found[key])
         elif found.get(key, "") not in (*arms, ""):
             raise ValueError(f"{where}.{key}: {found[key]} is no arm: choose one of {', '.join(arms)}")
     expectation: Expectation = _made(Expectation, found, where)
@@ -162,19 +163,6 @@ def _made(kind: type, values: Mapping[str, Any], where: str, *arguments: Any) ->
         raise ValueError(f"{where}: {error}") from error
 
 
-def _flat(tree: Mapping[Any, Any], above: str = "") -> dict[str, str]:
+def _overrides(tree: Mapping[str, Any]) -> dict[str, str]:
     """Overrides by their dotted keys, with their values as one writes them, however they are nested."""
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{above}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: _text(value)}
-    return found
-
-
-def _text(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return {key: show(value) for key, value in leaves(tree)}
