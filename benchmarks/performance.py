@@ -12,7 +12,7 @@ import torch
 from benchmarks import compiling, on_gpu, start_up, step_rate
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 
-from triptych.models.waiting import MOST
+from triptych.models.metric_buffer import MOST
 from triptych.results.provenance import surroundings
 
 STEPS = """\

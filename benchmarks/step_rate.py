@@ -18,7 +18,7 @@ from benchmarks.usual import usual
 
 from triptych.build import build
 from triptych.data.datasets import ArrayDataset
-from triptych.data.placing import placed
+from triptych.data.device_placement import placed
 from triptych.device import training_device
 from triptych.results.memory import peak_memory, reset_peak_memory
 from triptych.terminal import quiet_lightning

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.harness import EXPERIMENTS, FASTEST, command, small, train
 
-from triptych.models import waiting
+from triptych.models import metric_buffer
 from triptych.models.base import Model
 from triptych.results import load_run
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_predicts_the_same_without_a_gpu(experiment: str, data_root
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_no_step_waits_for_the_gpu(experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """From an epoch's first step to its last, batches included, where nothing is logged between."""
-    monkeypatch.setattr(waiting, "MOST", 2)  # batches are measured within the epoch too
+    monkeypatch.setattr(metric_buffer, "MOST", 2)  # batches are measured within the epoch too
     begin, end, steps = Model.on_train_batch_start, Model.on_train_batch_end, []
 
     def begun(model: Model, batch: Any, batch_idx: int) -> Any:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from triptych.results.directory import CONFIG, HYDRA, LOGS, METRICS, find_run, new_run_id
 from triptych.results.record import Record, read_record
 from triptych.results.saved_config import read_choices, read_config
-from triptych.results.stranger import check_threads, mapping
+from triptych.results.untrusted import check_threads, mapping
 
 _ENDS = {
     "pruned": "its search stopped it early",

@@ -22,7 +22,7 @@ from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run, resu
 from triptych.results.output import make_folder
 from triptych.results.record import PRIMARY
 from triptych.results.saved_config import read_choices, read_config
-from triptych.results.stranger import refuse_links
+from triptych.results.untrusted import refuse_links
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from triptych.build import build, trust
 from triptych.callbacks.bookkeeping import Bookkeeping, Start
+from triptych.callbacks.checkpoint_paths import CheckpointPaths
 from triptych.callbacks.divergence import Diverged
 from triptych.callbacks.last_checkpoint import restore_best
-from triptych.callbacks.own_paths import OwnPaths
 from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
@@ -257,7 +257,7 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
     """
     started: list[int] = []
     if resume_from:
-        trainer.callbacks.append(OwnPaths(resume_from.parent))  # type: ignore[attr-defined]
+        trainer.callbacks.append(CheckpointPaths(resume_from.parent))  # type: ignore[attr-defined]
     batches = trainer.fit_loop.epoch_loop.batch_progress.total
     begin = LambdaCallback(on_train_start=lambda *_: started.append(batches.completed))
     trainer.callbacks.append(begin)  # type: ignore[attr-defined]

@@ -23,8 +23,8 @@ from triptych.config import ConfigError
 from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, REPORT, SWEEP, SWEEP_LOCK, in_use, write_json
 from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
 from triptych.results.saved_config import WRITERS
-from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
 from triptych.results.trials import DATABASE
+from triptych.results.untrusted import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
 
 LAUNCHERS = Path("hydra") / "launcher"
 """Below conf/: the launchers that go on with jobs. Others, such as Hydra's own, would write over them."""

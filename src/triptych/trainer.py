@@ -177,7 +177,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             logger=loggers,
             plugins=[WholeCheckpointIO()],
             default_root_dir=str(directory),
-            use_distributed_sampler=False,  # which has samples come twice to even out; see SharedBatches
+            use_distributed_sampler=False,  # which has samples come twice to even out; see DistributedBatchSampler
         )
     except (MisconfigurationException, TypeError) as error:
         of_devices = re.search("accelerator|device|gpu|cuda", str(error), re.IGNORECASE)

@@ -18,7 +18,7 @@ from tests.attacks.table import ATTACKS, DIFFERENT, OPEN, OWN, SHELL, UNREAD
 from tests.harness import EXPERIMENTS, small, train
 from tests.harness import command as train_py
 
-from triptych.callbacks import own_paths
+from triptych.callbacks import checkpoint_paths
 from triptych.data.base import DataModule
 from triptych.results import saved_config
 
@@ -192,6 +192,6 @@ def test_a_path_leads_out_where_it_is_let(attack: str, case: tuple[Path, Path], 
 def test_a_checkpoint_deletes_a_file_where_it_is_let(case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
     run, outside = case
     checkpoint(victims)(run, outside)
-    monkeypatch.setattr(own_paths.OwnPaths, "on_load_checkpoint", lambda *_: None)
+    monkeypatch.setattr(checkpoint_paths.CheckpointPaths, "on_load_checkpoint", lambda *_: None)
     COMMANDS["resume"](run, run)
     assert not (outside / "victim").exists()

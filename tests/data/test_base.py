@@ -78,7 +78,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", **arguments: A
     The run trains on ``device``.
     """
     asked, there = [], Samples()
-    monkeypatch.setattr("triptych.data.base.placing.placed", lambda *given: asked.append(given) or there)
+    monkeypatch.setattr("triptych.data.base.device_placement.placed", lambda *given: asked.append(given) or there)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(Numbers, "streams", True)
     data = numbers(**arguments)

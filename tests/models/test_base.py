@@ -31,10 +31,10 @@ from tests.tiny import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from triptych.models import waiting
+from triptych.models import metric_buffer
 from triptych.models.base import Model, regression_loss
+from triptych.models.metric_buffer import MOST
 from triptych.models.regressor import Regressor
-from triptych.models.waiting import MOST
 from triptych.progress_bar import ProgressBar
 from triptych.results.history import History
 from triptych.terminal import quiet_lightning
@@ -84,7 +84,7 @@ def test_training_metrics_see_every_batch_however_many_wait(tmp_path: Path):
     batches = rows(*[3] * (2 * MOST), 2, 1)
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches, batches), tmp_path, max_epochs=2).callback_metrics
-    assert not model.waiting.batches
+    assert not model.metric_buffer.batches
     for name in ("loss", "rmse", "mae", "r2"):
         assert logged[f"train/{name}"].item() == pytest.approx(logged[f"val/{name}"].item(), rel=1e-5, abs=1e-4)
 
@@ -147,7 +147,7 @@ class Looks(TorchDispatchMode):
 
 
 def test_between_two_points_of_the_loss_no_step_waits_for_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(waiting, "MOST", 8)
+    monkeypatch.setattr(metric_buffer, "MOST", 8)
     looks, points = Looks(), Points()
     begin = LambdaCallback(on_train_start=lambda trainer, _: setattr(looks, "trainer", trainer))
     options = {"log_every_n_steps": 5, "callbacks": [begin, ProgressBar()], "enable_progress_bar": True}

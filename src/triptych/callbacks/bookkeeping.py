@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from triptych.results.checkpoints import refuse_bomb
 from triptych.results.directory import DONE, ERROR, record_resume
-from triptych.results.stranger import check_threads
+from triptych.results.untrusted import check_threads
 
 
 @dataclass(frozen=True)

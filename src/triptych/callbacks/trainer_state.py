@@ -66,7 +66,7 @@ class TrainerState(Callback):
             metric = pl_module.get_submodule(name)
             for key, value in state.items():
                 setattr(metric, key, _own(value, metric.device))
-        pl_module.waiting.batches = [tuple(_own(batch, pl_module.device)) for batch in epoch.get("waiting", [])]
+        pl_module.metric_buffer.batches = [tuple(_own(batch, pl_module.device)) for batch in epoch.get("waiting", [])]
         for name, gradient in epoch["gradients"].items():
             pl_module.get_parameter(name).grad = _own(gradient, pl_module.device)
         loop = trainer.fit_loop.epoch_loop
@@ -89,7 +89,7 @@ def _epoch(trainer: Trainer, module: Any) -> dict[str, Any] | None:
         gradients = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
     loader: Any = trainer.train_dataloader
     place = loader.state_dict() if hasattr(loader, "state_dict") else None
-    waiting = [list(batch) for batch in module.waiting.batches]
+    waiting = [list(batch) for batch in module.metric_buffer.batches]
     return {"metrics": metrics, "waiting": waiting, "gradients": gradients, "loader": place}
 
 

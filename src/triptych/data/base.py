@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from triptych.data import loader, placing, sharing, splits
+from triptych.data import device_placement, distributed, loader, splits
 from triptych.data.augment import chosen
 from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
@@ -78,7 +78,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         loader.check(batch_size, eval_batch_size, num_workers)
         if not in_memory and not self.streams:
             raise ValueError(f"data.in_memory=false: {self.slug} is always read into memory; choose true")
-        placing.check(on_device, num_workers, in_memory)
+        device_placement.check(on_device, num_workers, in_memory)
         self.root = data_root(root)
         self.source = source
         self.split_rule = split
@@ -255,11 +255,11 @@ class DataModule(LightningDataModule, Generic[Samples]):
         dataset, sampler = self.datasets["train"], self.train_sampler(generator)
         loading = self._loading()
         if self.trainer is not None and self.in_memory and not self.num_workers:
-            there = placing.placed(dataset, self.trainer.strategy.root_device, self.on_device)
+            there = device_placement.placed(dataset, self.trainer.strategy.root_device, self.on_device)
             loading["pin_memory"] &= there is dataset  # what is on the device need not be copied there
             dataset = there
         device = None if self.num_workers else getattr(dataset, "gathers_on", None)  # workers are sent arrays
-        batches = sharing.training_batches(dataset, batch_size, sampler, generator, self.trainer, device)
+        batches = distributed.training_batches(dataset, batch_size, sampler, generator, self.trainer, device)
         return loader.ResumableLoader(dataset, generator=generator, **batches, **loading)
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
@@ -278,7 +278,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         # A generator, or each iteration would draw a number of the run's own for its workers.
         return DataLoader(
             self.datasets[name],
-            **sharing.evaluation_batches(self.datasets[name], name, self.eval_batch_size, self.trainer),
+            **distributed.evaluation_batches(self.datasets[name], name, self.eval_batch_size, self.trainer),
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator(),
             **self._loading(),

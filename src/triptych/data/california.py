@@ -36,11 +36,11 @@ from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset, spread
 from triptych.data.errors import DataError, reason
 from triptych.data.predicting import Predictor, Progress, unseen
+from triptych.data.resumable_table import ResumableTable
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.serving.rows import RawRows
 from triptych.data.splits import Split
 from triptych.data.synthetic.homes import write_homes
-from triptych.data.unfinished import UnfinishedTable
 from triptych.files import plain
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class CaliforniaDataModule(DataModule[Rows]):
             raise DataError(f"{target} would replace the input: choose another folder")
         content, count = _content(source)
         rows = 0
-        with UnfinishedTable(target, [weights, content], resume) as table:
+        with ResumableTable(target, [weights, content], resume) as table:
             for part in read_tables(source, PART):
                 if PREDICTION in part:
                     raise DataError(f"{source}: there is a column {PREDICTION} already; rename or remove it")

@@ -19,7 +19,7 @@ from triptych.data.cleaning import clean, load, save, write_submission
 from triptych.data.datasets import Batch, CropDataset, Page, PageDataset, StoredPage, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
-from triptych.data.papers import BatchPapers, BatchSpecks, PaperOnDemand
+from triptych.data.page_augment import BatchPapers, BatchSpecks, PaperOnDemand
 from triptych.data.predicting import THREADS, Predictor, Progress, ahead, find_inputs, refuse_namesakes, unseen
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from triptych.data.datasets import Batch
-from triptych.data.sharing import SharedBatches
+from triptych.data.distributed import DistributedBatchSampler
 
 
 def check(batch_size: int | str, eval_batch_size: int, num_workers: int) -> None:
@@ -85,7 +85,7 @@ class ResumableLoader(DataLoader[Batch]):
     def weight(self) -> float:
         """What the mean over the batch that was handed out last weighs among those of all processes."""
         shared = self.batch_sampler
-        return shared.weight(self.taken - 1) if isinstance(shared, SharedBatches) else 1.0
+        return shared.weight(self.taken - 1) if isinstance(shared, DistributedBatchSampler) else 1.0
 
     @property
     def _size(self) -> int:

@@ -24,13 +24,13 @@ from triptych.data.datasets import ArrayDataset, Batch, StoredDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, SUFFIXES, decode, find_images
 from triptych.data.predicting import THREADS, Predictor, Progress, ahead, find_inputs, unseen
+from triptych.data.resumable_table import ResumableTable
 from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.slices import SLICES, unlike
 from triptych.data.splits import Split
 from triptych.data.stored import StoredImages, decoded
 from triptych.data.synthetic.chests import write_chests
-from triptych.data.unfinished import UnfinishedTable
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 OFFICIAL_TEST = 624
@@ -242,7 +242,7 @@ class XrayDataModule(DataModule[Xrays]):
         names = find_inputs(source, output)
         made_from = [weights, str(self.image_size), *(_stamp(path, name) for path, name in names.items())]
         with (
-            UnfinishedTable(output / "predictions.csv", made_from, resume) as table,
+            ResumableTable(output / "predictions.csv", made_from, resume) as table,
             ThreadPoolExecutor(THREADS) as pool,
         ):
             yield from table.skipped

@@ -16,8 +16,8 @@ from torchmetrics import MetricCollection
 from triptych.build import build
 from triptych.models import schedules
 from triptych.models.hyperparameters import refuse_others
+from triptych.models.metric_buffer import MetricBuffer
 from triptych.models.metrics import MeanLoss
-from triptych.models.waiting import Waiting
 from triptych.networks.ensemble import Ensemble
 
 LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
@@ -87,13 +87,13 @@ class Model(LightningModule):
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        self.waiting = Waiting(partial(self._measure, "train"))
+        self.metric_buffer = MetricBuffer(partial(self._measure, "train"))
         self.measured_epoch = -1
         """The epoch whose training metrics Lightning was told of."""
         self.step_rate: float | None = None
         """The learning rate of the last training step; None before the first."""
         for metric in (self.train_loss, *self.train_metrics.values()):
-            metric.compute = self.waiting.flushing(metric.compute)  # type: ignore[method-assign]
+            metric.compute = self.metric_buffer.flushing(metric.compute)  # type: ignore[method-assign]
 
     @abstractmethod
     def metrics_of_split(self) -> MetricCollection:
@@ -126,7 +126,7 @@ class Model(LightningModule):
         outputs = self(inputs)
         loss = self.loss(outputs, targets)
         if split == "train":
-            self.waiting.add(outputs.detach(), targets, loss.detach())
+            self.metric_buffer.add(outputs.detach(), targets, loss.detach())
         else:
             self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
         if first:
@@ -286,7 +286,7 @@ class Model(LightningModule):
         refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | told.keys())
 
     def on_fit_start(self) -> None:
-        self.waiting.batches, self.measured_epoch, self.step_rate = [], -1, None
+        self.metric_buffer.batches, self.measured_epoch, self.step_rate = [], -1, None
         # Lightning would find out for each batch whether its three hooks are the model's or the datamodule's.
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)

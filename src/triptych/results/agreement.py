@@ -10,7 +10,7 @@ from rich.text import Text
 from triptych.results.directory import read_history
 from triptych.results.record import Record, finite
 from triptych.results.report.text import printable, shortened
-from triptych.results.stranger import mapping
+from triptych.results.untrusted import mapping
 
 Number = float | None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.files import replaced
-from triptych.results.stranger import read_json, read_text
+from triptych.results.untrusted import read_json, read_text
 
 LOGS = Path("logs")
 """Where runs land, below the folder from which one starts them."""

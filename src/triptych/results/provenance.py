@@ -19,7 +19,7 @@ import torch
 from triptych.files import replaced
 from triptych.results.checkout import Code, lock_hash
 from triptych.results.directory import write_json
-from triptych.results.stranger import read_json
+from triptych.results.untrusted import read_json
 
 PACKAGES = ("triptych", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 STARTED = Path(".hydra") / "started.json"

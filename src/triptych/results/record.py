@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.results.directory import CONFIG, DONE, ERROR, HYDRA, METRICS, resumes
-from triptych.results.stranger import mapping, read_json, read_text, read_yaml
+from triptych.results.untrusted import mapping, read_json, read_text, read_yaml
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
 """How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.results.directory import CONFIG, HYDRA, resumes
-from triptych.results.stranger import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, texts
+from triptych.results.untrusted import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, texts
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 WRITERS = ("callbacks", "logger", "trainer")

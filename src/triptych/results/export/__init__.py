@@ -15,7 +15,7 @@ from triptych.results.export.parity import largest_differences
 from triptych.results.export.program import trace
 from triptych.results.output import make_folder
 from triptych.results.record import read_record
-from triptych.results.stranger import inside
+from triptych.results.untrusted import inside
 
 
 @dataclass(frozen=True)

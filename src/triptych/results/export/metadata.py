@@ -6,7 +6,7 @@ from typing import Any
 from triptych.results.provenance import versions
 from triptych.results.record import Record
 from triptych.results.report.text import printable
-from triptych.results.stranger import mapping
+from triptych.results.untrusted import mapping
 
 
 def metadata(record: Record, config: Mapping[str, Any], serving: Any) -> dict[str, str]:

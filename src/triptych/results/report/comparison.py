@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from triptych.results.better import mode_of
+from triptych.results.metric_mode import mode_of
 from triptych.results.record import Record
 from triptych.results.report.settings import REPEATS, Settings, same, swept
 from triptych.results.report.text import printable, shortened, some
-from triptych.results.stranger import mapping
+from triptych.results.untrusted import mapping
 
 
 @dataclass(frozen=True)

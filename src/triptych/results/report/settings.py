@@ -8,7 +8,7 @@ from triptych.dotted import show
 from triptych.results.directory import HYDRA
 from triptych.results.record import Record
 from triptych.results.report.text import number, printable
-from triptych.results.stranger import mapping, read_yaml
+from triptych.results.untrusted import mapping, read_yaml
 
 REPEATS = ("seed", "data.fold", "data.split_seed")
 """Runs that differ in these alone repeat one another: their mean is what counts, their deviation its uncertainty."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.hint import did_you_mean
-from triptych.results.better import mode_of
+from triptych.results.metric_mode import mode_of
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from triptych.data.placing import check, placed
+from triptych.data.device_placement import check, placed
 
 GPU = torch.device("cuda")
 

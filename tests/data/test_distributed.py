@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, TensorDataset, WeightedRandomSampler
 
-from triptych.data.sharing import SharedBatches, Shuffled, shared_rows, training_batches
+from triptych.data.distributed import DistributedBatchSampler, Shuffled, shared_rows, training_batches
 
 ROWS = TensorDataset(torch.arange(23))
 
@@ -22,7 +22,7 @@ def sampler(weighted: bool) -> RandomSampler | WeightedRandomSampler:
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_together_the_parts_are_the_batches_of_one_process(processes: int, weighted: bool):
     whole = list(BatchSampler(sampler(weighted), 9, drop_last=False))
-    shared = [SharedBatches(sampler(weighted), 9, False, process, processes) for process in range(processes)]
+    shared = [DistributedBatchSampler(sampler(weighted), 9, False, process, processes) for process in range(processes)]
     parts = [[rows.tolist() for rows in part] for part in zip(*shared, strict=True)]
     assert [sorted(chain(*part)) for part in parts] == [sorted(batch) for batch in whole]
     # The mean of the weighted means is the mean of the batch.
@@ -44,8 +44,8 @@ def test_an_order_had_at_once_is_the_one_that_torch_draws():
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_where_samples_lie_on_a_device_their_numbers_come_there(weighted: bool):
-    numbers = list(SharedBatches(sampler(weighted), 9, False, 1, 2))
-    there = list(SharedBatches(sampler(weighted), 9, False, 1, 2, torch.device("cpu")))
+    numbers = list(DistributedBatchSampler(sampler(weighted), 9, False, 1, 2))
+    there = list(DistributedBatchSampler(sampler(weighted), 9, False, 1, 2, torch.device("cpu")))
     assert all(isinstance(rows, torch.Tensor) for rows in there)
     assert [rows.tolist() for rows in there] == [rows.tolist() for rows in numbers]
 

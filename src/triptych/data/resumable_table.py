@@ -11,7 +11,7 @@ from triptych.data.errors import DataError
 from triptych.files import replaced
 
 
-class UnfinishedTable:
+class ResumableTable:
     """A text file that grows piece by piece under the name NAME.part, and becomes NAME when the ``with`` block ends.
 
     Beside it, NAME.part.json says how far it has come. After an interruption, of whatever kind, it goes on behind the
@@ -56,7 +56,7 @@ class UnfinishedTable:
                 "or choose another folder"
             )
 
-    def __enter__(self) -> "UnfinishedTable":
+    def __enter__(self) -> "ResumableTable":
         if not self.bytes:
             self.state.unlink(missing_ok=True)
         self.file = self.part.open("r+b" if self.bytes else "wb")

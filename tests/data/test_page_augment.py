@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from triptych.data.papers import BatchPapers, BatchSpecks, paper_of
+from triptych.data.page_augment import BatchPapers, BatchSpecks, paper_of
 
 
 def page(height: int = 40, width: int = 60) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

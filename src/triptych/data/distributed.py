@@ -32,7 +32,7 @@ class Shuffled(Sampler[int]):
         return torch.randperm(self.size, generator=self.generator)
 
 
-class SharedBatches(BatchSampler):
+class DistributedBatchSampler(BatchSampler):
     """The part of each batch that is for one of several processes, which all draw the same batches.
 
     Together the processes' parts are the batches of a single process, so that each sample comes once.
@@ -141,7 +141,7 @@ def training_batches(
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
         sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # the same few batches in each epoch
     sampler = sampler or Shuffled(size, generator)
-    return {"batch_sampler": SharedBatches(sampler, batch_size, drop_last, process, processes, device)}
+    return {"batch_sampler": DistributedBatchSampler(sampler, batch_size, drop_last, process, processes, device)}
 
 
 def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, trainer: Trainer | None) -> dict[str, Any]:

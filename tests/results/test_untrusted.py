@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.results.stranger import leads_elsewhere, parse_yaml, read_text, refuse_links, texts
+from triptych.results.untrusted import leads_elsewhere, parse_yaml, read_text, refuse_links, texts
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class OwnPaths(Callback):
+class CheckpointPaths(Callback):
     """Turn the paths in a checkpoint into those of its own folder.
 
     A ModelCheckpoint keeps the paths of what it wrote, and goes on by deleting and testing what lies there. Those of a

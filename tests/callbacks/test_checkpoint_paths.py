@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from triptych.callbacks.own_paths import OwnPaths
+from triptych.callbacks.checkpoint_paths import CheckpointPaths
 
 OWN = Path("/runs/mine/checkpoints")
 
@@ -26,7 +26,7 @@ OWN = Path("/runs/mine/checkpoints")
 )
 def test_a_path_is_one_of_the_runs_own_or_none(given: Any, expected: str):
     state = {"dirpath": "/", "best_model_path": given, "kth_best_model_path": given, "best_k_models": {given: 0.5}}
-    OwnPaths(OWN).on_load_checkpoint(None, None, {"callbacks": {"ModelCheckpoint": state}})  # type: ignore[arg-type]
+    CheckpointPaths(OWN).on_load_checkpoint(None, None, {"callbacks": {"ModelCheckpoint": state}})  # type: ignore[arg-type]
     assert state == {
         "dirpath": str(OWN),
         "best_model_path": expected,
@@ -38,5 +38,5 @@ def test_a_path_is_one_of_the_runs_own_or_none(given: Any, expected: str):
 
 def test_other_states_stay_as_they_are():
     states = {"EarlyStopping": {"wait_count": 3}, "Timer": "text"}
-    OwnPaths(OWN).on_load_checkpoint(None, None, {"callbacks": states})  # type: ignore[arg-type]
+    CheckpointPaths(OWN).on_load_checkpoint(None, None, {"callbacks": states})  # type: ignore[arg-type]
     assert states == {"EarlyStopping": {"wait_count": 3}, "Timer": "text"}

@@ -11,7 +11,7 @@ MOST_NUMBERS = 2**22
 """Most outputs and targets that wait, all batches together."""
 
 
-class Waiting:
+class MetricBuffer:
     """Batches that metrics have not seen yet, to be shown to them as one.
 
     An update of a metric costs as much as a step of a small network, whatever the number of samples.
