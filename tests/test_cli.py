@@ -28,6 +28,12 @@ def trained(experiment: str, data_root: Path, directory: Path) -> Path:
     return directory
 
 
+def test_without_a_command_the_help_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 2
+    said = capsys.readouterr().err
+    assert all(f"    {name}" in said for name in ("evaluate", "predict", "export", "report", "reproduce", "data"))
+
+
 def test_pages_come_out_with_their_names_and_sizes(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

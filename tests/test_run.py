@@ -241,6 +241,7 @@ def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_ro
         ("monitor=val/rsme", "did you mean"),
         ("monitor=val/loss mode=max", "worst epoch; set mode=min"),
         ("callbacks.early_stopping.monitor=val/lss", r"callbacks\.early_stopping\.monitor=val/lss is .* mean val/loss"),
+        ("callbacks.checkpoint.filename=mine", "callbacks.checkpoint.filename=mine: expected best"),
         ("trainer.accelerator=gpu", "gpu"),
         ("model.activation=nope", "activation"),
         ("threads=0", "threads"),
@@ -287,7 +288,7 @@ def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> 
 def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -> None:
     few = ("data.train_size=1000", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
     quick = (*few, "trainer.limit_test_batches=2", "trainer.max_epochs=1", "threads=1", "logger=none")
-    quick += ("data.source=files", *without_pictures(experiment))
+    quick += without_pictures(experiment)
     metrics = train(tmp_path / "run", f"experiment={experiment}", "trainer=cpu", *quick)
     assert metrics["data"]["source"] == "files"
     assert metrics["best"][metrics["monitor"]] > 0

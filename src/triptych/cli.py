@@ -19,7 +19,11 @@ RUN_HELP = "a run directory, or `latest` for the newest of any experiment"
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; exit codes: 0 done, 1 something was skipped or did not hold, 2 the user's mistake, 130 Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        sys.exit(2)
+    options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         code = command(options)
@@ -47,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_trust(evaluate)
     evaluate.set_defaults(command=_evaluate)
 
-    predict = commands.add_parser("predict", help="run a trained network on files of your own")
+    predict = commands.add_parser("predict", help="run a trained network, on the CPU, on files of your own")
     predict.add_argument("run", metavar="RUN", help=RUN_HELP)
     predict.add_argument("input", metavar="INPUT", type=Path, help="page, folder of pages or X-rays, or CSV of houses")
     predict.add_argument("--output", metavar="OUT", type=Path, required=True, help="folder for what comes out")

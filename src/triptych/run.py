@@ -247,6 +247,12 @@ def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
     larger = logged[monitor].higher_is_better  # None where a metric does not say
     if larger is not None and mode != (right := "max" if larger else "min"):
         raise ValueError(f"monitor={monitor} mode={mode}: that would keep the worst epoch; set mode={right}")
+    kept = settings["callbacks"].get("checkpoint")
+    if isinstance(kept, dict) and (name := kept.get("filename", "best")) != "best":
+        raise ValueError(
+            f"callbacks.checkpoint.filename={name}: expected best, the name by which every command finds the "
+            "checkpoint; for others, add a callback of your own"
+        )
 
 
 def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Path | None) -> None:

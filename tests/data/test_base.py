@@ -305,11 +305,3 @@ def test_reading_writes_into_the_cache_and_never_below_the_root(name: str, data_
     for cache in (None, str(tmp_path / "cache")):
         MODULES[name](root=str(data_copy), source="files", cache_dir=cache, batch_size=1).setup()
     assert sorted(data_copy.rglob("*")) == before
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("name", MODULES)
-def test_the_real_files_are_recognised_as_real(name: str):
-    data = MODULES[name]()
-    data.setup()
-    assert data.describe()["source"] == "files"

@@ -180,8 +180,9 @@ class DataModule(LightningDataModule, Generic[Samples]):
         }
         size = len(datasets["train"])  # type: ignore[arg-type]
         if isinstance(self.batch_size, int) and self.batch_size > size:
+            cut = "" if self.train_size is None else f" with data.train_size={self.train_size}"
             raise DataError(
-                f"data.batch_size={self.batch_size} is larger than the training split ({size} samples): "
+                f"data.batch_size={self.batch_size} is larger than the training split ({size} samples{cut}): "
                 f"choose at most {size}, or data.batch_size=full"
             )
         self.split, self.datasets = split, datasets
