@@ -695,5 +695,12 @@ class TestRepository:
         assert len(meant) > 70
         assert [word for word in meant if not BOUNDED.fullmatch(word)] == []
 
+    def test_alternatives_are_no_prose(self) -> None:
+        """As they would be where the explanation begins with a comma."""
+        comments = [comment for path in self.conf.rglob("*.yaml") for comment in comments_in(path.read_text()).values()]
+        meant = [comment for comment in comments if " | " in comment]
+        assert len(meant) > 50
+        assert [comment for comment in meant if not alternatives_in(comment)] == []
+
     def test_every_key_is_documented_where_it_stands(self) -> None:
         assert undocumented(self.conf) == []
