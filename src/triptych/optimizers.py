@@ -1,4 +1,4 @@
-"""Optimizers that torch does not have."""
+"""The Muon optimizer, which orthogonalises the updates of matrices and kernels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,31 +8,34 @@ from torch import Tensor
 from torch.optim import AdamW
 
 ITERATIONS = 5
-"""Of Newton and Schulz: enough for singular values between about 0.7 and 1.2."""
+"""Newton-Schulz iterations: enough for singular values between about 0.7 and 1.2."""
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of their polynomial, in the first, third and fifth power, chosen by Jordan et al. for steepness at zero."""
+"""Of the Newton-Schulz polynomial: first, third and fifth power, chosen by Jordan et al. for a steep slope at zero."""
 
 
 class Muon(AdamW):
-    """Steps whose singular values are all alike, for matrices and kernels; AdamW for everything else.
+    """Muon: orthogonalised updates, with equal singular values, for matrices and kernels; AdamW for everything else.
 
     "Muon: An optimizer for hidden layers in neural networks" (Jordan et al. 2024): the momentum of a weight matrix is
     replaced by the nearest matrix with orthogonal rows or columns, so that directions with small gradients are learned
-    as fast as those with large ones. A kernel (out, in, height, width) counts as a matrix (out, in x height x width),
-    and a weight (members, in, out) as a matrix for each member. Biases of several members look like a matrix too: a
-    parameter group with ``"matrices": False`` is all AdamW's. The step is scaled to the size that AdamW's has ("Muon is
-    scalable for LLM training", Liu et al. 2025), so that learning rates and weight decay carry over from there. A
-    single row or column has no directions to even out.
+    as fast as those with large ones. A kernel (out, in, height, width) is treated as a matrix (out, in x height x
+    width), and a weight (members, in, out) as one matrix per member. As the biases of several members look like a
+    matrix too, all parameters of a group with ``"matrices": False`` are left to AdamW, and so are weights of a single
+    row or column, which have no directions to even out. Updates are scaled to the size of AdamW's ("Muon is scalable
+    for LLM training", Liu et al. 2025), so that its learning rates and weight decay can be kept.
 
-    ``torch.optim.Muon`` takes matrices only, and computes in bfloat16, which many CPUs do not multiply.
+    ``torch.optim.Muon`` accepts matrices only, and computes in bfloat16, which many CPUs cannot multiply natively.
 
     Args:
         params: as for AdamW.
         lr: learning rate.
         betas: AdamW's, for biases, norms, and weights of a single row or column.
-        momentum: decay of the running mean of the gradient; it looks ahead as Nesterov's does.
-        weight_decay: pull towards zero.
-        fused: whether AdamW takes all that is its own in one kernel.
+        momentum: decay of the running mean of the gradient, used as Nesterov momentum.
+        weight_decay: decoupled weight decay.
+        fused: whether AdamW updates its own parameters in one fused kernel.
+
+    Raises:
+        ValueError: ``momentum`` is below 0, or 1 or more.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Muon(AdamW):
         super().__init__(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused or None)
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
-        # A fused AdamW takes the loss's scale back itself, but here it does not see all gradients.
+        # A fused AdamW would unscale the gradients itself, but here it does not see all of them.
         self._step_supports_amp_scaling = False
         self.orthogonalized = Graphed(_all_orthogonal)
 
@@ -59,7 +62,7 @@ class Muon(AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; ``closure`` computes the gradients first."""
+        """Perform one optimisation step; ``closure``, if given, computes the gradients first and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -72,17 +75,17 @@ class Muon(AdamW):
             _move(weights, [next(directions) for _ in weights], group)
         moved = [(weight, weight.grad) for _, weights in groups for weight in weights]
         for weight, _ in moved:
-            weight.grad = None  # AdamW passes over it
+            weight.grad = None  # so that AdamW skips it
         super().step()
         for weight, gradient in moved:
             weight.grad = gradient
         return loss
 
     def _momentum(self, weights: list[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
-        """What Nesterov's momentum looks ahead to, after the running means have moved."""
+        """Update the running means of the gradients, and return the Nesterov momentum."""
         for weight in weights:
             if not self.state[weight]:
-                # AdamW looks for a step in every state that it loads.
+                # AdamW expects a `step` in every state that it loads.
                 self.state[weight] = {"momentum_buffer": torch.zeros_like(weight), "step": torch.tensor(0.0)}
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         means = [self.state[weight]["momentum_buffer"] for weight in weights]
@@ -91,21 +94,21 @@ class Muon(AdamW):
 
 
 def _move(weights: list[Tensor], directions: list[Tensor], group: dict[str, Any]) -> None:
-    """Decay the weights, and go along the directions."""
-    # Many small tensors: torch's foreach functions take them in a few kernels on a GPU.
+    """Decay the weights, and move them along the directions."""
+    # With many small tensors, torch's foreach functions need only a few kernels on a GPU.
     lengths = [-group["lr"] * 0.2 * max(_sides(weight)) ** 0.5 for weight in weights]
     torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
     torch._foreach_add_(weights, torch._foreach_mul(directions, lengths))
 
 
 class Graphed:
-    """A function from tensors to tensors, on a GPU as one CUDA graph: what it launches takes longer than it computes.
+    """A function of tensors that runs as a CUDA graph on a GPU, where launching its kernels takes longer than they run.
 
-    There is a graph for each list of shapes, for as many as MOST; lists beyond them go the ordinary way.
+    One graph is recorded for each list of shapes, up to MOST; for further lists the function is called as usual.
 
     Args:
-        function: does the same for whatever values tensors of the same shapes have. What it returns on a GPU lies where
-            the next call's results will lie.
+        function: runs the same kernels whatever the values of its input tensors. On a GPU, the next call overwrites the
+            tensors that it has returned.
     """
 
     MOST = 4
@@ -113,13 +116,13 @@ class Graphed:
     def __init__(self, function: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
         self.function = function
         self.graphs: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]] = {}
-        """Each with the tensors that it reads and those that it writes."""
+        """Each graph with the tensors that it reads and those that it writes."""
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         if not inputs[0].is_cuda:
             return self.function(inputs)
         key = tuple((each.shape, each.stride(), each.dtype, each.device) for each in inputs)
-        with torch.cuda.device(inputs[0].device):  # whose streams are meant below
+        with torch.cuda.device(inputs[0].device):  # for the streams below
             if key not in self.graphs and len(self.graphs) < self.MOST:
                 self.graphs[key] = self._record(inputs)
             if key not in self.graphs:
@@ -134,13 +137,13 @@ class Graphed:
         aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            self.function(read)  # libraries allocate at their first call, which a graph must not
+            self.function(read)  # warm-up: libraries allocate at their first call, which is not allowed in a graph
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # What cuBLAS works in must be the graph's own: what it keeps for a stream is freed where a compiled network's
-        # graphs are recorded (torch._inductor.cudagraph_trees), which do the same.
+        # The graph must own its cuBLAS workspace: the one cached for a stream is freed when a compiled network's CUDA
+        # graphs are recorded (torch._inductor.cudagraph_trees, which does the same).
         torch._C._cuda_clearCublasWorkspaces()
-        # Other threads, which write pictures or pin memory, go on meanwhile.
+        # Other threads, which write pictures or pin memory, may call CUDA meanwhile.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             written = self.function(read)
         torch._C._cuda_clearCublasWorkspaces()
@@ -156,12 +159,12 @@ def _is_matrix(weight: Tensor) -> bool:
 
 
 def _sides(weight: Tensor) -> tuple[int, int]:
-    """Rows and columns of a weight as a matrix, or of each of its matrices."""
+    """Rows and columns of a weight as a matrix, or of its matrices if it has several."""
     return (weight.shape[1], weight.shape[2]) if weight.ndim == 3 else (len(weight), weight[0].numel())
 
 
 def _all_orthogonal(weights: Sequence[Tensor]) -> list[Tensor]:
-    # Strides and all, or the foreach functions would take them one by one.
+    # With the strides of the weights too: otherwise the foreach functions would process them one by one.
     return [torch.empty_like(weight).copy_(_orthogonal(weight)) for weight in weights]
 
 
@@ -172,13 +175,13 @@ def _orthogonal(weight: Tensor) -> Tensor:
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with orthogonal rows or columns, roughly: the same singular vectors, singular values near 1.
+    """Approximate the nearest matrix with orthogonal rows or columns: same singular vectors, singular values near 1.
 
-    By Newton and Schulz's iteration, which takes products alone. (rows, columns) -> (rows, columns).
+    By the Newton-Schulz iteration, which needs only matrix products. (rows, columns) -> (rows, columns).
     """
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp_min(1e-7)
-    # All that multiplies the matrix is made of its Gram matrix, which is several times smaller than a kernel.
+    # The factor of the matrix is computed from its Gram matrix alone, which is several times smaller than a kernel.
     gram = wide @ wide.T
     factor = torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
     first, third, fifth = COEFFICIENTS

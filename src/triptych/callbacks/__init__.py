@@ -1,1 +1,1 @@
-"""Lightning callbacks: what looks on while a network trains."""
+"""Lightning callbacks: measurements and figures during training, checkpoints and exact resuming, early ends."""

@@ -1,4 +1,4 @@
-"""Where a run begins, and what its directory says of that."""
+"""Where a run starts (from scratch or a checkpoint), and how its directory and checkpoints record that."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from triptych.results.untrusted import check_threads
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins: at nothing, or at a checkpoint.
+    """Where a run starts: from scratch or from a checkpoint.
 
     Attributes:
         checkpoint: the file, or None.
         step: the global step.
-        seconds: spent until then.
-        threads: of torch on the CPU, which the last digits depend on; None leaves torch's own choice.
+        seconds: duration of the run up to that step.
+        threads: number of torch's CPU threads, on which the last digits depend; None keeps torch's default.
     """
 
     checkpoint: Path | None = None
@@ -33,7 +33,7 @@ class Start:
 
     @classmethod
     def read(cls, path: Path | None) -> "Start":
-        """What a checkpoint of any origin says; raises a ValueError where it is none."""
+        """Read a possibly untrusted checkpoint; raises ValueError if the file is not a checkpoint."""
         if path is None:
             return cls()
         refuse_bomb(path)
@@ -44,17 +44,17 @@ class Start:
                 check_threads(run["threads"])
             return cls(path, int(saved["global_step"]), float(run["seconds"]), run["threads"])
         except Exception as error:
-            # Torch's and pickle's errors of every kind.
+            # torch and pickle raise errors of many kinds.
             raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 class Bookkeeping(Callback):
-    """Note in the run directory that training starts, and in the checkpoints how long it has taken so far.
+    """Record the start of training in the run directory, and its duration so far in the checkpoints.
 
     Args:
         directory: the run directory.
-        start: where the run begins.
-        began: when this part of it began, by ``time.perf_counter``.
+        start: where the run starts.
+        began: when this part of the run began, by ``time.perf_counter``.
         record: called once, when training starts.
     """
 
@@ -64,15 +64,15 @@ class Bookkeeping(Callback):
 
     @property
     def seconds(self) -> float:
-        """Of this part of the run and of those before it, up to the checkpoint that it went on from."""
+        """Duration of this part of the run and of the earlier ones, up to the checkpoint it was resumed from."""
         return self.start.seconds + time.perf_counter() - self.began
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.begin()  # not before: a resume that is refused leaves the run as it was
+        self.begin()  # not earlier: a refused resume leaves the run directory unchanged
 
     @rank_zero_only
     def begin(self) -> None:
-        """Note that the run is under way, unless that is done."""
+        """Record that the run is in progress; idempotent."""
         if self.under_way:
             return
         self.under_way = True

@@ -1,4 +1,4 @@
-"""What padding costs: the error at the border of a page against that of the rest."""
+"""The cost of padding: the error near the border of pages compared with that of the rest."""
 
 import math
 from typing import Any
@@ -12,13 +12,13 @@ class BorderError(Measurement):
     """Log the error near the border of the validation pages.
 
     - ``border/rmse``: RMSE of the outermost ``border`` pixels on each side, over all pages, in [0, 1].
-    - ``border/centre_rmse``: RMSE of the rest; ``border/ratio``: the first over the second, NaN where that is 0.
+    - ``border/centre_rmse``: RMSE of the rest; ``border/ratio``: the first divided by the second, NaN if that is 0.
     - ``border/lost_pixels``: by how many pixels a side of the bare network's output is shorter than its input, whatever
-      the input: 0 under ``padding=same``. The model mirrors as much at the page's border, so that no page shrinks.
+      the input; 0 with ``padding=same``. The model mirrors as many at the page's border, so that no page shrinks.
 
     Args:
         every_n_epochs: see Measurement.
-        border: width of the border in pixels; less than half of the smallest page.
+        border: width of the border in pixels; less than half of the smallest page's shorter side.
     """
 
     key = "border_error"
@@ -40,7 +40,7 @@ class BorderError(Measurement):
 
     def measure(self, trainer: Trainer, model: Any) -> dict[str, float]:
         edge = self.border
-        # Sums of squared errors and counts of pixels: of whole pages, and of what lies within the borders.
+        # Sums of squared errors and numbers of pixels, for whole pages and for what lies within the borders.
         whole, inner = [0.0, 0], [0.0, 0]
         side = 0
         for dirty, clean in trainer.datamodule.evaluation_batches("val"):  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A checkpoint that names files names those beside it."""
+"""Keep the file paths in a loaded checkpoint within the run's own checkpoint folder."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class CheckpointPaths(Callback):
-    """Turn the paths in a checkpoint into those of its own folder.
+    """Rewrite the paths in a loaded checkpoint to files in the run's own folder.
 
-    A ModelCheckpoint keeps the paths of what it wrote, and goes on by deleting and testing what lies there. Those of a
-    run directory that was moved are no longer there, and those of a stranger's could be anyone's files.
+    ModelCheckpoint stores the paths of the files it wrote, and later deletes and tests what lies there. If the run
+    directory was moved, these files no longer exist, and an untrusted checkpoint could name any file.
 
     Args:
-        folder: where the run has its checkpoints.
+        folder: the checkpoint folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Before the states of the callbacks are handed to them."""
+        """Rewrite the paths before Lightning restores the states of the callbacks."""
         for state in checkpoint.get("callbacks", {}).values():
             if not isinstance(state, dict) or "best_model_path" not in state:
                 continue
@@ -32,6 +32,6 @@ class CheckpointPaths(Callback):
             state["best_k_models"] = {self._own(path): score for path, score in best.items()}
 
     def _own(self, path: Any) -> str:
-        """The file of that name in the run's own folder; of no path none."""
+        """The path of the file of that name in the run's own folder; empty for an empty path."""
         name = Path(str(path or "").replace("\\", "/")).name
         return str(self.folder / name) if name not in ("", "..") else ""

@@ -1,4 +1,4 @@
-"""What becomes of a run whose loss is no longer a number."""
+"""End a run whose loss or weights have become NaN or infinite."""
 
 import math
 from typing import Any
@@ -10,23 +10,23 @@ from torch import Tensor
 from triptych.callbacks.measurement import check_from_one
 
 MOST = 8
-"""Samples that the message names."""
+"""Maximum number of samples named in the error message."""
 
 
 class Diverged(Exception):
-    """The loss or the weights are NaN or infinite, and would stay so; the message says where, and what may help."""
+    """The loss or the weights are NaN or infinite and would stay so; the message says where, and what may help."""
 
 
 class StopOnDivergence(Callback):
-    """End a run with Diverged once its loss or its weights are NaN or infinite; its last checkpoint is a good one.
+    """Raise Diverged once the loss or the weights are NaN or infinite; the last checkpoint is from before that.
 
-    The training loss is checked before its backward pass, the validation loss and the weights after each epoch, for
-    the last step can overshoot and no later training loss would show it.
+    The training loss is checked before its backward pass, the validation loss and the weights after each epoch, because
+    the last step can diverge without any later training loss to show it.
 
     Args:
-        every_n_steps: steps between two looks at the training loss. On a GPU, where a look makes the host wait for the
-            device, and where several processes train, they come at steps whose loss is logged, every
-            ``trainer.log_every_n_steps`` or a multiple of that.
+        every_n_steps: steps between two checks of the training loss. On a GPU, where a check makes the host wait for
+            the device, and in distributed runs it is rounded up to a multiple of ``trainer.log_every_n_steps``: only
+            logged losses are checked.
     """
 
     def __init__(self, every_n_steps: int = 1) -> None:
@@ -48,20 +48,20 @@ class StopOnDivergence(Callback):
             self._check(trainer, "training loss", loss, self.batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Before early stopping has its effect, which takes a monitor that is no number for an ordinary end.
+        # Before early stopping takes effect: it treats a non-finite monitor as an ordinary end of the run.
         loss = trainer.callback_metrics.get("val/loss")
         if loss is not None and not trainer.sanity_checking:
             self._check(trainer, "validation loss", loss)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         largest = [parameter.detach().abs().max() for parameter in pl_module.parameters() if parameter.numel()]
-        # Where weights are sharded, a process may hold none.
+        # With sharded weights (FSDP), a process may hold none.
         self._check(trainer, "largest weight", torch.stack(largest).max() if largest else torch.zeros(()))
 
     @staticmethod
     def _check(trainer: Trainer, what: str, value: Tensor, batch: Any = None) -> None:
         number = value.item()
-        # One process alone would leave the others waiting for it.
+        # All processes raise together: otherwise the others would wait for this one.
         if trainer.strategy.reduce_boolean_decision(not math.isfinite(number), all=False):
             rates = {group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups}
             raise Diverged(
@@ -72,13 +72,13 @@ class StopOnDivergence(Callback):
 
 
 def _samples(trainer: Trainer, batch: Any) -> str:
-    """The samples of a batch by name; of one with values that are no finite numbers, those that hold them."""
+    """Name the samples of a batch; if some have non-finite values, only those."""
     loader: Any = trainer.train_dataloader
     if batch is None or not hasattr(loader, "indices"):
         return ""
     names = trainer.datamodule.sample_names(loader.indices())  # type: ignore[attr-defined]
     parts = [part.flatten(1) if part.ndim > 1 else part[:, None] for part in batch]
-    # A missing value is NaN among the inputs, and the model fills it in: only an infinite one is wrong there.
+    # Among the inputs, NaN is a missing value that the model imputes: only infinite values are wrong.
     wrong = parts[0].isinf().any(dim=1) | ~parts[1].isfinite().all(dim=1)
     chosen = [name for name, is_wrong in zip(names, wrong.tolist(), strict=True) if is_wrong] or names
     more = f" and {len(chosen) - MOST} more" if len(chosen) > MOST else ""

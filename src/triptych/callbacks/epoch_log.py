@@ -1,4 +1,4 @@
-"""One line an epoch, for terminals and log files alike."""
+"""One log line per epoch, for terminals and log files alike."""
 
 import logging
 import time
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class EpochLog(Callback):
-    """Log the epoch, its seconds, the training loss and the validation metrics after each epoch, and an early end."""
+    """Log epoch, duration, training loss and validation metrics after each epoch, and the reason of early stopping."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not on_train_epoch_start: Lightning leaves it out where a run goes on in the middle of an epoch.
+        # Not in on_train_epoch_start, which Lightning skips when a run is resumed in the middle of an epoch.
         self.started, self.validated = time.perf_counter(), False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -32,7 +32,7 @@ class EpochLog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for stopping in trainer.early_stopping_callbacks:
-            # In the last epoch that was asked for, it ended nothing.
+            # In the last epoch, early stopping has ended nothing.
             if stopping.stopping_reason_message and stopping.stopped_epoch + 1 != trainer.max_epochs:
                 reason = stopping.stopping_reason_message.partition(" Signaling")[0]
                 log.info("Stopped early, as callbacks.early_stopping asks: %s", reason)

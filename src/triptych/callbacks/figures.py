@@ -1,4 +1,4 @@
-"""One picture an epoch of what the network does to validation samples."""
+"""Figures of validation samples with the network's predictions, every n epochs."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -13,11 +13,13 @@ from triptych.results import plots
 
 
 class Figures(Callback):
-    """Draw ``count`` validation samples with the network's answer, into ``figures/`` and TensorBoard.
+    """Draw ``count`` validation samples with the network's predictions, into ``figures/`` and TensorBoard.
+
+    Without a validation split they are training samples.
 
     Args:
         directory: the run directory.
-        every_n_epochs: epochs between two pictures; the last epoch always has one. With 0 the Trainer is built without
+        every_n_epochs: epochs between two figures; the last epoch always has one. With 0 the Trainer is built without
             the callback.
     """
 
@@ -30,14 +32,14 @@ class Figures(Callback):
 
     @abstractmethod
     def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
-        """A figure of these samples and what ``predict`` gave for them, all on the CPU."""
+        """Draw these samples and the outputs of ``predict`` for them, all on the CPU."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Here and not after validation: a run without validation (data.split=all) has pictures too.
+        # Not after validation: a run without it (data.split=all) has figures too.
         if trainer.fast_dev_run or not is_due(trainer, self.every_n_epochs):  # type: ignore[attr-defined]
             return
         with undisturbed(pl_module):
-            # Behind this, where each process gives its part of the weights, only the first has something to do.
+            # All processes enter `undisturbed`, to gather sharded weights; from here on only the first has work to do.
             if not trainer.is_global_zero:
                 return
             inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]
@@ -48,7 +50,7 @@ class Figures(Callback):
 
 
 class PageFigures(Figures):
-    """Dirty, cleaned and target, side by side."""
+    """Dirty page, cleaned page and target, side by side."""
 
     count = 3
 
@@ -57,17 +59,17 @@ class PageFigures(Figures):
 
 
 class XrayFigures(Figures):
-    """X-rays with P(positive) and their label; a red frame where the answer is wrong."""
+    """X-rays with P(positive) and their label; a red frame marks wrong predictions."""
 
     count = 12
 
     def draw(self, inputs: Tensor, targets: Tensor, answers: dict[str, Tensor]) -> Figure:
-        # The threshold moves after each validation; the frame goes by a half, where the likelier class changes.
+        # The threshold changes with each validation; the frame uses 0.5 instead, where the likelier class changes.
         return plots.xrays(inputs[:, 0].numpy(), answers["probability"].numpy(), targets.numpy())
 
 
 class PriceFigures(Figures):
-    """Predicted against true price."""
+    """Predicted against true prices."""
 
     count = 2000
 

@@ -1,4 +1,4 @@
-"""What each of several processes keeps, in the one checkpoint that the first of them writes."""
+"""Gather the state of all processes of a distributed run for the checkpoint that the first one writes."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch.distributed as dist
 
 
 def of_all(own: dict[str, Any]) -> dict[str, Any]:
-    """The state of the first process, and beside it in ``others`` those of the rest; of a single process its own."""
+    """The state of the first process, with the states of the rest in ``others``; a single process has only its own."""
     if not (dist.is_available() and dist.is_initialized()):
         return own
     states: list[Any] = [None] * dist.get_world_size()

@@ -1,4 +1,4 @@
-"""How much of the gradient reaches each layer."""
+"""Log the gradient norm of each layer, which shows vanishing and exploding gradients."""
 
 import math
 from typing import Any
@@ -13,18 +13,19 @@ from triptych.callbacks.measurement import check_from_one
 
 
 class GradientFlow(Callback):
-    """Log how large the gradient is at each layer's weights, from the first layer of the forward pass to the last.
+    """Log the norm of the gradient of each layer's weights, from the first layer of the forward pass to the last.
 
-    The size is the Euclidean norm of the layer's weight gradient: a good initialisation keeps it much the same from
-    layer to layer, whatever their widths (Glorot and Bengio 2010; He et al. 2015). Logged as
-    ``gradient/00-<layer>``, ``gradient/01-<layer>``, ...; and ``gradient/first_to_last``, the first layer's over the
-    last one's, NaN where the last has none: far below 1 the gradient vanishes on its way back, far above it explodes.
-    Taken after the backward pass, before clipping, and sent to every logger at that very step. Where several devices
-    hold a network in parts (FSDP), no layer has weights of its own to measure.
+    A good initialisation keeps the Euclidean norm of a layer's weight gradient about the same from layer to layer,
+    whatever their widths (Glorot and Bengio 2010; He et al. 2015). Logged as ``gradient/00-<layer>``,
+    ``gradient/01-<layer>``, ...; and as ``gradient/first_to_last``, the first layer's norm divided by the last one's,
+    NaN if that is 0: far below 1 the gradient vanishes on its way back, far above 1 it explodes. The norms are measured
+    after the backward pass, before clipping, and sent to every logger at that step. With sharded weights (FSDP), no
+    layer has weights of its own to measure.
 
     Args:
-        every_n_steps: steps between two measurements, the first step included. The last batch of each epoch has one
-            too, so that they stand beside the epoch's other metrics. With 0 the Trainer is built without the callback.
+        every_n_steps: steps between two measurements, the first step included. The last batch of each epoch is
+            measured too, so that the norms appear in the row of the epoch's metrics. With 0 the Trainer is built
+            without the callback.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -34,7 +35,7 @@ class GradientFlow(Callback):
         self.hooks: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Modules are listed in the order in which they were made: the first batch shows in which order they are used.
+        # Modules are listed in the order of their creation: the first forward pass shows the order of their use.
         self.layers.clear()
         for name, layer in layers_with_weights(pl_module.network).items():  # type: ignore[arg-type]
 
@@ -57,14 +58,14 @@ class GradientFlow(Callback):
 
 
 def _scale(trainer: Trainer, optimizer: Optimizer) -> float:
-    """By what the gradients are too large still: a fused optimizer takes the loss's scale back in its own step."""
+    """The loss scale that the gradients still contain: a fused optimizer unscales them only in its step."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     own = getattr(optimizer, "_step_supports_amp_scaling", False)
     return scaler.get_scale() if scaler is not None and own else 1.0
 
 
 def _norm(layer: nn.Module) -> float:
-    """Of the layer's weight gradient; 0 where it is frozen."""
+    """Euclidean norm of the layer's weight gradient; 0 if the layer is frozen."""
     gradients = [weight.grad for weight in weights_of(layer) if weight.grad is not None]
-    # In double precision: the square of what is left below twenty sigmoids is near the end of single precision.
+    # In float64: the square of the gradient below twenty sigmoids is close to the limit of float32.
     return math.sqrt(sum(float(gradient.cpu().double().square().sum()) for gradient in gradients))

@@ -1,4 +1,4 @@
-"""The state to resume from."""
+"""Write ``last.ckpt``, the state to resume from, so that no kill or crash can damage it."""
 
 import logging
 import shutil
@@ -15,20 +15,20 @@ from triptych.results.checkpoints import is_whole
 log = logging.getLogger(__name__)
 
 KEPT = ".kept"
-"""Suffix of a best checkpoint that ``last.ckpt`` knows of, while a later one may take its name."""
+"""Suffix of the copy of the best checkpoint that ``last.ckpt`` refers to: a later one may overwrite that file."""
 
 
 def restore_best(folder: Path, step: int) -> None:
-    """Let that checkpoint be the best one again which was so at ``step``, where a later one is of steps that are lost.
+    """Restore the checkpoint that was best at ``step``, if it was overwritten at a later step, which is now lost.
 
-    A run that goes on with other settings, or on a GPU, makes other steps of them.
+    A run that is resumed with other settings, or on a GPU, does not reproduce the lost steps.
 
     Args:
-        folder: of the checkpoints.
-        step: that the run goes on from.
+        folder: the checkpoint folder.
+        step: the step that the run is resumed from.
 
     Raises:
-        ValueError: a file of that name is no checkpoint.
+        ValueError: a best checkpoint or its copy is an intact archive but not a checkpoint.
     """
     for kept in folder.glob(f"*{KEPT}"):
         best = kept.with_suffix("")
@@ -39,13 +39,13 @@ def restore_best(folder: Path, step: int) -> None:
 class LastCheckpoint(Checkpoint):
     """Keep ``last.ckpt``: the end of the last epoch, or the step at which Ctrl-C or SIGTERM stopped the run.
 
-    It is written aside, and renamed when the epoch's metrics have been logged too: what a kill at any other moment
-    leaves is the checkpoint before, and the metrics from there on come again. While the run lasts, ``previous.ckpt`` is
-    the one before that, for a disk may lose the middle of a file, and the best checkpoint that ``last.ckpt`` knows of
-    is kept too. After a crash the state may be the very thing that is wrong: the last checkpoint stays as it is.
+    It is written to ``next.ckpt``, and renamed once the epoch's metrics have been logged too: a kill before that leaves
+    the earlier checkpoint, and the metrics from there on are logged again. While the run lasts, the one before is
+    kept as ``previous.ckpt``, because a disk may lose the middle of a file, and so is the best checkpoint that
+    ``last.ckpt`` refers to. A crash saves nothing, because the state itself may be what is wrong.
 
     Args:
-        dirpath: the folder of the checkpoints.
+        dirpath: the checkpoint folder.
     """
 
     def __init__(self, dirpath: str) -> None:
@@ -55,7 +55,7 @@ class LastCheckpoint(Checkpoint):
         self.saved = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._keep_best(trainer)  # of a run that goes on
+        self._keep_best(trainer)  # that of a resumed run
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -73,8 +73,8 @@ class LastCheckpoint(Checkpoint):
                 kept.unlink()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        # Lightning raises it where a step, or an epoch, is complete. It would not go on with a validation that was
-        # stopped, but behind it: the epoch before is whole.
+        # Lightning raises SIGTERMException once a step, or an epoch, is complete. Nothing is saved during validation:
+        # Lightning would resume after it, not repeat it, and the checkpoint of the epoch before is complete.
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.validating and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if fitting and isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.aside, weights_only=False)
@@ -98,5 +98,5 @@ class LastCheckpoint(Checkpoint):
         kept.unlink(missing_ok=True)
         try:
             kept.hardlink_to(best)
-        except OSError:  # a disk that knows no such links
+        except OSError:  # a file system without hard links
             shutil.copyfile(best, kept)

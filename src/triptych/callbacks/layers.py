@@ -1,10 +1,10 @@
-"""The layers of a network that have weights to look at."""
+"""Find the layers of a network that own weights, for the callbacks that measure them."""
 
 from torch import nn
 
 
 def weights_of(layer: nn.Module) -> list[nn.Parameter]:
-    """The layer's own matrices and kernels: what L1 and weight decay pull at, without biases and norms."""
+    """The layer's own matrices and kernels, which L1 and weight decay apply to, without biases and norms."""
     named = layer.named_parameters(recurse=False)
     return [parameter for name, parameter in named if parameter.ndim > 1 and not name.endswith("bias")]
 

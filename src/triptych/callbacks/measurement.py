@@ -1,4 +1,4 @@
-"""What a callback measures of a model after an epoch, and leaves no trace of in the training."""
+"""Base of the callbacks that measure the model after an epoch, without side effects on the training."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ from triptych.callbacks.sharding import whole_weights
 
 
 class Measurement(Callback):
-    """Measure the model after an epoch; what is found is logged at the step of the epoch's other metrics.
+    """Measure the model after an epoch, and log the values at the step of the epoch's other metrics.
 
-    So it stands in the same row of ``metrics.csv``, and in ``metrics.json`` if the epoch is the best one.
+    They are then in the same row of ``metrics.csv``, and in ``metrics.json`` if the epoch is the best one.
 
     Args:
         every_n_epochs: epochs between two measurements; the last epoch always has one. With 0 the Trainer is built
@@ -23,9 +23,9 @@ class Measurement(Callback):
     """
 
     key: ClassVar[str]
-    """Its name in ``conf/callbacks``."""
+    """The callback's key in ``conf/callbacks``."""
     of_validation: ClassVar[bool] = False
-    """Whether it looks at the validation split, and has nothing to do where there is none."""
+    """Whether it measures the validation split, and is skipped if there is none."""
 
     def __init__(self, every_n_epochs: int) -> None:
         check_from_one(f"{self.key}.every_n_epochs", every_n_epochs)
@@ -33,27 +33,27 @@ class Measurement(Callback):
 
     @abstractmethod
     def measure(self, trainer: Trainer, model: Any) -> dict[str, Any]:
-        """Numbers by the names they are logged under; called in evaluation mode, without gradients."""
+        """Return values by the names that they are logged under; called in evaluation mode, without gradients."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_due(trainer, self.every_n_epochs) or (self.of_validation and not trainer.enable_validation):
             return
-        # On every process alike: metrics gather their state from all of them.
+        # On every process: metrics gather their state from all of them.
         with undisturbed(pl_module):
             values = self.measure(trainer, pl_module)
         pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
 
 
 def check_from_one(key: str, value: int) -> None:
-    """Raise a ValueError that names the callback's key, unless the value is a number from 1."""
+    """Raise a ValueError that names the callback's key, unless the value is at least 1."""
     if value < 1:
-        # A callback that is built is not off.
+        # 0 turns the callback off: it is then not built at all (see `build_trainer`).
         never = ", or 0 for never" if key.partition(".")[2].startswith("every_n_") else ""
         raise ValueError(f"callbacks.{key}={value}: expected a number from 1{never}")
 
 
 def is_due(trainer: Trainer, every_n_epochs: int) -> bool:
-    """Whether the epoch that ends now is one of every n, or the last."""
+    """Whether the current epoch is every n-th one, or the last."""
     epoch = trainer.current_epoch + 1
     last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps or trainer.should_stop
     return last or epoch % every_n_epochs == 0
@@ -61,9 +61,9 @@ def is_due(trainer: Trainer, every_n_epochs: int) -> bool:
 
 @contextmanager
 def undisturbed(model: LightningModule) -> Iterator[None]:
-    """Evaluation mode, no gradients, random numbers of its own; afterwards training finds everything as it was.
+    """Evaluation mode without gradients; afterwards modes and random states are restored for the training.
 
-    On every process alike, for weights that are sharded are whole meanwhile: see ``whole_weights``.
+    Must be entered by every process, because sharded weights are gathered meanwhile: see ``whole_weights``.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -77,7 +77,7 @@ def undisturbed(model: LightningModule) -> Iterator[None]:
 
 
 def judged(trainer: Trainer, model: Any, batches: Iterable[tuple[Tensor, Tensor]], prefix: str) -> dict[str, Any]:
-    """Loss and metrics of these batches, as validation has them, named ``<prefix>/loss`` and so on."""
+    """Compute the validation loss and metrics of these batches, named ``<prefix>/loss`` and so on."""
     metrics = model.val_metrics.clone(prefix=f"{prefix}/")
     metrics.reset()
     loss, count = 0.0, 0

@@ -1,4 +1,4 @@
-"""What is changed on a resume, where a checkpoint would bring the old value back."""
+"""Apply settings that were changed for a resume, where the checkpoint would restore the old values."""
 
 import logging
 import warnings
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class NewSettings(Callback):
-    """Let optimizer, scheduler, patience and length of the run be those of the config, also behind a resume.
+    """Use the optimizer, scheduler, patience and run length of the config, even after a resume.
 
-    A checkpoint holds the learning rate and the schedule that it was written under. Where the config says otherwise by
-    now, the optimizer keeps its moments and the schedule is made anew, and brought to the step where the run stands.
+    A checkpoint contains the learning rate and the schedule that it was written with. If the config has changed, the
+    optimizer keeps its moments, and the schedule is rebuilt and advanced to the current step.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class NewSettings(Callback):
         else:
             done = trainer.current_epoch
             if config.interval == "step":
-                # As far as the epochs that are done, should an epoch have another number of steps by now.
+                # The same number of epochs, in case an epoch now has another number of steps.
                 done = round(trainer.global_step * wanted["epoch"] / saved["epoch"])
             done = min(done, wanted["length"] or done)
             with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Where a picture that a callback has drawn is kept."""
+"""Save the figures that callbacks draw, as PNG files and in TensorBoard."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def keep(trainer: Trainer, figure: Figure, path: Path, tag: str) -> None:
     figure.savefig(path)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            # As an image, for `add_figure` would draw it once more, and drawing is what takes the time.
+            # As an image: `add_figure` would draw the figure again, and drawing takes most of the time.
             with Image.open(path) as drawn:
                 pixels = np.asarray(drawn.convert("RGB"))
             logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")

@@ -1,4 +1,4 @@
-"""The end of a trial that falls behind the others of its search."""
+"""Prune a trial of a hyperparameter search that falls behind the others."""
 
 import logging
 from pathlib import Path
@@ -16,16 +16,17 @@ log = logging.getLogger(__name__)
 
 
 class Pruning(Callback):
-    """After each validation, tell the search how this trial stands, and stop where the search says so.
+    """Report the metric to the Optuna study after each validation, and stop if the study prunes this trial.
 
-    Does nothing in a run that is no trial under way, nor in a search for several objectives, which Optuna cannot prune.
+    A no-op in a run that is not an unfinished trial, and in searches with several objectives, which Optuna cannot
+    prune.
 
     Args:
-        directory: the run directory; its name is the number of the trial, and the search's database lies beside it.
-        monitor: the metric that is compared.
+        directory: the run directory, named by the trial's number, beside the database of the search.
+        monitor: the metric that is reported.
 
     Attributes:
-        pruned: whether this run was stopped.
+        pruned: whether this run was pruned.
     """
 
     def __init__(self, directory: str, monitor: str) -> None:
@@ -38,11 +39,11 @@ class Pruning(Callback):
         return {"pruned": self.pruned}
 
     def load_state_dict(self, state_dict: dict[str, bool]) -> None:
-        # Before the test too, of a best epoch that may be older.
+        # Also called before the test, with the best checkpoint, which may be older than the pruning.
         self.pruned = self.pruned or bool(state_dict["pruned"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # One process speaks for all of a distributed run.
+        # Only the first process of a distributed run reports.
         self.trial = self._find_trial() if trainer.is_global_zero else None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,21 +52,21 @@ class Pruning(Callback):
         value = trainer.callback_metrics.get(self.monitor)
         falls_behind = False
         if self.trial is not None and value is not None:
-            # Once an epoch, also where a run goes on with one that it has reported already.
+            # Once per epoch, even if a resumed run repeats an epoch that has been reported.
             if trainer.current_epoch not in self.reported:
                 self.reported.add(trainer.current_epoch)
                 self.trial.report(float(value), trainer.current_epoch)
-            # Behind its last epoch a trial is complete: there is nothing to be saved.
+            # After its last epoch a trial is complete: pruning would save nothing.
             falls_behind = trainer.current_epoch + 1 != trainer.max_epochs and self.trial.should_prune()
         if trainer.strategy.broadcast(falls_behind):
             self.pruned = True
-            # Least epochs and steps are there to keep early stopping back.
+            # `min_epochs` and `min_steps` are meant to delay early stopping only.
             trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
             trainer.should_stop = True
             log.info("pruned after epoch %d: behind the other trials", trainer.current_epoch + 1)
 
     def _find_trial(self) -> "Trial | None":
-        """The trial that this run is; None if it is none that is under way and can be pruned."""
+        """The trial of this run; None if there is none, or it is finished or cannot be pruned."""
         sweep, name = self.directory.parent, self.directory.name
         if not name.isdecimal() or not (sweep / DATABASE).exists():
             return None

@@ -1,4 +1,4 @@
-"""Random numbers that go on behind a resume as they would have without the stop."""
+"""Save and restore the random states, so that a resumed run draws the same numbers as an uninterrupted one."""
 
 import random
 from typing import Any
@@ -11,10 +11,10 @@ from triptych.callbacks.gathering import of_all
 
 
 class RandomState(Callback):
-    """Keep the random states of torch, NumPy and Python in the checkpoints, and go on from them.
+    """Save the random states of torch, NumPy and Python in the checkpoints, and restore them on a resume.
 
-    What is shuffled, dropped out and augmented after a resume is then what it would have been. Of several processes
-    each has random numbers of its own, or all would drop out and augment alike.
+    Shuffling, dropout and augmentation are then the same as without the stop. In a distributed run each process has its
+    own random numbers: otherwise dropout and augmentation would be the same on all.
     """
 
     def __init__(self) -> None:
@@ -23,15 +23,15 @@ class RandomState(Callback):
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
         state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, what others draw from
-        # Plain numbers, for a checkpoint is read with weights_only=True.
+        # Plain numbers, because checkpoints are read with weights_only=True.
         numpy = {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}
         return of_all({"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
 
-    # Restored when training starts, not when loaded: what is set up in between draws numbers too. And at an epoch's
-    # start, which a run that goes on in the middle of one does not have.
+    # Restored when training starts, not when loaded, because the setup in between draws numbers too; and again at the
+    # start of the epoch, a hook that is skipped when a run is resumed in the middle of an epoch.
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank:
@@ -39,7 +39,7 @@ class RandomState(Callback):
             seed_everything(int(draws.generate_state(1)[0]), workers=True, verbose=False)
             if self.resumed is not None:
                 others = self.resumed.get("others", [])
-                # A process that there was not before has no numbers to go on with.
+                # A process that did not exist before has no state to restore.
                 self.resumed = others[trainer.global_rank - 1] if trainer.global_rank <= len(others) else None
         self._restore(pl_module)
 

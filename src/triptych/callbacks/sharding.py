@@ -1,4 +1,4 @@
-"""The weights of a network that several devices hold in parts (FSDP)."""
+"""Access to the whole weights of a network that is sharded over several devices (FSDP)."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,10 +7,10 @@ from lightning.pytorch.strategies import FSDPStrategy
 
 
 def whole_weights(model: LightningModule) -> AbstractContextManager[None]:
-    """Let a sharded model have all its weights, each in its shape, while this lasts; any other has them anyway.
+    """Context manager in which a sharded model has its whole weights in their original shapes; otherwise a no-op.
 
-    All processes enter it together, for each gives its parts to the others. Within it one of them may ask the model
-    alone. What is written to the weights is lost.
+    All processes must enter it together, because each sends its shards to the others. Within it, a single process may
+    run the model alone. Changes to the weights are discarded.
     """
     strategy = None if model._trainer is None else model._trainer.strategy
     if not isinstance(strategy, FSDPStrategy):

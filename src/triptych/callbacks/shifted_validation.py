@@ -1,4 +1,4 @@
-"""The validation split as another machine would have taken it."""
+"""Validation under distribution shift, as if another hospital's machine had taken the images."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from triptych.callbacks.measurement import Measurement, judged
 class ShiftedValidation(Measurement):
     """Log loss and metrics of the validation split under a shift: ``shifted/auroc``, ``shifted/accuracy``, ...
 
-    The data set says what the shift is (``shifted_batches`` of the DataModule); it is the same at each measurement and
-    in each run. A network that has learnt how the pictures of one hospital look, and not what is on them, loses here.
+    The shift is defined by the data set (``shifted_batches`` of the DataModule) and is the same at each measurement and
+    in each run. A network that has learnt what the images of one hospital look like, and not what they show, does worse
+    here.
 
     Args:
         every_n_epochs: see Measurement.

@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM in a run of several processes."""
+"""Stop a distributed run on Ctrl-C or SIGTERM without a deadlock."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class StopTogether(Callback):
-    """Let all processes stop at the same place, whichever of them a signal reaches.
+    """Let all processes stop at the same place, whichever of them receives a signal.
 
-    Lightning exchanges messages within its signal handler. They meet those of the step under way, and the processes
-    wait for each other for ever. Here a handler only notes the signal, and the processes ask each other behind each
-    step and each validation.
+    Lightning communicates between processes within its signal handler, which collides with the collectives of the
+    current step and deadlocks. Here the handler only sets a flag, and the processes agree after each step and each
+    validation.
     """
 
     def __init__(self) -> None:
         self.asked = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Take the place of what Lightning does."""
+        """Replace Lightning's signal handling with this callback, and add it to the Trainer."""
         trainer._signal_connector._sigterm_notifier_fn = self._note  # type: ignore[method-assign, assignment]
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         trainer.callbacks.append(self)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What Lightning's checkpoints leave out of where a run stands."""
+"""Save and restore the state of a run that Lightning's checkpoints leave out, for exact resuming."""
 
 import logging
 from typing import Any
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class TrainerState(Callback):
-    """Keep in the checkpoints what a run needs to go on as if it had not been stopped.
+    """Save in the checkpoints what a run needs to be resumed as if it had not been stopped.
 
-    The metrics of an epoch under way would otherwise be those of its later batches only, and the gradients that wait
-    for their step would be lost. The loader is brought to its place: Lightning does so only where nobody has asked for
-    the length of the run before, as schedules do. The metrics of the last validation are there for those who follow
-    them, and a run that was told to stop stops.
+    Otherwise the metrics of an unfinished epoch would cover its later batches only, and accumulated gradients would be
+    lost. The position of the loader is restored too: Lightning does so only if nobody has asked for the length of the
+    run before, as schedules do. The metrics of the last validation are available to the callbacks that monitor them,
+    and a run that had been told to stop ends.
     """
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ class TrainerState(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.resumed.get("should_stop"):
             return
-        # Asked for more, a run trains on, but for one that early stopping ended and that was given no more patience.
-        # With a patience of 0 the first epoch without a gain ends it.
+        # A run that was given new limits trains on, unless early stopping had ended it and its patience is still
+        # exhausted. With a patience of 0, the first epoch without an improvement ends the run.
         early = trainer.early_stopping_callbacks
         impatient = any(stopping.wait_count >= max(1, stopping.patience) for stopping in early)
         if impatient:
@@ -50,7 +50,7 @@ class TrainerState(Callback):
             trainer.should_stop = True
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        # What this property gives is Lightning's own, to be added to.
+        # The property returns Lightning's own dict, which can be updated in place.
         trainer.callback_metrics.update(self.resumed.get("metrics", {}))
         epoch = self.resumed.get("epoch")
         if epoch is None:
@@ -71,14 +71,14 @@ class TrainerState(Callback):
             pl_module.get_parameter(name).grad = _own(gradient, pl_module.device)
         loop = trainer.fit_loop.epoch_loop
         if trainer.enable_validation and loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
-            # Stopped right behind a validation within the epoch: Lightning passes over it, and counts a step for that.
+            # Stopped right after a validation within the epoch: a resume skips it, but Lightning counts a step for it.
             loop._batches_that_stepped -= 1
         if epoch["loader"] is not None:
             trainer.train_dataloader.load_state_dict(epoch["loader"])  # type: ignore[union-attr]
 
 
 def _epoch(trainer: Trainer, module: Any) -> dict[str, Any] | None:
-    """What an epoch has gathered so far; None between two epochs."""
+    """The state accumulated in the current epoch: metrics, gradients, loader position; None between two epochs."""
     progress: Any = trainer.fit_loop.epoch_progress.current
     if progress.processed == progress.started:
         return None
@@ -94,14 +94,14 @@ def _epoch(trainer: Trainer, module: Any) -> dict[str, Any] | None:
 
 
 def _limits(trainer: Trainer) -> list[Any]:
-    """What ends a run, as far as its config says so."""
+    """The settings that limit the length of a run: epochs, steps and early stopping."""
     names = ("patience", "min_delta", "stopping_threshold", "divergence_threshold")
     stopping = [[getattr(callback, name) for name in names] for callback in trainer.early_stopping_callbacks]
     return [trainer.max_epochs, trainer.max_steps, trainer.min_epochs, trainer.min_steps, stopping]
 
 
 def _out_of_time(trainer: Trainer) -> bool:
-    """Whether it is ``max_time`` that ends the run: its own callback knows, also where it is given more."""
+    """Whether ``max_time`` ends the run: its Timer decides anew on a resume, which may be given more time."""
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return any((timer.time_remaining() or 1) <= 0 for timer in timers)
 
@@ -111,5 +111,5 @@ def _in_use(part: Any) -> bool:
 
 
 def _own(value: Any, device: Any) -> Any:
-    """A copy on the device: metrics that are computed as one have one state, and add to it in place."""
+    """Copy to the device: metrics of a compute group share one saved state, and would all update it in place."""
     return value.to(device, copy=True) if isinstance(value, Tensor) else [_own(part, device) for part in value]

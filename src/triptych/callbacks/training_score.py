@@ -1,4 +1,4 @@
-"""The training split, measured as the validation split is."""
+"""Evaluate the training split in the same way as the validation split, to show overfitting."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from triptych.callbacks.measurement import Measurement, check_from_one, judged
 class TrainingScore(Measurement):
     """Log loss and metrics of the training split in evaluation mode: ``train_eval/loss``, ``train_eval/rmse``, ...
 
-    ``train/loss`` is no match for ``val/loss``: it is taken with augmentation and dropout, from weights that change
-    during the epoch. Here samples are whole (no crops), nothing is augmented or dropped, and all samples meet the
-    weights that validation meets. What is left between the two splits is what the network has learnt by heart.
+    ``train/loss`` cannot be compared with ``val/loss``: it is measured with augmentation and dropout, and with weights
+    that change during the epoch. Here samples are whole (no crops), without augmentation or dropout, and all see the
+    same weights as in validation. The remaining gap between the two splits is what the network has memorised.
 
     Args:
         every_n_epochs: see Measurement.
-        samples: measured samples, spread evenly over the split; all where it has no more.
+        samples: number of samples measured, spread evenly over the split; all if it has fewer.
     """
 
     key = "training_score"

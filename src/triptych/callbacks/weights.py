@@ -1,4 +1,4 @@
-"""How weights and activations are distributed."""
+"""Log the share of near-zero weights, and histograms of weights and activations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ from triptych.callbacks.layers import layers_with_weights, weights_of
 from triptych.callbacks.measurement import Measurement, check_from_one
 
 MOST = 100_000
-"""Values of a layer's activations that go into its histogram, taken at even distances."""
+"""Approximate number of values per output of an activation that its histogram takes, evenly spaced."""
 
 
 class Weights(Measurement):
     """Log the share of weights that are nearly zero, and draw histograms in TensorBoard.
 
-    ``weights/near_zero`` is the share of all elements of matrices and kernels, what ``model.l1`` pulls at, whose
-    absolute value is below ``threshold``: steps along a gradient bring a weight near zero, and hardly ever to it. The
-    histograms are of each layer's weights, and of what each activation (``nn.ReLU``, ``nn.Sigmoid``, ...) gives for
+    ``weights/near_zero`` is the share of all elements of matrices and kernels (those that ``model.l1`` applies to)
+    whose absolute value is below ``threshold``: gradient steps bring a weight near zero, but hardly ever exactly to it.
+    The histograms show each layer's weights, and the outputs of each activation (``nn.ReLU``, ``nn.Sigmoid``, ...) for
     validation samples.
 
     Args:
         every_n_epochs: see Measurement.
-        threshold: from here on a weight is no longer nearly zero.
-        samples: validation samples for the histograms of activations.
+        threshold: absolute value below which a weight is nearly zero.
+        samples: number of validation samples for the histograms of activations.
     """
 
     key = "weights"
@@ -60,7 +60,7 @@ class Weights(Measurement):
 
 @contextmanager
 def _activations(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """What each activation of the network gives while this lasts, by its path."""
+    """Record the outputs of each activation of the network within the context, by its path."""
     outputs: dict[str, list[Tensor]] = {}
     hooks = []
     for name, module in network.named_modules():

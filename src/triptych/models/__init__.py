@@ -1,1 +1,1 @@
-"""LightningModules: what is trained, by which loss, judged by which metrics."""
+"""LightningModules: the network of each task with its loss, its metrics and its predictions."""

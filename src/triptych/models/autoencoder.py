@@ -1,4 +1,4 @@
-"""Page in, page out: an autoencoder that is shown dirty pages and asked for clean ones."""
+"""The denoising autoencoder: dirty scanned pages in, clean pages out, whole or in tiles."""
 
 import logging
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ from triptych.models.tiling import Tile, Tiling, in_tiles, tiling_of
 log = logging.getLogger(__name__)
 
 LARGEST_WHOLE = 9_000_000
-"""Pixels of the largest page that is cleaned at once by a network that cannot be tiled: A4 at 300 dots an inch.
+"""Pixels of the largest page that a network that cannot be tiled cleans at once: A4 at 300 dpi.
 
-The default U-Net takes 0.5 GB a million pixels.
+The default U-Net needs 0.5 GB of memory per million pixels.
 """
 
 
 class Autoencoder(Model):
     """A denoising autoencoder (Vincent et al. 2008) for pages of any size, float32 (N, 1, height, width) in [0, 1].
 
-    The network may shrink a page (``padding=valid``) or want its sides to be multiples of a power of two: the page is
-    mirrored at its border by as much as is missing, so that the output always has the page's size (the overlap-tile
-    idea of Ronneberger et al. 2015).
+    The network may shrink a page (``padding=valid``) or require sides that are multiples of a power of two: the page is
+    mirrored at its border by as many pixels as are missing, so that the output always has the page's size (the
+    overlap-tile strategy of Ronneberger et al. 2015).
 
     Args:
         network: an image-to-image network with ``input_size`` and ``output_size``.
-        loss: ``mse``, ``mae`` or ``huber``.
+        loss: ``mse``, ``mae`` or ``huber``, of the outputs before they are clamped.
         others: see Model and ``conf/model/_pages.yaml``.
     """
 
@@ -52,7 +52,7 @@ class Autoencoder(Model):
         super().__init__(network, optimizer, scheduler, knobs, monitor, l1, weight_decay)
         self.save_hyperparameters()
         self.criterion = regression_loss(loss)
-        # Channels last: a third faster in convolutions on CPUs, more on GPUs with tensor cores.
+        # With channels last, convolutions are a third faster on CPUs, and more on GPUs with tensor cores.
         self.network.to(memory_format=torch.channels_last)
 
     def metrics_of_split(self) -> MetricCollection:
@@ -60,22 +60,22 @@ class Autoencoder(Model):
 
     def forward(self, pages: Tensor) -> Tensor:
         """(N, 1, H, W) -> (N, 1, H, W), not yet clamped to [0, 1]."""
-        outputs = self.network(self._mirrored(pages.to(self.dtype)))  # double under 64-true
+        outputs = self.network(self._mirrored(pages.to(self.dtype)))  # float64 under trainer.precision=64-true
         for axis in (-1, -2):
             outputs = outputs.index_select(axis, torch.arange(pages.shape[axis], device=pages.device))
         return outputs.to(pages.dtype)  # bfloat16 would round the loss, and white to steps of 1/256
 
     def _mirrored(self, pages: Tensor) -> Tensor:
-        """Pages with a border as wide as the network needs, mirrored; repeated where a page is too small for that."""
+        """Pad pages by as much as the network needs: mirrored, or with the edge repeated where a page is too small."""
         for axis in (-1, -2):
             pages = pages.index_select(axis, self._places(pages.shape[axis], pages.device))
         return pages
 
     def _places(self, size: int, device: torch.device) -> Tensor:
-        """Which of ``size`` rows, or columns, of a page the network is shown: all, with those mirrored around them."""
+        """Indices of a page's ``size`` rows (or columns) as the network sees them: all, and the mirrored border."""
         needed = self.network.input_size(size)
         before = (needed - self.network.output_size(needed)) // 2
-        # Without a branch, so that an exported model takes pages of every size.
+        # No branches, so that an exported model accepts pages of any size.
         places = (torch.arange(needed, device=device) - before).abs()
         places = (size - 1) - ((size - 1) - places).abs()
         return places.clamp(min=0)
@@ -84,28 +84,28 @@ class Autoencoder(Model):
         return self.criterion(outputs, targets)
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        # Flattened and contiguous: the metrics keep running sums over pixels, whatever the pages' sizes.
+        # Flattened and contiguous: the metrics are running sums over pixels, and pages differ in size.
         metrics.update(outputs.clamp(0, 1).flatten(), targets.flatten())
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """``page``: the cleaned pages (N, 1, H, W) in [0, 1]."""
+        """Return the cleaned pages as ``page`` (N, 1, H, W) in [0, 1]."""
         return {"page": self(inputs).clamp(0, 1)}
 
     def predict_in_tiles(self, page: Tensor, side: int) -> Iterator[Tile]:
-        """What ``predict`` gives for a large page, part by part, the same to 1e-3; in evaluation mode.
+        """Clean a large page tile by tile, with the result of ``predict`` to within 1e-3; in evaluation mode.
 
-        The parts overlap by what the network sees around a pixel, which is found by running it (see ``tiling_of``). A
-        network with statistics over the whole page, such as ``model.norm=instance``, gets the page as one part.
+        The tiles overlap by the network's receptive field, which is found by running it (see ``tiling_of``). A network
+        with statistics over the whole page, such as ``model.norm=instance``, processes the page as a single tile.
 
         Args:
             page: (height, width), uint8, or float in [0, 1].
-            side: the most pixels the network is shown along an axis.
+            side: maximum side of the network's input, in pixels.
 
         Yields:
-            Rows, columns, and the cleaned part (rows, columns) in [0, 1].
+            Rows, columns, and the cleaned tile (rows, columns) in [0, 1].
 
         Raises:
-            ValueError: ``side`` leaves no pixel between the overlaps.
+            ValueError: ``side`` is too small to leave a pixel between the overlaps.
             MemoryError: the network cannot be tiled, and the page has more than LARGEST_WHOLE pixels.
         """
         height, width = page.shape

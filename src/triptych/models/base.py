@@ -1,4 +1,4 @@
-"""The short base of all models: a network, its loss, its metrics, its optimizer."""
+"""The base LightningModule of all models: training, validation and test steps, metrics, optimizer and scheduler."""
 
 import sys
 from abc import abstractmethod
@@ -24,37 +24,39 @@ LOSSES = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}
 
 
 def regression_loss(name: str) -> nn.Module:
-    """The loss ``mse``, ``mae`` or ``huber``, as a mean over all elements."""
+    """Return the loss ``mse``, ``mae`` or ``huber``, averaged over all elements; ValueError for any other name."""
     if name not in LOSSES:
         raise ValueError(f"model.loss={name}: choose one of {', '.join(LOSSES)}")
     return LOSSES[name]()
 
 
 class Model(LightningModule):
-    """One step for training, validation and test; metrics over whole splits; any optimizer and scheduler of torch.
+    """Base of the models: one shared step, metrics over whole splits, any PyTorch optimizer and scheduler.
 
-    A subclass gives ``metrics_of_split``, ``loss`` and ``predict``. All arguments are plain numbers, strings, lists
-    and dicts, so that a checkpoint loads with ``weights_only=True``.
+    A subclass implements ``metrics_of_split``, ``loss``, ``update_metrics``, ``predict`` and ``forward``. All arguments
+    are plain numbers, strings, lists and dicts, so that a checkpoint loads with ``weights_only=True``.
 
     Args:
-        network: config of the network, with its class at ``_target_``.
+        network: config of the network, with its class under ``_target_``.
         optimizer: config of the optimizer.
-        scheduler: config of the learning-rate scheduler, with ``interval`` (``step``, or ``epoch`` as where it is
-            missing) beside its own arguments; ``auto`` for ``T_max``, ``total_steps`` and ``max_lr`` is filled from the
-            run.
-        knobs: further arguments of the network: ``activation``, ``norm``, ``dropout``, ``padding``.
+        scheduler: config of the learning-rate scheduler: its own arguments and ``interval`` (``step`` or ``epoch``, the
+            default). The value ``auto`` for ``T_max``, ``total_steps`` and ``max_lr`` is filled in from the run.
+        knobs: further arguments of the network, such as ``activation``, ``norm``, ``dropout`` and ``padding``.
         monitor: the metric that a plateau scheduler follows.
-        l1: weight of the sum of absolute weights in the training loss.
-        weight_decay: the optimizer's, on weights only.
-        members: networks side by side, as an Ensemble where there are several.
+        l1: factor of the sum of absolute weights, which is added to the minimised loss but not to the logged one.
+        weight_decay: weight decay of the optimizer, applied to weights only, not to biases and norms.
+        members: number of networks trained side by side; several are wrapped in an Ensemble.
+
+    Raises:
+        ValueError: ``l1`` or ``weight_decay`` is negative, or ``members`` is below 1.
     """
 
     CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"optimizer", "scheduler", "dropout", "l1", "weight_decay"})
-    """Hyperparameters that a resumed run may change: those of training alone. The others make or feed the network, or
-    decide what is measured, of which the best epoch so far was chosen."""
+    """Hyperparameters that a resumed run may change: those that affect training alone. The others define the network or
+    its inputs, or what is measured, and the best epoch so far was chosen by that."""
 
     several: bool = False
-    """Whether other processes train along; known once training starts."""
+    """Whether the run is distributed over several processes; set when training starts."""
 
     def __init__(
         self,
@@ -79,17 +81,17 @@ class Model(LightningModule):
         self.weight_decay = weight_decay
         networks = [build(network, kinds=(nn.Module,), **knobs) for _ in range(members)]
         self.network: Any = Ensemble(networks) if members > 1 else networks[0]
-        # By name, for FSDP makes vectors of them.
+        # By name, because FSDP flattens the parameters into vectors.
         self.matrices = {name for name, parameter in self.network.named_parameters() if parameter.ndim > 1}
         metrics = self.metrics_of_split()
-        # Attributes, for Lightning finds metrics to reset among a module's own attributes.
+        # As attributes, because Lightning looks for the metrics to reset among a module's own attributes.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self.metric_buffer = MetricBuffer(partial(self._measure, "train"))
         self.measured_epoch = -1
-        """The epoch whose training metrics Lightning was told of."""
+        """The epoch whose training metrics have been logged; -1 before the first."""
         self.step_rate: float | None = None
         """The learning rate of the last training step; None before the first."""
         for metric in (self.train_loss, *self.train_metrics.values()):
@@ -97,22 +99,22 @@ class Model(LightningModule):
 
     @abstractmethod
     def metrics_of_split(self) -> MetricCollection:
-        """What is measured on each split, named without it."""
+        """Return the metrics measured on each split, named without its prefix."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of a batch, from what ``forward`` gave."""
+        """Return the mean loss of a batch, given the outputs of ``forward``."""
 
     @abstractmethod
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """From a batch of inputs to named columns in the user's units, one entry a sample."""
+        """Map a batch of inputs to named columns in the user's units, with one entry per sample."""
 
     @abstractmethod
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        """Feed a batch to the metrics, in the user's units."""
+        """Update the metrics with a batch, converted to the user's units."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Set in each step, the first by Lightning for each hook; torch would ask each time whether that is a weight.
+        # Set at every step, the first around every hook: skip nn.Module's check for parameters and submodules.
         if name in ("_current_fx_name", "step_loss", "step_rate"):
             object.__setattr__(self, name, value)
         else:
@@ -121,7 +123,7 @@ class Model(LightningModule):
     # Steps
 
     def shared_step(self, batch: tuple[Tensor, Tensor], split: str, first: bool) -> Tensor:
-        """The mean loss of a batch, which is measured; ``first`` where a pass over the split begins."""
+        """Return the mean loss of a batch and update the metrics; ``first``: whether a pass over the split begins."""
         inputs, targets = batch
         outputs = self(inputs)
         loss = self.loss(outputs, targets)
@@ -134,7 +136,7 @@ class Model(LightningModule):
         return loss
 
     def _log_metrics(self, split: str, samples: int) -> None:
-        """Let Lightning ask the split's metrics for their values at the epoch's end: to hear of them once is enough."""
+        """Register the split's metrics with Lightning, once per pass; it computes them when the epoch ends."""
         metrics: MetricCollection = getattr(self, f"{split}_metrics")
         logged = {f"{split}/loss": getattr(self, f"{split}_loss"), **dict(metrics.items(copy_state=False))}
         known: Any = getattr(self._trainer, "_results", None) or {}
@@ -142,13 +144,13 @@ class Model(LightningModule):
         if not all(key in known for key in keys):
             self.log_dict(logged, on_step=False, on_epoch=True, batch_size=samples)
             return
-        # As `log` ends, which before that copies all that Lightning knows of each metric, in half a millisecond.
+        # The last part of `log`, which would first copy all that Lightning stores for each metric: half a millisecond.
         for key, metric in zip(keys, logged.values(), strict=True):
             known.update_metrics(key, metric, samples)
 
     def _measure(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
         self.update_metrics(getattr(self, f"{split}_metrics"), outputs, targets)
-        # A metric, whose state a checkpoint can keep. A ragged last batch weighs by its samples.
+        # The mean loss is a metric so that a checkpoint can store its state; a ragged last batch counts by its samples.
         getattr(self, f"{split}_loss").update(loss, samples)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -161,14 +163,14 @@ class Model(LightningModule):
             loss = loss * self._weight()
         self.step_loss, self.step_rate = loss.detach(), self._rate()
         if self.step_loss.is_cuda and not self.several and self._is_point():
-            # The host waits for the GPU, which has less left to do now than behind the optimizer's step.
+            # Synchronise with the GPU here, where less work is queued than after the optimizer's step.
             self.step_loss = self.step_loss.cpu()
         if self.l1:
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        # Only where it is written, and past `log`, which costs as much as a small network's forward pass.
+        # Only at logged steps, and bypassing `log`, which costs as much as a small network's forward pass.
         if self._is_point():
             connector = self.trainer._logger_connector
             loss: Any = self.step_loss.clone()
@@ -179,26 +181,26 @@ class Model(LightningModule):
             connector._progress_bar_metrics["train/loss_step"] = loss.item()
 
     def _is_point(self) -> bool:
-        """Whether the loss of the step under way is to be logged."""
+        """Whether the loss of the current step is to be logged."""
         trainer = self._trainer
         if trainer is None or not trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return False
-        # As Lightning's `should_update_logs`, which finds out anew that this is training.
+        # Lightning's `should_update_logs`, without looking up again that the active loop is the training loop.
         loop = trainer.fit_loop.epoch_loop
         due = (loop._batches_that_stepped + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         return (due or trainer.should_stop) and not loop._should_accumulate()
 
     def _rate(self) -> float | None:
-        """The learning rate that a step has now; None where nothing is trained."""
+        """The current learning rate; None without a Trainer."""
         return None if self._trainer is None else self._trainer.optimizers[0].param_groups[0]["lr"]
 
     def _weight(self) -> float:
-        """What this process's mean loss weighs: the gradient is the mean over processes, whatever samples each has."""
+        """Weight of this process's mean loss: gradients are averaged over processes, however many samples each has."""
         loader: Any = self.trainer.train_dataloader
         return loader.weight() if hasattr(loader, "weight") else 1.0
 
     def on_train_epoch_end(self) -> None:
-        # Of the last step, for the schedule has moved on since.
+        # That of the last step: the scheduler has moved on since.
         rate: Any = self._rate() if self.step_rate is None else self.step_rate
         self.log("learning_rate", rate, sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
@@ -216,32 +218,33 @@ class Model(LightningModule):
     # Optimizer
 
     def _weights(self) -> list[nn.Parameter]:
-        """Matrices and kernels: what L1 and weight decay pull at.
+        """Matrices and kernels: the parameters that L1 and weight decay apply to.
 
-        Biases and norms are vectors, but where each feature has a layer of its own the biases are a matrix.
+        Biases and norm parameters are vectors, except where each feature or member has its own layer, whose biases form
+        a matrix.
         """
         named = self.network.named_parameters()
         return [parameter for name, parameter in named if name in self.matrices and not name.endswith("bias")]
 
     def make_optimizer(self) -> Optimizer:
-        """The configured optimizer over the network's parameters, weight decay on weights only."""
+        """Build the configured optimizer, with weight decay on weights only; ValueError for invalid ``betas``."""
         weights = self._weights()
         ids = {id(weight) for weight in weights}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         groups = [
             {"params": weights, "weight_decay": self.weight_decay},
-            {"params": others, "weight_decay": 0.0, "matrices": False},  # which Muon asks for, and nobody else
+            {"params": others, "weight_decay": 0.0, "matrices": False},  # read by Muon only
         ]
         trainer, config = self._trainer, self.optimizer_config
         scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
         if config.get("fused") and scales and trainer is not None and trainer.gradient_clip_val:
-            # A fused kernel takes the loss's scale back itself, too late for gradients to be clipped.
+            # A fused kernel unscales the gradients itself, which is too late for clipping.
             config = config | {"fused": False}
         if (betas := config.get("betas")) is not None and not _are_betas(betas):
             raise ValueError(f"optimizer.betas={betas}: expected two numbers from 0 to below 1")
         optimizer: Optimizer = build(config, groups, kinds=(Optimizer,))
         if not scales:
-            # Lightning asks this, under bfloat16 too, where nothing is scaled and clipping is all right.
+            # If set, Lightning refuses to clip gradients, even under bfloat16, where nothing is scaled.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return optimizer
 
@@ -254,17 +257,17 @@ class Model(LightningModule):
                 raise ValueError("scheduler=plateau follows a validation metric, and there is no validation split")
             if interval != "epoch":
                 raise ValueError("scheduler.interval=step: a plateau is one of epochs; set scheduler.interval=epoch")
-            # Never by Lightning, but in `on_train_epoch_end`: behind the epoch's checkpoint is too late for it to know.
+            # Stepped in `on_train_epoch_end`: Lightning would do so only after writing the epoch's checkpoint.
             frequency = sys.maxsize
         moves = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
         return {"optimizer": optimizer, "lr_scheduler": moves}  # type: ignore[return-value]
 
     def schedule(self) -> dict[str, Any]:
-        """All that decides how the learning rate moves.
+        """Return everything that determines the learning rate over the run, for comparison on a resume.
 
         Returns:
-            ``optimizer`` and ``scheduler`` as configured, the steps of an ``epoch``, and the ``length`` of the run
-            where the schedule ends with it.
+            ``optimizer`` and ``scheduler`` as configured, the optimizer steps per ``epoch``, and the ``length`` of the
+            run if the schedule depends on it, otherwise None.
         """
         auto = "auto" in self.scheduler_config.values()
         return {
@@ -275,24 +278,24 @@ class Model(LightningModule):
         }
 
     def make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
-        """The configured scheduler at its beginning."""
+        """Build the configured scheduler in its initial state."""
         return schedules.make_scheduler(self.scheduler_config, optimizer, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None:
-            return  # as of load_from_checkpoint, where others may be given
-        # What the data told it is for them to compare.
+            return  # load_from_checkpoint, where hyperparameters may be overridden
+        # Arguments derived from the data are left for the datamodule to compare.
         told: dict[str, Any] = getattr(self.trainer.datamodule, "model_arguments", dict)()  # type: ignore[attr-defined]
         refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | told.keys())
 
     def on_fit_start(self) -> None:
         self.metric_buffer.batches, self.measured_epoch, self.step_rate = [], -1, None
-        # Lightning would find out for each batch whether its three hooks are the model's or the datamodule's.
+        # For every batch, Lightning looks up whether its three transfer hooks are the model's or the datamodule's.
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
         self.several = self.trainer.world_size > 1
-        # Of a batch each process takes a part.
+        # Each process gets a part of every batch.
         alone = isinstance(batch_size, int) and batch_size < 2 * self.trainer.world_size
         if alone and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
             raise ValueError(
@@ -302,15 +305,15 @@ class Model(LightningModule):
 
     @property
     def members(self) -> list[nn.Module]:
-        """The networks side by side; one where there is no ensemble."""
+        """The networks of the ensemble; a single one if there is none."""
         return list(self.network) if isinstance(self.network, Ensemble) else [self.network]
 
     def parameter_count(self) -> int:
-        """Trainable numbers in the network."""
+        """Number of trainable parameters of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
 
 
 def _are_betas(value: Any) -> bool:
-    """Whether these are betas that Adam and its like take: what they say of others is nothing, or hard to read."""
+    """Whether Adam and its variants accept the value; their own errors for others are missing or hard to read."""
     two = isinstance(value, Sequence) and len(value) == 2
     return two and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in value)

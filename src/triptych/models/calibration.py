@@ -1,4 +1,4 @@
-"""Calibrated probabilities, and where to draw the line between the classes."""
+"""Calibration of a binary classifier: temperature, bias and decision threshold."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from torchmetrics.functional.classification import binary_roc
 from torchmetrics.utilities import dim_zero_cat
 
 SPAN = 20
-"""Temperatures from 1 / SPAN to SPAN are considered."""
+"""Temperatures are limited to the range from 1 / SPAN to SPAN."""
 
 
 class Calibration(Metric):
-    """Temperature, bias and threshold of a binary classifier, chosen on the logits (N,) and targets (N,) it is shown.
+    """Temperature, bias and threshold of a binary classifier, fitted to the logits (N,) and targets (N,) it receives.
 
-    The temperature divides the logits, so that the probabilities lose what they have too much of confidence, or too
-    little (Guo et al. 2017). The bias is added then, so that they are right on average (Platt 1999). Being the same for
-    all samples, both keep the ranking. The threshold has the largest sum of sensitivity and specificity
-    (Youden 1950) by these probabilities.
+    The logits are divided by the temperature, which corrects over- or underconfidence (Guo et al. 2017). Then the bias
+    is added, so that the probabilities are right on average (Platt 1999). Both are the same for all samples and keep
+    their ranking. The threshold maximises the sum of sensitivity and specificity (Youden 1950) of the calibrated
+    probabilities.
 
     Args:
-        prior: share of positives for which the probabilities are right on average; None: that of the samples shown.
-        threshold: ``youden``, or the threshold itself, which is not chosen then.
-        scaled: whether to choose temperature and bias; without, they are 1 and 0, whatever the prior.
-        options: torchmetrics' own.
+        prior: share of positives for which the probabilities are right on average; None: that of the samples received.
+        threshold: ``youden``, or a fixed threshold.
+        scaled: whether to fit temperature and bias; if not, they are 1 and 0, whatever the prior.
+        options: arguments of ``torchmetrics.Metric``.
     """
 
     full_state_update = False
@@ -48,13 +48,13 @@ class Calibration(Metric):
         self.targets.append(targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """``temperature``, ``bias`` and ``threshold``, numbers."""
+        """Return ``temperature``, ``bias`` and ``threshold`` as scalar tensors."""
         logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
         temperature, bias = logits.new_tensor(1.0), logits.new_tensor(0.0)
         if self.scaled:
             temperature, bias = map(logits.new_tensor, platt_scaling(logits, targets))
             share = targets.float().mean()
-            # Of one class alone nothing was learnt that could be moved.
+            # With a single class nothing was fitted that could be shifted to the prior.
             if self.prior is not None and 0 < share < 1:
                 bias = bias + logits.new_tensor(self.prior).logit() - share.logit()
         if self.threshold == "youden":
@@ -65,20 +65,20 @@ class Calibration(Metric):
 
 
 def platt_scaling(logits: Tensor, targets: Tensor) -> tuple[float, float]:
-    """The temperature and bias under which the targets (N,), 0 or 1, are likeliest, given the logits (N,).
+    """The temperature and bias that maximise the likelihood of the targets (N,), 0 or 1, given the logits (N,).
 
-    Targets are moved towards a half by as much as one more sample of either class would (Platt 1999). Without that,
-    classes that are told apart without an error would get probabilities of exactly 0 and 1; and two samples, one of
-    each class, get no more than 1/3 and 2/3. Where the targets are of one class, or the logits all alike or not finite,
-    nothing can be learnt: temperature 1 and bias 0, which leave the logits as they are.
+    Targets are smoothed as if each class had one more sample of either label (Platt 1999). Otherwise, perfectly
+    separated classes would get probabilities of exactly 0 and 1; and two samples, one of each class, get no more than
+    1/3 and 2/3. If there is a single class, or the logits are all equal or not all finite, nothing can be fitted: the
+    result is temperature 1 and bias 0, which leave the logits unchanged.
     """
-    z = logits.cpu().double().numpy()  # not the other way round: Apple's GPUs have no doubles
+    z = logits.cpu().double().numpy()  # in this order: Apple's GPUs have no float64
     positive = targets.cpu().numpy() == 1
     if not np.isfinite(z).all() or positive.all() or not positive.any() or np.ptp(z) == 0:
         return 1.0, 0.0
     count = positive.sum()
     soft = np.where(positive, (count + 1) / (count + 2), 1 / (len(z) - count + 2))
-    # Around the logits' middle, in their own unit: slope and height then hardly depend on each other.
+    # With standardised logits, slope and height hardly depend on each other.
     middle, unit = z.mean(), z.std()
     scaled = (z - middle) / unit
 
@@ -88,8 +88,8 @@ def platt_scaling(logits: Tensor, targets: Tensor) -> tuple[float, float]:
         above = (1 + np.tanh(fitted / 2)) / 2 - soft
         return np.mean(np.logaddexp(0, fitted) - soft * fitted), np.array([np.mean(above * scaled), np.mean(above)])
 
-    # The loss is convex in slope and height: the minimum within the bounds is the only one. A slope above 0 keeps the
-    # samples' order.
+    # The loss is convex in slope and height: its minimum within the bounds is unique. A positive slope keeps the order
+    # of the samples.
     bounds = [(unit / SPAN, unit * SPAN), (None, None)]
     start = np.clip(1.0, *bounds[0]), np.log(soft.mean() / (1 - soft.mean()))
     options = {"ftol": 1e-14, "gtol": 1e-9}
@@ -99,10 +99,10 @@ def platt_scaling(logits: Tensor, targets: Tensor) -> tuple[float, float]:
 
 
 def youden(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """The threshold above which a probability (N,) is called positive: Youden's, half-way to the next one below."""
+    """The threshold of the largest Youden index, half-way to the next lower probability (N,); positive is above it."""
     false_positives, true_positives, thresholds = binary_roc(probabilities, targets)
     best = int((true_positives - false_positives).argmax())
     below = thresholds[best + 1] if best + 1 < len(thresholds) else torch.zeros_like(thresholds[best])
     threshold = (thresholds[best].clamp(max=1) + below) / 2
-    # The best one itself must lie above the threshold; half-way to its next neighbour may be rounded up to it.
+    # The best probability itself must lie above the threshold, but the midpoint may be rounded up to it.
     return torch.where(threshold < thresholds[best], threshold, below)

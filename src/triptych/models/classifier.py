@@ -1,4 +1,4 @@
-"""X-ray in, probability out."""
+"""The binary image classifier: X-rays in, calibrated probabilities out."""
 
 from math import nan
 from typing import Any
@@ -17,35 +17,38 @@ from triptych.networks.contrast import locally_standardized, standardized
 
 
 class Classifier(Model):
-    """Two classes from images, float32 (N, 1, side, side) in [0, 1]; the second class is the positive one.
+    """Binary classifier of images, float32 (N, 1, side, side) in [0, 1]; the second class is the positive one.
 
     Each validation chooses a temperature and a bias for the logits, and a threshold (see ``Calibration``), which are
-    logged and kept in the checkpoint. Its own metrics are then taken with them, as those of the test are and what
-    ``predict`` answers; losses are of the logits as they are, and so are the metrics of the training split, whose
-    weights change meanwhile. Without validation (``data.split=all``) temperature and bias stay at 1 and 0, and the
-    threshold where it is told to be, or at 0.5.
+    logged and stored in the checkpoint. They apply to the metrics of that validation and of the test, and to
+    ``predict``. Losses use the uncalibrated logits, and so do the metrics of the training split, as the weights change
+    during an epoch. Without validation (``data.split=all``) temperature and bias stay at 1 and 0, and the threshold at
+    the configured value, or at 0.5 for ``youden``.
 
     Args:
-        network: an image network that gives (N, 1) logits.
-        members: how many of it train side by side, each by a loss of its own; the mean of their logits decides.
+        network: an image network that returns logits (N, 1).
+        members: number of networks trained side by side, each by its own loss; the mean of their logits decides.
         class_names: names of the two classes.
-        class_counts: samples of each in the training split.
-        drawn_evenly: whether an epoch shows as many of each class all the same, which leaves nothing to class_weights.
-        standardize: give each image mean 0 and standard deviation 1 first; ``local``: the surroundings of each pixel.
-        class_weights: ``balanced`` weighs each class by the inverse of its count, ``none`` weighs all alike.
-        label_smoothing: how far targets are moved towards a half (Szegedy et al. 2016).
-        calibrate: whether to choose temperature and bias; without, they stay at 1 and 0.
-        prior: share of positives that the calibrated probabilities are for; None: that of the validation split.
-        threshold: ``youden`` (see ``Calibration``), or the calibrated probability to call positive above.
+        class_counts: number of training samples of each class.
+        drawn_evenly: whether an epoch already shows both classes equally often; ``class_weights`` then has no effect.
+        standardize: first give each image mean 0 and standard deviation 1; ``local``: the surroundings of each pixel.
+        class_weights: ``balanced`` weights each class by the inverse of its count, ``none`` weights both equally.
+        label_smoothing: how far targets are moved towards 0.5 (Szegedy et al. 2016).
+        calibrate: whether to choose temperature and bias; if not, they stay at 1 and 0.
+        prior: share of positives that the probabilities are calibrated for; None: that of the validation split.
+        threshold: ``youden`` (see ``Calibration``), or the calibrated probability above which a sample is positive.
         others: see Model and ``conf/model/_xrays.yaml``.
+
+    Raises:
+        ValueError: an argument is out of its range, or a ``prior`` is given without ``calibrate``.
     """
 
     CHANGEABLE = Model.CHANGEABLE | {"label_smoothing"}
 
     temperature: Tensor
-    """What logits are divided by; a buffer."""
+    """Divisor of the logits; a buffer."""
     bias: Tensor
-    """What is added to them then; a buffer."""
+    """Added to the logits after the division; a buffer."""
     threshold: Tensor
     """Calibrated probability above which a sample is called positive; a buffer."""
     weights: Tensor
@@ -90,7 +93,7 @@ class Classifier(Model):
         knobs = {"activation": activation, "norm": norm, "dropout": dropout, "padding": padding}
         super().__init__(network, optimizer, scheduler, knobs, monitor, l1, weight_decay, members)
         self.save_hyperparameters()
-        # Channels last: a third faster in convolutions on CPUs, more on GPUs with tensor cores.
+        # With channels last, convolutions are a third faster on CPUs, and more on GPUs with tensor cores.
         self.network.to(memory_format=torch.channels_last)
         self.standardize = standardize
         self.label_smoothing = label_smoothing
@@ -99,14 +102,14 @@ class Classifier(Model):
         weighs = class_weights == "balanced" and not drawn_evenly
         self.register_buffer("weights", balanced if weighs else torch.ones_like(balanced))
         self.register_buffer("temperature", torch.tensor(1.0))
-        # Class weights, as balanced sampling does, train for another share of positives than there is: all logits are
-        # shifted by about the log of the weights' ratio. No temperature takes a shift back, a bias does.
+        # Like balanced sampling, class weights train for another share of positives than the data have, which shifts
+        # all logits by about the log of the weights' ratio. A bias can undo the shift, a temperature cannot.
         self.register_buffer("bias", torch.tensor(0.0))
         self.register_buffer("threshold", torch.tensor(0.5 if threshold == "youden" else float(threshold)))
         self.calibration = Calibration(prior, threshold, scaled=calibrate)
 
     def metrics_of_split(self) -> MetricCollection:
-        # To look whether what comes is valid, some would make the host wait for a GPU.
+        # Validating the arguments would make the host wait for the GPU in some of them.
         return MetricCollection(
             {
                 "auroc": AUROC(validate_args=False),
@@ -116,19 +119,19 @@ class Classifier(Model):
                 "brier": MeanSquaredError(),
                 "ece": BinaryCalibrationError(n_bins=15, validate_args=False),
             },
-            # Groups would be formed by comparing states, which a batch may make equal by chance.
+            # Compute groups are formed by comparing states, which may be equal by chance after one batch.
             compute_groups=False,
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, side, side) -> logits (N, members)."""
-        images = images.to(self.dtype)  # double under 64-true
+        images = images.to(self.dtype)  # float64 under trainer.precision=64-true
         if self.standardize:
             images = locally_standardized(images) if self.standardize == "local" else standardized(images)
         return self.network(images)
 
     def logits(self, images: Tensor) -> Tensor:
-        """(N, 1, side, side) -> logits (N,), the mean over the members."""
+        """(N, 1, side, side) -> uncalibrated logits (N,), the mean over the members."""
         return _mean_of_members(self(images))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -150,14 +153,14 @@ class Classifier(Model):
         return (logits.float() / self.temperature + self.bias).sigmoid()
 
     def _judge(self, metrics: MetricCollection, logits: Tensor, targets: Tensor) -> None:
-        """Feed logits (N,) to the metrics, calibrated and by the threshold, as ``predict`` takes them."""
+        """Update the metrics with logits (N,), calibrated and thresholded as in ``predict``."""
         for metric in metrics.values():
             if hasattr(metric, "threshold"):
-                metric.threshold = self.threshold  # a tensor, so that no host waits for a GPU
+                metric.threshold = self.threshold  # kept a tensor, so that the host does not wait for the GPU
         metrics.update(self.probabilities(logits), targets)
 
     def _log_metrics(self, split: str, samples: int) -> None:
-        # Those of a validation have seen nothing before its end.
+        # Validation metrics are updated only in `on_validation_epoch_end`, once the calibration is known.
         if split != "val":
             super()._log_metrics(split, samples)
 
@@ -173,22 +176,22 @@ class Classifier(Model):
             self.log(f"val/{name}", value, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Where weights are averaged these stand beside the mean, which was validated, and not beside what is here.
+        # With weight averaging, `state_dict` is the average, which was validated; what validation chose is stored here.
         for name in ("temperature", "bias", "threshold"):
             checkpoint["state_dict"][name] = getattr(self, name)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        # In a checkpoint from before there were these, the threshold is one for logits as they are.
+        # Older checkpoints lack these buffers; their threshold is meant for uncalibrated logits.
         checkpoint["state_dict"].setdefault("temperature", torch.tensor(1.0))
         checkpoint["state_dict"].setdefault("bias", torch.tensor(0.0))
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Calibrated ``probability`` of the positive class (N,), and ``label`` (N,), 0 or 1, by the threshold."""
+        """Return the calibrated ``probability`` of the positive class (N,) and the ``label`` (N,), 0 or 1."""
         probabilities = self.probabilities(self.logits(inputs))
         return {"probability": probabilities, "label": (probabilities > self.threshold).long()}
 
 
 def _mean_of_members(outputs: Tensor) -> Tensor:
-    """Logits (N, members) -> (N,), at least in single precision: bfloat16 would round the mean of several again."""
+    """Logits (N, members) -> (N,), at least in float32: bfloat16 would round the mean of several once more."""
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).mean(dim=1)

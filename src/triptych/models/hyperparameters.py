@@ -1,4 +1,4 @@
-"""What a resumed run must have of the model that it began with."""
+"""Check that a resumed run has the same model hyperparameters as its checkpoint."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,15 +7,15 @@ MISSING = object()
 
 
 def refuse_others(saved: Mapping[str, Any], now: Mapping[str, Any], changeable: Collection[str]) -> None:
-    """Refuse another model than a checkpoint's, though its weights may have the same names and shapes.
+    """Refuse a model that differs from the checkpoint's, even if its weights have the same names and shapes.
 
     Args:
         saved: the hyperparameters in the checkpoint.
         now: those of the model.
-        changeable: names of those that may differ.
+        changeable: names of the hyperparameters that may differ.
 
     Raises:
-        ValueError: another one differs.
+        ValueError: any other hyperparameter differs.
     """
     for name, was in saved.items():
         key, is_now = f"model.{name}", now.get(name, was)

@@ -1,4 +1,4 @@
-"""Training batches that wait to be measured together."""
+"""Buffer of training batches whose metrics are updated together, which saves time with small networks."""
 
 from collections.abc import Callable
 
@@ -6,39 +6,39 @@ import torch
 from torch import Tensor
 
 MOST = 256
-"""Most batches that wait."""
+"""Maximum number of buffered batches."""
 MOST_NUMBERS = 2**22
-"""Most outputs and targets that wait, all batches together."""
+"""Maximum number of buffered elements, outputs and targets of all batches together."""
 
 
 class MetricBuffer:
-    """Batches that metrics have not seen yet, to be shown to them as one.
+    """Batches that the metrics have not seen yet, passed to them as one.
 
-    An update of a metric costs as much as a step of a small network, whatever the number of samples.
+    Updating a metric costs as much as a training step of a small network, however few the samples.
 
     Args:
-        measure: shows outputs, targets and their mean loss to the metrics, given with the number of samples.
+        measure: updates the metrics, given outputs, targets, their mean loss and the number of samples.
     """
 
     def __init__(self, measure: Callable[[Tensor, Tensor, Tensor, int], None]) -> None:
         self.measure = measure
         self.batches: list[tuple[Tensor, Tensor, Tensor]] = []
-        """Outputs, targets and mean loss of each."""
+        """Outputs, targets and mean loss of each batch."""
 
     def add(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Queue a batch, and measure all that wait once there are enough."""
+        """Buffer a batch, and flush the buffer once it is full."""
         if self.batches:
             last = self.batches[-1][0]
             if last.shape[1:] != outputs.shape[1:] or last.dtype != outputs.dtype:
-                self.flush()  # they would not go into one tensor
+                self.flush()  # they cannot be concatenated
         if outputs.is_cuda:
-            outputs = outputs.clone()  # CUDA graphs, if the network is compiled to some, write the next ones there too
+            outputs = outputs.clone()  # a network compiled to CUDA graphs reuses the memory
         self.batches.append((outputs, targets, loss))
         if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
             self.flush()
 
     def flush(self) -> None:
-        """Measure what waits."""
+        """Update the metrics with all buffered batches, and empty the buffer."""
         if not self.batches:
             return
         outputs, targets, losses = zip(*self.batches, strict=True)
@@ -49,7 +49,7 @@ class MetricBuffer:
         self.measure(torch.cat(outputs), torch.cat(targets), mean, samples)
 
     def flushing(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """A metric's ``compute``, which has all that waits measured first."""
+        """Wrap a metric's ``compute`` so that it flushes the buffer first."""
 
         def computed() -> Tensor:
             self.flush()

@@ -1,4 +1,4 @@
-"""Metrics of torchmetrics that are NaN, not 0 or an error, where they are undefined; and a mean loss."""
+"""Mean loss, and torchmetrics' metrics with NaN where they are undefined, instead of 0 or an error."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 
 class AUROC(BinaryAUROC):
-    """The area under the ROC curve; NaN where a class is missing."""
+    """Area under the ROC curve; NaN if a class is missing."""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # torchmetrics' own, of a class of curves
         targets = dim_zero_cat(self.target)
@@ -16,7 +16,7 @@ class AUROC(BinaryAUROC):
 
 
 class Specificity(BinarySpecificity):
-    """The share of the negatives that are found; NaN without any."""
+    """Share of the negatives that are recognised as such; NaN without negatives."""
 
     higher_is_better = True
 
@@ -26,16 +26,16 @@ class Specificity(BinarySpecificity):
 
 
 class R2(R2Score):
-    """The share of the variance that is explained; NaN for a single sample."""
+    """Share of the variance that is explained; NaN for a single sample."""
 
     def compute(self) -> Tensor:
         return super().compute() if self.total > 1 else torch.full((), torch.nan, device=self.device)
 
 
 class MeanLoss(Metric):
-    """Mean over samples of losses that are means over batches.
+    """Mean loss over samples, accumulated from the mean losses of batches.
 
-    torchmetrics' own MeanMetric leaves NaN out, or with ``nan_strategy="disable"`` the weights.
+    torchmetrics' own MeanMetric ignores NaN, or with ``nan_strategy="disable"`` the weights.
     """
 
     higher_is_better = False
@@ -48,7 +48,7 @@ class MeanLoss(Metric):
         self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, samples: int) -> None:
-        """Add the mean loss of a batch of so many samples."""
+        """Add the mean loss of a batch of ``samples`` samples."""
         self.total += loss * samples
         self.samples += samples
 

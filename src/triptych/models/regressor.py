@@ -1,4 +1,4 @@
-"""A row of numbers in, a number out."""
+"""The regressor for tables: rows of numbers in, predictions in the target's unit out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from triptych.networks.scaling import InputScaler, TargetScaler
 
 
 class Regressor(Model):
-    """Regression on tables: raw columns, float32 (N, columns) with NaN where missing, to values in their own unit.
+    """Regression on tables: raw columns, float32 (N, columns), NaN where missing, to values (N,) in the target's unit.
 
-    Scalers are part of the model and lie in its checkpoint. They, and the network where it has a ``fit``, see the
-    training rows once before training (``training_rows`` of the DataModule) and no others.
+    The scalers are part of the model and saved in its checkpoint. They, and the network if it has a ``fit`` method, are
+    fitted once before training, on the training rows only (``training_rows`` of the DataModule).
 
     Args:
-        network: a network that takes ``in_features`` columns and gives (N, outputs). Each output is trained by a loss
-            of its own, and their mean is the prediction.
-        feature_names: the columns.
-        columns: lists of columns that the network is told by their numbers, each as an argument of that name.
-        clip: whether predictions are kept within the range of the training targets.
+        network: a network that takes ``in_features`` columns and returns (N, outputs). Each output is trained by its
+            own loss, and their mean is the prediction.
+        feature_names: names of the columns.
+        columns: lists of column names by the network argument that receives their indices, such as ``place``.
+        clip: whether predictions are clipped to the range of the training targets.
         input_scaling: ``none``, ``minmax``, ``standard``, ``log`` or ``quantile``.
         loss: ``mse``, ``mae`` or ``huber``, of targets scaled to mean 0 and standard deviation 1.
         others: see Model and ``conf/model/_housing.yaml``.
@@ -67,11 +67,11 @@ class Regressor(Model):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            # On a resumed run the checkpoint overwrites this with the same numbers.
+            # In a resumed run the checkpoint overwrites this with the same values.
             self.fit_scalers(*self.trainer.datamodule.training_rows())  # type: ignore[attr-defined]
 
     def fit_scalers(self, inputs: Tensor, targets: Tensor) -> None:
-        """Learn scaling and embeddings from training rows (N, columns) and targets (N,)."""
+        """Fit the scalers, and the network's embeddings, to training rows (N, columns) and targets (N,)."""
         self.input_scaler.fit(inputs)
         self.target_scaler.fit(targets)
         if hasattr(self.network, "fit"):
@@ -88,7 +88,7 @@ class Regressor(Model):
         metrics.update(self._values(outputs), targets)
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """``prediction`` (N,) in the target's unit."""
+        """Return the ``prediction`` (N,) in the target's unit."""
         return {"prediction": self._values(self(inputs))}
 
     def _values(self, outputs: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Regressor(Model):
 
 
 def _numbers(argument: str, wanted: Sequence[str], names: list[str]) -> list[int]:
-    """Where the wanted columns stand among the names."""
+    """Indices of the wanted columns among the names; ValueError if there is no such column."""
     if unknown := [name for name in wanted if name not in names]:
         raise ValueError(f"model.columns.{argument}: no column {', '.join(unknown)}; there are {', '.join(names)}")
     return [names.index(name) for name in wanted]

@@ -1,4 +1,4 @@
-"""How the learning rate moves over a run: torch's schedulers, with what they must know of the run's length."""
+"""Learning-rate schedules: PyTorch's schedulers, with arguments that depend on the length of the run filled in."""
 
 import math
 from typing import Any
@@ -11,15 +11,15 @@ from triptych.build import build
 
 
 def interval(config: dict[str, Any]) -> str:
-    """Whether the schedule moves by ``step`` or, as torch's own are meant to, by ``epoch``."""
+    """The unit by which the schedule advances: ``step``, or by default ``epoch``."""
     return str(config.get("interval", "epoch"))
 
 
 def make_scheduler(config: dict[str, Any], optimizer: Optimizer, trainer: Trainer) -> LRScheduler:
-    """The configured scheduler at its beginning; ``auto`` filled in from the run.
+    """Build the configured scheduler in its initial state, with ``auto`` filled in from the run.
 
     Raises:
-        ValueError: it ends with the run, which has no end, or before it.
+        ValueError: the schedule depends on the length of a run that has no end, or ends before the run.
     """
     settings = {key: value for key, value in config.items() if key != "interval"}
     given = settings.get("total_steps")
@@ -27,7 +27,7 @@ def make_scheduler(config: dict[str, Any], optimizer: Optimizer, trainer: Traine
         raise ValueError(f"scheduler.total_steps={given}: the run has {steps}; set as many at least, or auto")
     if "auto" in settings.values():
         steps = run_length(config, trainer)
-        # A one-cycle schedule warms up for at least a step; a run of a few steps sees its beginning only.
+        # A one-cycle schedule warms up for at least one step; a run of very few steps sees only its beginning.
         cycle = max(steps, math.ceil(2 / settings.get("pct_start", 1)))
         filled = {"T_max": steps, "total_steps": cycle, "max_lr": optimizer.defaults["lr"]}
         settings = {key: filled.get(key, value) if value == "auto" else value for key, value in settings.items()}
@@ -35,12 +35,12 @@ def make_scheduler(config: dict[str, Any], optimizer: Optimizer, trainer: Traine
 
 
 def run_length(config: dict[str, Any], trainer: Trainer) -> int:
-    """The length of the run, in what the schedule moves by.
+    """The length of the run in steps or epochs, whichever the schedule counts.
 
     Raises:
         ValueError: the run has no end.
     """
-    length: float = trainer.estimated_stepping_batches  # which loads the data first
+    length: float = trainer.estimated_stepping_batches  # loads the data if need be
     if interval(config) == "epoch":
         epochs, steps, last = trainer.max_epochs, steps_an_epoch(trainer), trainer.max_steps
         length = math.inf if epochs in (None, -1) else int(epochs)
@@ -54,14 +54,14 @@ def run_length(config: dict[str, Any], trainer: Trainer) -> int:
 
 
 def steps_an_epoch(trainer: Trainer) -> float:
-    """Optimizer steps of an epoch."""
+    """Optimizer steps per epoch; not rounded, and infinite for data of unknown length."""
     return trainer.num_training_batches / trainer.accumulate_grad_batches
 
 
 def was_validated(trainer: Trainer) -> bool:
-    """Whether the epoch that ends has had a validation; one without has nothing for a plateau to follow."""
+    """Whether the epoch that ends had a validation: without one, a plateau scheduler has nothing to follow."""
     if trainer.check_val_every_n_epoch is not None:
         return (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
     batches, every = trainer.fit_loop.epoch_loop.batch_progress, trainer.val_check_batch
     before = batches.total.ready - batches.current.ready
-    return every is None or batches.total.ready // every > before // every  # None: by the clock
+    return every is None or batches.total.ready // every > before // every  # None: validated by wall-clock time

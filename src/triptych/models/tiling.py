@@ -1,4 +1,4 @@
-"""Pages too large to be shown to a network at once, cut into tiles that overlap by what it sees around a pixel."""
+"""Tiled inference on large pages: tiles overlap by the receptive field of the network, so that no seams appear."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 LARGEST_PROBE = 1024
-"""Side in pixels of the largest page that ``tiling_of`` looks at."""
+"""Side in pixels of the largest page that ``tiling_of`` tries."""
 TOLERANCE = 1e-3
-"""How far a pixel of a tile may be from that of the whole page, in [0, 1]."""
+"""Largest difference of a pixel between tiled and whole inference, where white is 1."""
 
 
 class Tiling(NamedTuple):
-    """How a network can be shown a page in tiles.
+    """How a network can process a page in tiles.
 
     Attributes:
-        step: tiles begin at multiples of it, in pixels, so that pooling falls into the same squares as on the page.
-        halo: how far off a pixel can be and still change what the network makes of another.
+        step: tiles start at multiples of it, in pixels, so that pooling windows are aligned as on the whole page.
+        halo: largest distance, in pixels, at which an input pixel can still affect an output pixel.
     """
 
     step: int
@@ -25,10 +25,10 @@ class Tiling(NamedTuple):
 
 
 class Window(NamedTuple):
-    """One tile along an axis: the network is shown ``start`` to ``stop`` and answers for ``first`` to ``last``.
+    """One tile along an axis: the network reads ``start`` to ``stop``, and its output fills ``first`` to ``last``.
 
-    ``start`` and ``stop`` count pixels of the page with the border that the network needs, the others those of the
-    page itself.
+    ``start`` and ``stop`` count pixels of the page with the border that the network needs, ``first`` and ``last`` those
+    of the page itself.
     """
 
     start: int
@@ -38,15 +38,16 @@ class Window(NamedTuple):
 
 
 Tile = tuple[slice, slice, Tensor]
-"""The rows and columns of a page that a tile fills, and what it fills them with."""
+"""The rows and columns of a page that a tile fills, and its pixels (rows, columns)."""
 
 
 @torch.inference_mode()
 def tiling_of(network: Any) -> Tiling | None:
     """How ``network``, in evaluation mode, can be tiled; None if each output pixel may depend on the whole page.
 
-    Found by running it, whatever it is made of: NaN in one pixel comes out wherever that pixel counts, be its weight 0.
-    A norm over the page carries it everywhere. Then noise is cleaned whole and in tiles, to be sure.
+    The receptive field is found by running the network, whatever its layers: NaN in one input pixel reaches every
+    output pixel that depends on it, even with weight 0; a norm over the page carries it everywhere. Then tiled and
+    whole inference are compared on noise, to be sure.
 
     Args:
         network: an image-to-image network of one channel with ``input_size`` and ``output_size``.
@@ -69,7 +70,7 @@ def tiling_of(network: Any) -> Tiling | None:
 
 
 def _reach(network: Any, side: int, phase: int) -> int | None:
-    """How far a pixel near the middle is seen on a page of this side, in pixels; None if up to its border."""
+    """How far a pixel near the middle of a page of this side affects the output; None if up to the border."""
     place = side // 2 + phase
     page = torch.zeros(1, 1, side, side, device=_device(network))
     page[..., place, place] = torch.nan
@@ -79,7 +80,7 @@ def _reach(network: Any, side: int, phase: int) -> int | None:
     for axis in (0, 1):
         places = reached.any(dim=axis).nonzero().flatten()
         if not len(places):
-            continue  # it counts nowhere
+            continue  # it affects no output pixel
         if places[0] == 0 or places[-1] == reached.shape[1 - axis] - 1:
             return None
         reach = max(reach, place - border - int(places[0]), int(places[-1]) + border - place)
@@ -87,7 +88,7 @@ def _reach(network: Any, side: int, phase: int) -> int | None:
 
 
 def _agrees(network: Any, tiling: Tiling) -> bool:
-    """Whether noise comes out of tiles as it comes out of the whole."""
+    """Whether noise gives the same output, within TOLERANCE, in tiles and as a whole."""
     side = smallest_side(network, tiling)
     padded = network.input_size(side + 2 * tiling.step)
     generator = torch.Generator().manual_seed(0)
@@ -103,14 +104,14 @@ def in_tiles(
     """Run the network tile by tile.
 
     Args:
-        network: what ``tiling`` was found of.
+        network: the network that ``tiling`` belongs to.
         tiling: from ``tiling_of``.
-        shown: gives rows and columns of the page with the border that the network needs, float (height, width).
+        shown: returns rows and columns of the page with the border that the network needs, float (height, width).
         size: height and width of the page.
-        side: the most pixels the network is shown along an axis.
+        side: maximum side of the network's input, in pixels.
 
     Raises:
-        ValueError: ``side`` leaves no pixel between the overlaps.
+        ValueError: ``side`` is too small to leave a pixel between the overlaps.
     """
     heights, widths = (windows(network, tiling, length, side) for length in size)
     for row in heights:
@@ -140,7 +141,7 @@ def windows(network: Any, tiling: Tiling, size: int, side: int) -> list[Window]:
     border = (whole - network.output_size(whole)) // 2
     found = [Window(0, length, 0, length - tiling.halo - border)]
     while found[-1].stop < whole:
-        # Behind the last tile's halo, at the latest so that this one ends with the page.
+        # Overlap the last tile by two halos, or by more where this tile would extend beyond the page.
         start = min(found[-1].stop - 2 * tiling.halo, whole - length) // tiling.step * tiling.step
         stop = start + length
         found.append(Window(start, stop, found[-1].last, size if stop == whole else stop - tiling.halo - border))
@@ -148,7 +149,7 @@ def windows(network: Any, tiling: Tiling, size: int, side: int) -> list[Window]:
 
 
 def smallest_side(network: Any, tiling: Tiling) -> int:
-    """The shortest side of a tile, of which the network takes any multiple of ``step`` more."""
+    """The shortest possible side of a tile; longer ones differ from it by multiples of ``step``."""
     smallest = network.input_size(1)
     return smallest + max(0, -(-(2 * tiling.halo + tiling.step - smallest) // tiling.step)) * tiling.step
 

@@ -1,1 +1,1 @@
-"""Networks as plain `nn.Module`s: no Lightning and no config, so that each can be copied into another project."""
+"""Networks as plain `nn.Module`s, without Lightning or config, so that each can be copied into another project."""

@@ -1,4 +1,4 @@
-"""The course's denoiser: a convolutional encoder and decoder with nothing between them but the code."""
+"""The course's denoiser: a convolutional encoder-decoder without skip connections."""
 
 from functools import partial
 
@@ -11,12 +11,12 @@ class ConvAutoencoder(EncoderDecoder):
     """A plain convolutional encoder-decoder, after the denoising autoencoder of Vincent et al. (2008).
 
     `depth` times a convolution and 2x2 max-pooling, a convolution on the code, `depth` times nearest-neighbour
-    upsampling and a convolution, and a linear 1x1 convolution to one channel. Every map has `width` channels. There
-    are no skip connections: what the code does not hold, the output cannot show.
+    upsampling and a convolution, and a linear 1x1 convolution to one channel. All hidden maps have `width` channels.
+    There are no skip connections: the output can show only what the code contains.
 
     Args:
         dropout: probability of dropping a map after each convolution.
-        padding: 'same' keeps the image's size; 'valid' pads nothing, so that the output is smaller than the input.
+        padding: 'same' keeps the image's size; 'valid' does not pad, so that the output is smaller than the input.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ConvAutoencoder(EncoderDecoder):
         dropout: float = 0.0,
         padding: str = "same",
     ) -> None:
-        super().__init__(depth, trim=2 if padding == "valid" else 0)  # a 3x3 convolution a level
+        super().__init__(depth, trim=2 if padding == "valid" else 0)  # one 3x3 convolution per level
         block = partial(ConvBlock, activation=activation, norm=norm, dropout=dropout, padding=padding)
         encoder: list[nn.Module] = []
         for level in range(depth):

@@ -1,4 +1,4 @@
-"""The course's classifier: a plain convolutional network."""
+"""The course's image classifier: a plain convolutional network."""
 
 from functools import partial
 from itertools import pairwise
@@ -59,7 +59,7 @@ class Cnn(nn.Module):
 
 
 def _min_size(depth: int, trim: int) -> int:
-    """The image side that leaves one pixel after the last stage, where each convolution trims `trim`."""
+    """The smallest image side that leaves one pixel after the last stage; each convolution trims `trim` pixels."""
     size = 1
     for _ in range(depth):
         size = 2 * size + 2 * trim

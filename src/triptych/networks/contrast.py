@@ -1,13 +1,13 @@
-"""Images without what exposure alone decides."""
+"""Standardisation of images, globally or locally, to remove differences in exposure."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 NEIGHBOURHOOD = 0.26
-"""Side of the square around a pixel that it is compared with, as a share of the image's."""
+"""Side of the square of surroundings of a pixel, as a share of the image's side."""
 FLAT = 0.2
-"""Deviation, where that of the whole image is 1, to which even surroundings count as varied: noise stays small."""
+"""Added to the local standard deviation, in units of the image's: noise in flat regions is not amplified."""
 
 
 def standardized(images: Tensor) -> Tensor:
@@ -17,17 +17,17 @@ def standardized(images: Tensor) -> Tensor:
 
 
 def locally_standardized(images: Tensor) -> Tensor:
-    """Give the surroundings of each pixel mean 0 and standard deviation 1.
+    """Give the surroundings of each pixel mean 0 and standard deviation about 1.
 
-    This is local contrast normalisation (Jarrett et al. 2009). The window is a square. A picture that is darker on one
-    side, or flatter at its edge, looks like one that is not.
-    (N, C, side, side), of two pixels a side or more -> the same.
+    This is local contrast normalisation (Jarrett et al. 2009) with a square window. It evens out images that are darker
+    on one side or have less contrast at their edge.
+    (N, C, side, side), of at least two pixels a side -> the same shape.
     """
     images = standardized(images)
-    reach = max(1, int(NEIGHBOURHOOD * images.shape[-1]) // 2)  # a pixel has no contrast with itself alone
+    reach = max(1, int(NEIGHBOURHOOD * images.shape[-1]) // 2)  # a window of one pixel has no contrast
 
     def mean(maps: Tensor) -> Tensor:
-        # First along the columns, then along the rows: as a square at once it would cost ten times as much.
+        # Separably, along the columns and then along the rows: a square window would cost ten times as much.
         maps = F.avg_pool2d(F.pad(maps, [reach] * 4, mode="reflect"), (2 * reach + 1, 1), stride=1)
         return F.avg_pool2d(maps, (1, 2 * reach + 1), stride=1)
 

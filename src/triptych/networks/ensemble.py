@@ -1,4 +1,4 @@
-"""Several networks that share nothing but their batches."""
+"""An ensemble of separate networks that see the same batches."""
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class Ensemble(nn.ModuleList):
     """Networks of (N, ...) -> (N, 1) side by side: (N, ...) -> (N, members).
 
-    Begun at different weights, they err differently, and their mean is better than most of them, the more so on data
-    unlike those of training (Lakshminarayanan et al. 2017). The model trains each by a loss of its own.
+    Starting from different weights, they make different errors, and their mean is better than most of them, the more so
+    on data unlike the training data (Lakshminarayanan et al. 2017). The model trains each by its own loss.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Kriging: the prediction of a Gaussian process, from the nearest training rows alone."""
+"""Local kriging: Gaussian-process regression on the nearest training rows."""
 
 from collections.abc import Sequence
 
@@ -10,31 +10,31 @@ from triptych.networks.nearest import NearestRows, Neighbours, squared_distances
 
 
 class LocalKriging(nn.Module):
-    """A Gaussian process that sees, for each row, its nearest training rows (Vecchia 1988; Datta et al. 2016).
+    """A Gaussian process that sees only the nearest training rows of each row (Vecchia 1988; Datta et al. 2016).
 
-    The covariance of two rows falls exponentially with their distance in place, and as a Gaussian with each difference
-    in what describes them, in `COMPONENTS` components of different reach; two more let the target depend linearly on
-    the description, with coefficients that change slowly from place to place. To the describing columns come
-    `features` learnt ones (deep kernel learning, Wilson et al. 2016), and the noise of a row is learnt from the row.
-    As no row is a neighbour of its own, the training loss is the leave-one-out error (Sundararajan and Keerthi 2001),
-    and there are too few parameters to memorise rows.
+    The covariance of two rows is a sum of `COMPONENTS` components of different range, which decay exponentially with
+    spatial distance and as a Gaussian with each difference in description; two more components let the target depend
+    linearly on the description, with coefficients that vary slowly in space. The description consists of the `similar`
+    columns and of learnt features (deep kernel learning, Wilson et al. 2016); the noise of a row is predicted from the
+    row. As no row is a neighbour of itself, the training loss is the leave-one-out error (Sundararajan and Keerthi
+    2001), and there are too few parameters to memorise rows.
 
     Args:
-        num_features: columns of a row.
-        place: the two columns that are coordinates of the place.
-        similar: further columns that describe a row.
-        aspect: by what the first coordinate is multiplied.
-        neighbours: nearest rows that are seen.
-        features: learnt features.
-        width: units of the two hidden layers that learn them, and the noise.
-        dropout: probability of dropping such a unit.
+        num_features: number of columns of a row, spacings included (see `NearestRows`).
+        place: indices of the two columns that are coordinates.
+        similar: indices of further columns that describe a row.
+        aspect: factor of the first coordinate, so that both are in one unit.
+        neighbours: number of nearest rows used.
+        features: number of learnt features.
+        width: units in each of the two hidden layers that learn the features and the noise.
+        dropout: probability of dropping a hidden unit.
     """
 
     COMPONENTS = 3
     JITTER = 3e-3
-    """Variance that all noise has at least: rows at one place are never taken for the same."""
+    """Minimum variance of the noise: rows at one place are never treated as the same row."""
     SPEED = 10.0
-    """Logarithms of amplitudes and lengths, and the trend, move so much faster than weights."""
+    """Factor by which the trend and the logarithms of amplitudes and lengths move faster than ordinary weights."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class LocalKriging(nn.Module):
 
     def forward(self, near: Neighbours) -> Tensor:
         """Rows and their neighbours -> scaled targets (N,)."""
-        precise = torch.promote_types(near.row.dtype, torch.float32)  # half of that is too little for what follows
+        precise = torch.promote_types(near.row.dtype, torch.float32)  # half precision is not enough for what follows
         row, rows, targets = (values.to(precise) for values in near[:3])
         with torch.autocast(row.device.type, enabled=False):
             return self._predict(row, rows[:, : self.neighbours], targets[:, : self.neighbours])
@@ -86,7 +86,7 @@ class LocalKriging(nn.Module):
         noise = (self.noise() * torch.exp(self.noisiness(learnt[:, :-1]).squeeze(2))).square() + self.JITTER
         among = covariance[:, :-1, :-1] + torch.diag_embed(noise)
         to_row = covariance[:, :-1, -1:]
-        # Without a look whether all went well, for which a GPU's host would wait.
+        # `solve_ex` without its error check, for which the host would wait for the GPU.
         weights = torch.linalg.solve_ex(among, to_row).result.squeeze(2)
         trend = self.SPEED * self.trend(description).squeeze(2)
         return trend[:, -1] + (weights * (targets - trend[:, :-1])).sum(dim=1)
@@ -96,9 +96,9 @@ class LocalKriging(nn.Module):
         east, north = place.unbind(dim=2)
         east = self.aspect * east
         squared = (east[:, :, None] - east[:, None]).square() + (north[:, :, None] - north[:, None]).square()
-        distance = (squared + 1e-6).sqrt()  # which has a gradient at one place too
+        distance = (squared + 1e-6).sqrt()  # smoothed, so that it has a gradient at distance 0
         lengths = self.length()
-        total = torch.ones_like(distance)  # of a mean that is not known
+        total = torch.ones_like(distance)  # the variance of the unknown mean
         for component, (amplitude, scale) in enumerate(zip(self.amplitude(), self.scale(), strict=True)):
             scaled = description / scale
             differences = squared_distances(scaled, scaled).clamp(min=0)

@@ -1,4 +1,4 @@
-"""What the networks are built from: activations, normalisations, a convolution block and its initialisation."""
+"""Building blocks of the networks: activations, normalisations, the convolution block, initialisation, cropping."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -49,7 +49,7 @@ def norm_layer(name: str, channels: int, dims: int) -> nn.Module:
     if name == "layer":
         return nn.LayerNorm(channels) if dims == 1 else nn.GroupNorm(1, channels)
     if name == "group":
-        # A group needs two numbers, and one channel of a vector is only one.
+        # A group needs at least two values to have a variance, and a channel of a vector is a single value.
         most = 8 if dims == 2 else min(8, max(1, channels // 2))
         return nn.GroupNorm(max(n for n in range(1, most + 1) if channels % n == 0), channels)
     if dims == 1:
@@ -60,19 +60,19 @@ def norm_layer(name: str, channels: int, dims: int) -> nn.Module:
 
 
 def needs_bias(norm: str) -> bool:
-    """Whether a layer before this normalisation has use for a bias.
+    """Whether a bias has an effect in a layer that is followed by this normalisation.
 
-    Batch and instance normalisation take off each channel's mean, and with it any constant. Layer and group
-    normalisation take off one mean of many channels, which leaves what the constants of these differ by.
+    Batch and instance normalisation subtract each channel's mean, and any constant with it. Layer and group
+    normalisation subtract one mean over several channels, which leaves the differences between their constants.
     """
     return norm not in ("batch", "instance")
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, normalisation, activation and, where `dropout` > 0, dropout of whole maps.
+    """Convolution, normalisation, activation and, if `dropout` > 0, dropout of whole maps.
 
-    (N, in_channels, H, W) -> (N, out_channels, H', W'). With stride 1, `padding='same'` keeps the size (zeros outside)
-    and `'valid'` takes off `kernel_size - 1`. Raises ValueError for an unknown activation, norm or padding.
+    (N, in_channels, H, W) -> (N, out_channels, H', W'). With stride 1, `padding='same'` keeps the size by zero padding
+    and `'valid'` reduces it by `kernel_size - 1`. Raises ValueError for an unknown activation, norm or padding.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ConvBlock(nn.Sequential):
         padding: str = "same",
     ) -> None:
         check_choice("padding", padding, PADDINGS)
-        zeros = kernel_size // 2 if padding == "same" else 0  # as a number: PyTorch's own 'same' refuses a stride
+        zeros = kernel_size // 2 if padding == "same" else 0  # as a number: PyTorch's own 'same' allows no stride
         layers = [
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, zeros, bias=needs_bias(norm)),
             norm_layer(norm, out_channels, dims=2),
@@ -99,11 +99,11 @@ class ConvBlock(nn.Sequential):
 
 
 def init_weights(module: nn.Module, activation: str) -> None:
-    """Draw the weights of all convolutions and linear layers in `module` to suit `activation`; biases become zero.
+    """Initialise all convolutions and linear layers in `module` to suit `activation`, with biases of zero.
 
-    Xavier (Glorot and Bengio 2010) for sigmoid and tanh; Kaiming (He et al. 2015) for relu and those shaped like it,
-    with twice the variance to make up for the half that a relu cuts off. Make a network's last layer afterwards: no
-    activation follows it, and it does better with PyTorch's smaller weights.
+    Xavier (Glorot and Bengio 2010) for sigmoid and tanh; Kaiming (He et al. 2015) for relu and similar activations,
+    with twice the variance to compensate for the half that a relu cuts off. Create a network's last layer afterwards:
+    no activation follows it, and it works better with PyTorch's smaller default weights.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -116,17 +116,17 @@ def init_weights(module: nn.Module, activation: str) -> None:
 
 
 def start_at_zero(layer: nn.Module) -> None:
-    """Set all that the layer learns to zero."""
+    """Set all parameters of the layer to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 
 class Positive(nn.Module):
-    """Positive numbers, learnt as changes of their logarithm.
+    """Positive parameters, learnt as changes of their logarithm.
 
     Args:
-        start: what they are at first.
-        speed: how much faster the logarithms move than weights do.
+        start: initial values.
+        speed: factor on the changes, by which the logarithms move faster than ordinary weights.
     """
 
     start: Tensor
@@ -138,14 +138,14 @@ class Positive(nn.Module):
         self.change = nn.Parameter(torch.zeros_like(start))
 
     def forward(self) -> Tensor:
-        """As they are now, in the shape of `start`."""
+        """Current values, in the shape of `start`."""
         return self.start * torch.exp(self.speed * self.change)
 
 
 def columns(rows: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Some columns of rows: (..., columns) -> (..., len(numbers)).
+    """Select columns by their indices: (..., columns) -> (..., len(numbers)).
 
-    Taken one by one: a list of numbers as an index would be sent to a GPU each time, and the host wait.
+    They are taken one by one: an index list would be copied to the GPU at each call, and the host would wait for that.
     """
     if not numbers:
         return rows[..., :0]
@@ -153,32 +153,32 @@ def columns(rows: Tensor, numbers: Sequence[int]) -> Tensor:
 
 
 def center_crop(maps: Tensor, like: Tensor) -> Tensor:
-    """The middle of `maps` (N, C, H, W), as high and wide as `like`."""
+    """Crop `maps` (N, C, H, W) around their centre to the height and width of `like`."""
     (height, width), (new_height, new_width) = maps.shape[-2:], like.shape[-2:]
     top, left = (height - new_height) // 2, (width - new_width) // 2
     return maps[..., top : top + new_height, left : left + new_width]
 
 
 class EncoderDecoder(nn.Module):
-    """The base of the image-to-image networks: which sizes one fits that halves its maps and doubles them back.
+    """Base of the image-to-image networks that halve their maps and double them again: which image sizes fit.
 
     Args:
-        depth: how many times the maps are halved.
-        trim: pixels an axis loses to unpadded convolutions at each level, going down and again going up.
+        depth: number of times that the maps are halved.
+        trim: pixels that an axis loses to unpadded convolutions per level, on the way down and again on the way up.
     """
 
     def __init__(self, depth: int, trim: int) -> None:
         super().__init__()
         self.step = 2**depth
         self.trim = trim
-        # What an axis loses: a pixel of level k is 2**k input pixels, and each level but the deepest trims twice.
+        # Total loss of an axis: a pixel of level k spans 2**k input pixels, and each level but the deepest trims twice.
         self.margin = trim * (self.step + 2 * (self.step - 1))
 
     def output_size(self, n: int) -> int:
-        """The output's length for an input of length `n`; half of what is missing lies on each side.
+        """The output length for an input of length `n`; half of the difference is lost on each side.
 
-        Raises ValueError for a length the network does not accept: an axis must be even wherever it is halved, and
-        something must be left at the end.
+        Raises ValueError for a length that the network does not accept: an axis must be even wherever it is halved, and
+        at least one output pixel must remain.
         """
         if n <= self.margin or (n + self.trim) % self.step:
             fits = self.input_size(max(n - self.margin, 1))
@@ -187,7 +187,7 @@ class EncoderDecoder(nn.Module):
 
     def input_size(self, n: int) -> int:
         """The smallest input length whose output is at least `n` >= 1 long."""
-        # Written as a multiple of `step` less `trim`, so that torch.export sees for every page size that it fits.
+        # Written as a multiple of `step` minus `trim`, so that torch.export can prove that every page size fits.
         return (n + self.margin + self.trim + self.step - 1) // self.step * self.step - self.trim
 
     def check_size(self, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The multilayer perceptron."""
+"""The multilayer perceptron for tables."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The rows that were seen in training, and which of them lie nearest to a row."""
+"""Nearest-neighbour lookup among the stored training rows."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from triptych.networks.layers import columns
 
 
 class Neighbours(NamedTuple):
-    """N rows and the nearest training rows of each, the nearest first; spacings are further columns of all rows."""
+    """N rows and the nearest training rows of each, nearest first; all rows have their spacings as last columns."""
 
     row: Tensor
     """(N, features + SPACINGS)."""
@@ -20,34 +20,36 @@ class Neighbours(NamedTuple):
     targets: Tensor
     """(N, count)."""
     distances: Tensor
-    """(N, count) between the places."""
+    """(N, count), spatial."""
 
 
 class NearestRows(nn.Module):
-    """All training rows and their targets, of which the nearest are looked up.
+    """Stores all training rows and their targets, and looks up the nearest ones.
 
-    Nearest is first of all near in place. What else describes a row counts as little as `SIMILARITY`, to choose among
-    rows at one place. A row is never a neighbour of its own: in training the training row that is nearest to it in all
-    columns is left out, which is the row itself unless noise was added that moved it towards another; afterwards a row
-    that is the same in all columns is, if there is one.
+    Rows are compared by spatial distance; the `similar` columns count only with the factor `SIMILARITY`, to choose
+    among rows at one place. A row is never a neighbour of itself: in training, the training row that is nearest to it
+    in all columns is excluded, which is the row itself unless added noise moved it towards another; in evaluation, a
+    row that is the same in all columns is excluded, if there is one.
 
-    How far the neighbours are says whether a row lies in a town or in the country. So each row gets further columns,
-    its spacings: the logarithms of the distances to the fourth, the sixteenth and the last neighbour, scaled to mean 0
-    and standard deviation 1.
+    The distances of the neighbours tell whether a row lies in a town or in the country. So each row gets further
+    columns, its spacings: the logarithms of the distances to the fourth, the sixteenth and the last neighbour, scaled
+    to mean 0 and standard deviation 1.
 
-    There may be fewer training rows than `count`; then all others are neighbours.
+    If there are no more than `count` training rows, all others are neighbours.
 
     Args:
-        num_features: columns of a row.
-        place: the two columns that are coordinates of the place.
-        similar: further columns that describe a row.
-        count: neighbours of a row.
-        aspect: by what the first coordinate is multiplied, so that both are in one unit.
+        num_features: number of columns of a row.
+        place: indices of the two columns that are coordinates.
+        similar: indices of further columns that describe a row.
+        count: number of neighbours of a row.
+        aspect: factor of the first coordinate, so that both are in one unit.
+
+    Raises ValueError if `place` does not have two columns.
     """
 
     SIMILARITY = 0.01
     SAME = 1e-4
-    """Rows that differ by less in all columns are one: a file is not scaled to the last digit everywhere."""
+    """Rows that differ by less in all columns are the same: scaled values may vary in the last digits by platform."""
     SPACINGS = 3
     rows: Tensor
     spacings: Tensor
@@ -72,7 +74,7 @@ class NearestRows(nn.Module):
         self.register_buffer("deviation", torch.ones(self.SPACINGS))
 
     def fit(self, x: Tensor, y: Tensor) -> None:
-        """Remember the training rows (N, num_features) and their targets (N,)."""
+        """Store the training rows (N, num_features) and their targets (N,), and fit the scaling of the spacings."""
         self.rows, self.targets = x.to(self.rows), y.to(self.targets)
         spacings = torch.cat([self._spacings(self._look_up(few)[1]) for few in self.rows.split(512)])
         self.mean.copy_(spacings.mean(dim=0))
@@ -80,7 +82,7 @@ class NearestRows(nn.Module):
         self.spacings = (spacings - self.mean) / self.deviation
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # As many rows as the checkpoint has, or torch would refuse them.
+        # Resize the buffers to the checkpoint's number of rows: torch refuses another shape.
         for name in ("rows", "spacings", "targets"):
             if isinstance(saved := state_dict.get(prefix + name), Tensor) and saved.ndim:
                 own: Tensor = getattr(self, name)
@@ -89,18 +91,18 @@ class NearestRows(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Neighbours:
-        """(N, num_features) -> their neighbours."""
-        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 a row is not always the nearest to itself
+        """Rows (N, num_features) -> the rows and their neighbours."""
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 a row is not always nearest to itself
             index, distances = self._look_up(x)
         row = torch.cat([x, (self._spacings(distances) - self.mean) / self.deviation], dim=1)
         rows = torch.cat([self.rows[index], self.spacings[index]], dim=2)
         return Neighbours(row, rows, self.targets[index], distances)
 
     def _look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The numbers of the nearest training rows, and their distances, both (N, count)."""
+        """Indices of the nearest training rows and their spatial distances, both (N, count)."""
         squared = squared_distances(columns(x, self.similar), columns(self.rows, self.similar)) * self.SIMILARITY**2
         for column, aspect in zip(self.place, (self.aspect, 1.0), strict=True):
-            # One column at a time, for a product of matrices would lose the digits that tell near places apart.
+            # One column at a time: a matrix product would lose the digits that distinguish near places.
             squared = squared + (aspect * (x[:, column, None] - self.rows[:, column])).square()
         count = min(self.count, max(len(self.rows) - 1, 0))
         if count:
@@ -122,5 +124,5 @@ class NearestRows(nn.Module):
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """From a product of matrices, so but for rounding: between rows (..., N, F) and (..., M, F) -> (..., N, M)."""
+    """Of rows (..., N, F) and (..., M, F) -> (..., N, M), by a matrix product and therefore with rounding errors."""
     return a.square().sum(dim=-1)[..., None] + b.square().sum(dim=-1)[..., None, :] - 2 * a @ b.mT

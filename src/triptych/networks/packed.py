@@ -1,4 +1,4 @@
-"""Several multilayer perceptrons side by side, trained at once: an ensemble in the time of one matrix product a layer.
+"""An ensemble of multilayer perceptrons, trained at once with one batched matrix product per layer.
 
 After Gorishniy et al. (2024), "TabM", whose members train on the same batches, each by its own loss.
 """
@@ -10,7 +10,7 @@ from triptych.networks.layers import activation_layer, norm_layer
 
 
 class PackedLinear(nn.Module):
-    """A linear layer of its own for each member: (members, N, in_features) -> (members, N, out_features)."""
+    """A separate linear layer for each member: (members, N, in_features) -> (members, N, out_features)."""
 
     def __init__(self, members: int, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -24,15 +24,15 @@ class PackedLinear(nn.Module):
 
 
 class PackedNorm(nn.ModuleList):
-    """A normalisation of its own for each member: (members, N, features), as before."""
+    """A separate normalisation for each member: (members, N, features) -> the same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(members, N, features), as before."""
+        """(members, N, features) -> (members, N, features)."""
         return torch.stack([norm(member) for norm, member in zip(self, x, strict=True)])
 
 
 class PackedMlp(nn.Module):
-    """`members` multilayer perceptrons, each of `depth` hidden layers and a linear one, that share nothing.
+    """`members` multilayer perceptrons without shared parameters, each of `depth` hidden layers and a linear layer.
 
     Args:
         width: the number of units in each hidden layer of a member.

@@ -23,7 +23,7 @@ DOWNSAMPLINGS = ("stride", "mean")
 class ResNet18(ResNet):
     """torchvision's ResNet-18, from scratch: (N, in_channels, H, W) -> logits (N, num_outputs).
 
-    All but the head have torchvision's parameter names.
+    All parameters but the head's have torchvision's names.
 
     Args:
         dropout: probability of dropping a feature before the linear layer.
@@ -45,7 +45,7 @@ class ResNet18(ResNet):
         for module in self.modules():
             if isinstance(module, ResNet | BasicBlock):
                 module.relu = activation_layer(activation)
-            if isinstance(module, nn.Conv2d) and needs_bias(norm):  # torchvision's have none
+            if isinstance(module, nn.Conv2d) and needs_bias(norm):  # torchvision's convolutions have none
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
         init_weights(self, activation)
         self.fc: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(512, num_outputs))
@@ -54,10 +54,10 @@ class ResNet18(ResNet):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them (He et al. 2016), the activation after their sum.
 
-    (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)). The shortcut is the identity where
-    the shapes agree, else a 1x1 convolution. With ``downsampling="stride"`` the first convolution and the shortcut take
-    each stride-th pixel; with ``"mean"`` both see the means of squares of stride x stride pixels, which hardly change
-    when the image moves by one (cf. Zhang 2019, who blurs behind the convolution).
+    (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)). The shortcut is the identity if the
+    shapes agree, otherwise a 1x1 convolution. With ``downsampling="stride"`` the first convolution and the shortcut are
+    strided; with ``"mean"`` both see the means of stride x stride pixels, which hardly change when the image moves by
+    one pixel (cf. Zhang 2019, who blurs after the convolution).
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         x = self.before(x)
-        # What a strided 1x1 convolution sees. Without AVX-512, torch 2.14 corrupts memory in the gradient of one
-        # that has fewer than eight channels, lying last.
+        # Sliced instead of a strided 1x1 convolution: without AVX-512, torch 2.14 corrupts memory in the gradient of
+        # one with fewer than eight channels in channels-last format.
         left = x[..., :: self.stride, :: self.stride]
         return self.activation(self.shortcut(left) + self.residual(x))
 
@@ -96,12 +96,12 @@ class ResidualBlock(nn.Module):
 class SmallResNet(nn.Module):
     """A compact residual classifier.
 
-    A convolution block, `stages` of two residual blocks each, the first of which halves the maps, the mean over each
-    map, dropout, and a linear layer to the logits.
+    A convolution block, `stages` stages of two residual blocks each, the first of which halves the maps, the mean over
+    each map, dropout, and a linear layer to the logits.
 
     Args:
         max_width: the channels double at each stage, from `width`, up to this many.
-        downsampling: how maps get half as high and wide: 'stride' or 'mean', see `ResidualBlock`.
+        downsampling: how the maps are halved: 'stride' or 'mean', see `ResidualBlock`.
         dropout: probability of dropping a feature before the linear layer.
         padding: 'same'; any other raises ValueError.
     """

@@ -1,4 +1,4 @@
-"""The residual U-Net: no norm, small steps from the identity, sharp pages after minutes on two cores."""
+"""The residual U-Net: no norm by default, starts at the identity, cleans pages well after minutes on two cores."""
 
 from functools import partial
 from itertools import pairwise
@@ -18,19 +18,19 @@ from triptych.networks.layers import (
 )
 
 VIEWS = ((), (-2, -1), (-1,), (-2,))
-"""Axes along which an image is flipped for each of the views that are averaged; turned by half comes first."""
+"""Axes along which an image is flipped for each of the averaged views: none, rotated by 180 degrees, mirrored."""
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions, each behind a norm and an activation, and a shortcut around them.
+    """Two 3x3 convolutions, each preceded by a norm and an activation, and a shortcut around them.
 
     The order is that of "Identity mappings in deep residual networks" (He et al. 2016). The shortcut is the identity,
-    or a 1x1 convolution where the number of channels changes. The second convolution starts at zero: an untrained unit
-    is its shortcut, and a deep network trains without a norm (Zhang et al. 2019, Fixup). Maps keep their size
-    under `padding='same'`, and lose four rows and columns under 'valid'.
+    or a 1x1 convolution if the number of channels changes. The second convolution starts at zero: an untrained unit
+    equals its shortcut, and a deep network trains without a norm (Zhang et al. 2019, Fixup). Maps keep their size
+    with `padding='same'`, and lose four rows and columns with 'valid'.
 
     Args:
-        first: whether the unit is shown an image, to which no norm and no activation belong.
+        first: whether the unit's input is the image, which gets no norm and no activation.
     """
 
     def __init__(
@@ -68,18 +68,20 @@ class ResidualUnit(nn.Module):
 class ResidualUNet(EncoderDecoder):
     """A U-Net of residual units (Zhang et al. 2018, "Road extraction by deep residual U-Net"), with one output channel.
 
-    What differs from `UNet` besides the units: the encoder's maps are added to the decoder's, not put beside them. It
-    predicts the correction to the input's first channel and starts from none: the untrained network returns its input.
+    Unlike in `UNet`, the encoder's maps are added to the decoder's, not concatenated. The network predicts the
+    correction to the input's first channel, which is zero at first: untrained, it returns its input.
 
     Args:
-        width: channels at full resolution, where most of the time goes.
-        depth: how many times the maps are halved.
+        width: channels at full resolution, where most of the time is spent.
+        depth: number of times that the maps are halved.
         max_width: the channels double at each level, from `width`, up to this many.
-        units: residual units a level, on the way down and again on the way up.
-        flips: in evaluation mode, answer with the mean over so many views of the image, at as many times the cost: 1 is
-            the image alone, 2 adds it upside down, 4 adds its two mirror images as well.
+        units: residual units per level, on the way down and again on the way up.
+        flips: in evaluation mode, average over this many views of the image, at as many times the cost: 1 is the image
+            alone, 2 adds its rotation by 180 degrees, 4 adds its two mirror images as well.
         dropout: probability of dropping a map within each unit.
-        padding: 'same' keeps the image's size; 'valid' pads nothing, so that the output is smaller than the input.
+        padding: 'same' keeps the image's size; 'valid' does not pad, so that the output is smaller than the input.
+
+    Raises ValueError for another number of flips, or an unknown activation, norm or padding.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Scaling of tabular inputs and targets. What is learnt lies in buffers, so that it travels with the weights."""
+"""Scaling of tabular inputs and targets, with the fitted statistics in buffers that are saved with the weights."""
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +9,21 @@ SCALINGS = ("none", "minmax", "standard", "log", "quantile")
 
 
 class InputScaler(nn.Module):
-    """Fills in missing values and scales each column of a table, as learnt from training rows by `fit`.
+    """Imputes missing values and scales each column of a table, as fitted to training rows by `fit`.
 
     A missing value (NaN) becomes the column's training median. Then, by `kind`:
 
     - `none`: nothing more.
     - `minmax`: the training range becomes [0, 1].
     - `standard`: the training mean becomes 0 and the standard deviation 1.
-    - `log`: as `standard`, but of the logarithm where all training values are positive and their skewness is above 1,
-      as those of counts are. What lies below the training range counts as its end; the result is clamped to +-5.
-    - `quantile`: the training distribution becomes a standard normal, by way of `num_quantiles` quantiles with straight
-      lines between them. A value that many rows share gets the middle of their ranks. What lies outside the training
-      range counts as its nearer end; the result is clamped to +-5.2.
+    - `log`: as `standard`, but of the logarithm in columns whose training values are all positive with a skewness above
+      1, as is typical of counts; values below the training range are clipped to it there. Results are clamped to +-5.
+    - `quantile`: the training distribution becomes a standard normal, by linear interpolation between `num_quantiles`
+      quantiles. A value that many rows share gets the mean of their ranks. Values outside the training range are
+      clipped to it, which limits the result to +-5.2.
 
-    A column that is constant in training becomes 0 there. Raises ValueError for an unknown kind.
+    A column that is constant in training becomes 0 there, unless the kind is `none`. Raises ValueError for an unknown
+    kind.
     """
 
     median: Tensor
@@ -47,14 +48,14 @@ class InputScaler(nn.Module):
             self.register_buffer("quantiles", torch.zeros(num_features, num_quantiles))
 
     def fit(self, x: Tensor) -> None:
-        """Learn from training rows (N, num_features), without their NaNs.
+        """Fit to training rows (N, num_features), ignoring NaN.
 
-        Raises ValueError if a column holds nothing else.
+        Raises ValueError if a column holds nothing but NaN.
         """
         empty = x.isnan().all(dim=0).nonzero().flatten().tolist()
         if empty:
             raise ValueError(f"columns {empty} have no value in any training row; leave them out")
-        x = x.double()  # means over many rows lose digits in single precision
+        x = x.double()  # means over many rows lose digits in float32
         self.median.copy_(x.nanquantile(0.5, dim=0))
         low, high = x.nanquantile(0.0, dim=0), x.nanquantile(1.0, dim=0)
         if self.kind == "log":
@@ -88,24 +89,24 @@ class InputScaler(nn.Module):
         return (x - self.shift) / self.scale
 
     def _logarithm(self, x: Tensor) -> Tensor:
-        """The logarithm in the columns that have one."""
+        """Take the logarithm in the columns that are scaled by it."""
         positive = torch.where(self.logarithmic, torch.maximum(x, self.low.to(x.dtype)), 1)
         return torch.where(self.logarithmic, positive.log(), x)
 
 
 def _ranks(values: Tensor, quantiles: Tensor) -> Tensor:
-    """The rank in [0, 1] of each of `values` (F, N) among `quantiles` (F, Q), both ends of which are included."""
+    """The rank in [0, 1] of each of `values` (F, N) among `quantiles` (F, Q), which include minimum and maximum."""
     last = quantiles.shape[1] - 1
     below = (torch.searchsorted(quantiles, values, right=True) - 1).clamp(min=0)  # the last quantile <= value
     above = torch.searchsorted(quantiles, values).clamp(max=last)  # the first quantile >= value
     start, end = quantiles.gather(1, below), quantiles.gather(1, above)
-    # Where the value equals several quantiles, `above` is the first and `below` the last of them: take the middle.
+    # If the value equals several quantiles, `above` is the first and `below` the last of them: take the middle.
     fraction = torch.where(start < end, (values - start) / (end - start), 0.5)
     return (below + fraction * (above - below)) / last
 
 
 class TargetScaler(nn.Module):
-    """Takes targets to mean 0 and standard deviation 1, and predictions back to the targets' unit."""
+    """Scales targets to mean 0 and standard deviation 1, and predictions back to the targets' unit."""
 
     mean: Tensor
     std: Tensor
@@ -120,7 +121,7 @@ class TargetScaler(nn.Module):
         self.register_buffer("std", torch.tensor(1.0))
 
     def fit(self, y: Tensor) -> None:
-        """Learn from training targets of any shape."""
+        """Fit to training targets of any shape."""
         y = y.double()
         self.low.copy_(y.min())
         self.high.copy_(y.max())
@@ -128,13 +129,13 @@ class TargetScaler(nn.Module):
         self.std.copy_(torch.where(y.min() < y.max(), y.std(correction=0), 1.0))
 
     def transform(self, y: Tensor) -> Tensor:
-        """Targets of any shape, in their own unit -> in training standard deviations from the training mean."""
+        """Targets of any shape in their own unit -> the same, scaled by the training mean and standard deviation."""
         return (y - self.mean) / self.std
 
     def inverse(self, y: Tensor) -> Tensor:
-        """What `transform` gave, or a prediction of it -> in the targets' own unit."""
+        """Scaled targets, or predictions of them -> the targets' own unit; the inverse of `transform`."""
         return y * self.std + self.mean
 
     def clip(self, y: Tensor) -> Tensor:
-        """Predictions in the targets' own unit, kept within the range of the training targets."""
+        """Clip predictions in the targets' own unit to the range of the training targets."""
         return torch.clamp(y, self.low, self.high)

@@ -1,4 +1,4 @@
-"""What neighbours cost, weighted by how near and how similar they are."""
+"""Kernel smoothing: means of the neighbours' targets, weighted by distance and similarity."""
 
 import math
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from triptych.networks.nearest import Neighbours
 class KernelSmoother(nn.Module):
     """Means over the neighbours of a row, under `heads` kernels with learnt bandwidths (Nadaraya 1964, Watson 1964).
 
-    A neighbour's weight falls exponentially with its distance in place and as a Gaussian with each difference in what
-    else describes it. The bandwidths start anywhere between a few near neighbours and all of them, and between similar
-    rows and any, so that the heads see different neighbourhoods. A head gives the mean and the standard deviation
-    of the targets, how few neighbours have nearly all the weight, and the mean difference in each describing column.
+    A neighbour's weight decays exponentially with its spatial distance and as a Gaussian with each difference in the
+    `similar` columns. The initial bandwidths range from a few near neighbours to all of them, and from similar rows to
+    any, so that the heads see different neighbourhoods. Each head returns the mean and the standard deviation of the
+    targets, how concentrated the weights are on few neighbours, and the mean difference in each `similar` column.
 
     Args:
-        similar: columns that describe a row, beside its place.
-        heads: the number of kernels.
-        neighbours: nearest rows that are seen.
+        similar: indices of the columns that describe a row, besides its coordinates.
+        heads: number of kernels.
+        neighbours: number of nearest rows used.
     """
 
     PLACE = (0.005, 0.7)
-    """Least and largest bandwidth in place at the start."""
+    """Smallest and largest initial bandwidth of the spatial distance."""
     SPEED = 5.0
-    """Logarithms of bandwidths move so much faster than weights."""
+    """Factor by which the logarithms of bandwidths move faster than ordinary weights."""
 
     def __init__(self, similar: Sequence[int], heads: int, neighbours: int) -> None:
         super().__init__()
@@ -39,11 +39,11 @@ class KernelSmoother(nn.Module):
 
     @property
     def out_features(self) -> int:
-        """Numbers that stand for a neighbourhood."""
+        """Number of features that describe a neighbourhood."""
         return self.heads * (3 + len(self.similar))
 
     def forward(self, near: Neighbours) -> Tensor:
-        """Rows and their neighbours -> (N, out_features), of which the first `heads` are mean targets."""
+        """Rows and their neighbours -> (N, out_features), the first `heads` of which are mean targets."""
         rows, targets = near.rows[:, : self.neighbours], near.targets[:, : self.neighbours, None]
         differences = columns(near.row, self.similar)[:, None] - columns(rows, self.similar)  # (N, K, S)
         far = near.distances[:, : self.neighbours, None] / self.place()

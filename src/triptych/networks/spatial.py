@@ -1,4 +1,4 @@
-"""A network that prices a row by what it is and by what its neighbours cost."""
+"""The spatial model of prices: it predicts from a row's own columns and from the prices of its neighbours."""
 
 from collections.abc import Sequence
 
@@ -14,23 +14,24 @@ from triptych.networks.tabular import FeaturewiseLinear, PiecewiseLinearEncoding
 
 
 class Spatial(nn.Module):
-    """An ensemble of perceptrons that see a row and means over its neighbours, and one of kriging predictors.
+    """An ensemble of perceptrons, which see a row and means over its neighbours, and of kriging predictors.
 
     Args:
-        in_features: columns of a row.
-        place: the columns that are coordinates of the place.
-        similar: further columns by which rows are similar.
-        aspect: by what the first coordinate is multiplied, so that both are in one unit.
-        members: perceptrons; 0 for none.
-        krigings: kriging predictors; 0 for none.
-        neighbours: nearest training rows that the perceptrons see.
-        heads: kernels that weigh them.
-        kriged: nearest training rows that the kriging sees.
+        in_features: number of columns of a row.
+        place: indices of the two columns that are coordinates.
+        similar: indices of further columns that determine how similar rows are.
+        aspect: factor of the first coordinate, so that both are in one unit.
+        members: number of perceptrons; 0 for none.
+        krigings: number of kriging predictors; 0 for none.
+        neighbours: number of nearest training rows that the perceptrons see.
+        heads: number of kernels that weight these rows.
+        kriged: number of nearest training rows that the kriging predictors see.
         learnt_features, kriging_dropout: of each kriging predictor.
         bins, embedding_size: of the embedding of each column.
         width, depth, activation, norm, dropout: of each perceptron.
 
-    Raises ValueError for an unknown activation or norm, or if there are neither perceptrons nor krigings.
+    Raises ValueError for an unknown activation or norm, if there are neither perceptrons nor kriging predictors, or if
+    `place` does not have two columns.
     """
 
     PRICE_BINS = 16
@@ -80,12 +81,12 @@ class Spatial(nn.Module):
         return nn.Sequential(FeaturewiseLinear(columns, bins, size), activation_layer(activation), nn.Flatten())
 
     def fit(self, x: Tensor, y: Tensor) -> None:
-        """Remember the scaled training rows (N, in_features) and targets (N,); put the bins where the rows lie."""
+        """Store the scaled training rows (N, in_features) and targets (N,), and fit the bins to the rows."""
         self.columns.fit(x)
         self.nearest.fit(x, y)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scaled rows (N, in_features) -> (N, outputs), each a prediction; their mean weighs both kinds the same."""
+        """Scaled rows (N, in_features) -> predictions (N, outputs); their mean weights both kinds equally."""
         near = self.nearest(x)
         outputs = []
         if self.mlp is not None:

@@ -1,4 +1,4 @@
-"""A multilayer perceptron that sees an embedding of each number in place of the number.
+"""A multilayer perceptron for tables on embeddings of the numerical features.
 
 After Gorishniy, Rubachev and Babenko (2022), "On Embeddings for Numerical Features in Tabular Deep Learning".
 """
@@ -15,11 +15,12 @@ EMBEDDINGS = ("piecewise_linear", "periodic", "none")
 
 
 class PiecewiseLinearEncoding(nn.Module):
-    """How far a value has come through each of `bins` bins of its feature (section 3.2 of the paper).
+    """Piecewise-linear encoding of each feature in `bins` bins (section 3.2 of the paper).
 
-    A bin is 1 below the value's bin, 0 above it, and in it the fraction passed. The first bin goes on below its lower
-    edge and the last above its upper edge, so that values outside the training range stay distinct. Bins without
-    width, which quantiles make where many rows share a value, are always 0. Before `fit` the bins share [-3, 3] evenly.
+    Bins below the value's bin are 1, those above it 0, and its own bin is the fraction of it that is passed. The first
+    bin extends below its lower edge and the last above its upper edge, so that values outside the training range stay
+    distinct. Bins of zero width, which arise where many rows share a value, are always 0. Before `fit` the bins divide
+    [-3, 3] evenly.
     """
 
     edges: Tensor
@@ -34,7 +35,7 @@ class PiecewiseLinearEncoding(nn.Module):
         self.fit(torch.linspace(-3, 3, bins + 1)[:, None].expand(-1, num_features))
 
     def fit(self, x: Tensor) -> None:
-        """Put the edges at quantiles of the training rows (N, num_features), always at values that occur in them."""
+        """Set the edges to quantiles of the training rows (N, num_features), always to values that occur in them."""
         ranks = torch.linspace(0, 1, self.edges.shape[1], dtype=torch.double, device=x.device)
         self.edges.copy_(x.double().quantile(ranks, dim=0, interpolation="nearest").T)
         real = self.edges.diff(dim=1) > 0
@@ -53,7 +54,7 @@ class PiecewiseLinearEncoding(nn.Module):
 class PeriodicEncoding(nn.Module):
     """Cosines and sines of a value at learnt frequencies (section 3.3 of the paper).
 
-    `scale` is the standard deviation of the frequencies at the start.
+    `scale` is the standard deviation of the initial frequencies.
     """
 
     def __init__(self, num_features: int, frequencies: int, scale: float) -> None:
@@ -67,7 +68,7 @@ class PeriodicEncoding(nn.Module):
 
 
 class FeaturewiseLinear(nn.Module):
-    """A linear layer of its own for each feature: (N, F, in_size) -> (N, F, out_size)."""
+    """A separate linear layer for each feature: (N, F, in_size) -> (N, F, out_size)."""
 
     def __init__(self, num_features: int, in_size: int, out_size: int) -> None:
         super().__init__()
@@ -84,11 +85,11 @@ class Tabular(nn.Module):
     """Numerical feature embeddings, then an `Mlp`.
 
     Args:
-        embedding: 'piecewise_linear' (bins at training quantiles), 'periodic' (the paper's PLR), each followed by a
-            linear layer a feature and the activation; or 'none', which leaves the `Mlp` alone.
-        bins: bins a feature; for 'periodic', frequencies a feature.
-        embedding_size: numbers that stand for one feature.
-        frequency_scale: for 'periodic', the standard deviation of the frequencies at the start.
+        embedding: 'piecewise_linear' (bins at training quantiles) or 'periodic' (the paper's PLR), each followed by one
+            linear layer per feature and the activation; or 'none' for the `Mlp` alone.
+        bins: bins per feature; for 'periodic', frequencies per feature.
+        embedding_size: length of the embedding of one feature.
+        frequency_scale: for 'periodic', the standard deviation of the initial frequencies.
         width, depth, activation, norm, dropout: of the `Mlp`.
 
     Raises ValueError for an unknown embedding, activation or norm.
@@ -124,7 +125,7 @@ class Tabular(nn.Module):
         self.mlp = Mlp(mlp_features, num_outputs, width, depth, activation, norm, dropout)
 
     def fit(self, x: Tensor, y: Tensor) -> None:
-        """Put the bins where the scaled training inputs (N, in_features) lie; other embeddings have nothing to fit."""
+        """Fit the bins to the scaled training inputs (N, in_features); other embeddings have nothing to fit."""
         for module in self.embedding:
             if isinstance(module, PiecewiseLinearEncoding):
                 module.fit(x)

@@ -1,4 +1,4 @@
-"""The U-Net: an encoder-decoder whose skip connections carry the fine detail past the bottleneck."""
+"""The U-Net: an encoder-decoder whose skip connections carry fine detail past the bottleneck."""
 
 from functools import partial
 from itertools import pairwise
@@ -13,17 +13,18 @@ from triptych.networks.layers import ConvBlock, EncoderDecoder, center_crop, ini
 class UNet(EncoderDecoder):
     """U-Net (Ronneberger et al. 2015), with one output channel.
 
-    Two convolution blocks a level, 2x2 max-pooling on the way down, a 2x2 transposed convolution on the way up, and
-    the encoder's maps, cropped to the middle under valid padding, beside the decoder's. With `depth=4, width=64,
-    max_width=1024, padding='valid', norm='none', residual=False` it is the paper's, which makes 388 pixels of 572.
+    Each level has two convolution blocks, with 2x2 max-pooling on the way down and a 2x2 transposed convolution on the
+    way up, where the encoder's maps, centre-cropped with valid padding, are concatenated to the decoder's. With
+    `depth=4, width=64, max_width=1024, padding='valid', norm='none', residual=False` it is the paper's network, which
+    maps 572 pixels to 388.
 
     Args:
-        depth: how many times the maps are halved.
+        depth: number of times that the maps are halved.
         max_width: the channels double at each level, from `width`, up to this many.
-        residual: predict the correction to the input's first channel (Zhang et al. 2017, DnCNN) and start from none:
-            the untrained network returns its input.
+        residual: predict the correction to the input's first channel (Zhang et al. 2017, DnCNN), which is zero at
+            first: the untrained network returns its input.
         dropout: probability of dropping a map after each convolution block.
-        padding: 'same' keeps the image's size; 'valid' pads nothing, so that the output is smaller than the input.
+        padding: 'same' keeps the image's size; 'valid' does not pad, so that the output is smaller than the input.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class UNet(EncoderDecoder):
         dropout: float = 0.0,
         padding: str = "same",
     ) -> None:
-        super().__init__(depth, trim=4 if padding == "valid" else 0)  # two 3x3 convolutions a level
+        super().__init__(depth, trim=4 if padding == "valid" else 0)  # two 3x3 convolutions per level
         self.residual = residual
         block = partial(ConvBlock, activation=activation, norm=norm, dropout=dropout, padding=padding)
 

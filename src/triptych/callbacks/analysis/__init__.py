@@ -1,1 +1,1 @@
-"""How a finished network errs on whole splits: measured and drawn once, at the end of the test."""
+"""Error analysis of the trained network on whole splits, once at the end of the test: measures and figures."""

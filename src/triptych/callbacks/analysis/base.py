@@ -1,4 +1,4 @@
-"""What an analysis of any task shares: answers to whole splits, and pictures in the run directory and TensorBoard."""
+"""Base of the error analyses: predictions for whole splits, and figures in the run directory and TensorBoard."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from triptych.callbacks.pictures import keep
 
 
 class Analysis(Callback):
-    """Draw how the network errs, once, into ``figures/test-<name>.png`` of the run and ``test/<name>`` of TensorBoard.
+    """Draw the network's errors, once, as ``figures/test-<name>.png`` of the run and ``test/<name>`` in TensorBoard.
 
-    It comes at the end of the test, when the weights are those of the best checkpoint. A run without a test split has
-    none, nor has a dry run.
+    This happens at the end of the test, when the weights are those of the best checkpoint. It is skipped in a run
+    without a test split and in a dry run.
 
     Args:
         directory: the run directory.
-        enabled: with False nothing is measured or drawn.
+        enabled: if False, nothing is measured or drawn.
     """
 
     def __init__(self, directory: str, enabled: bool = True) -> None:
@@ -32,22 +32,22 @@ class Analysis(Callback):
         self.enabled = enabled
 
     def look(self, trainer: Trainer, model: Any) -> Any:
-        """What ``measure`` and ``figures`` go by, asked of the network once: its answers to the test split."""
+        """Compute, once, what ``measure`` and ``figures`` need: by default the predictions for the test split."""
         return answers(trainer, model, "test")
 
     def measure(self, seen: Any) -> dict[str, float]:
-        """Numbers by the names they are logged under, from what ``look`` gave."""
+        """Return values by the names that they are logged under, from the result of ``look``."""
         return {}
 
     @abstractmethod
     def figures(self, trainer: Trainer, model: Any, seen: Any) -> Iterator[tuple[str, Figure]]:
-        """The figures by their names, from what ``look`` gave; both run in evaluation mode, without gradients."""
+        """Yield figures with their names, from the result of ``look``; called in evaluation mode, without gradients."""
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.enabled or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         with undisturbed(pl_module):
-            # On every process alike: each sees whole splits, and Lightning wants to hear of a metric from all of them.
+            # On every process: each sees the whole splits, and Lightning requires all of them to log a metric.
             seen = self.look(trainer, pl_module)
             pl_module.log_dict(self.measure(seen), on_step=False, on_epoch=True, sync_dist=True)
             if trainer.is_global_zero:
@@ -56,30 +56,31 @@ class Analysis(Callback):
 
 
 def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """All batches of ``val`` or ``test``, on the CPU; where the Trainer is limited to some, no more than these."""
+    """All batches of ``val`` or ``test``, on the CPU; no more than the Trainer's ``limit_<split>_batches``."""
     datamodule, limit = trainer.datamodule, getattr(trainer, f"limit_{split}_batches")  # type: ignore[attr-defined]
     if isinstance(limit, float):
-        limit = int(limit * len(getattr(datamodule, f"{split}_dataloader")()))  # as Lightning rounds a share
+        limit = int(limit * len(getattr(datamodule, f"{split}_dataloader")()))  # as Lightning rounds a fraction
     return islice(datamodule.evaluation_batches(split), limit)
 
 
 def answer(trainer: Trainer, model: Any, inputs: Tensor) -> dict[str, Tensor]:
-    """What the network answers to a batch, in the precision of the test: float32 columns on the CPU."""
+    """Predict for a batch in the precision of the test; the columns are float32 on the CPU."""
     given = trainer.precision_plugin.convert_input(inputs.to(model.device))
     with trainer.precision_plugin.test_step_context():
         return {name: values.float().cpu() for name, values in model.predict(given).items()}
 
 
 def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What the network answers to a whole split, in the precision of the test.
+    """Predict for a whole split in the precision of the test.
 
     Args:
-        trainer: the run's.
-        model: in evaluation mode.
+        trainer: the Trainer of the run.
+        model: the model, in evaluation mode.
         split: ``val`` or ``test``.
 
     Returns:
-        The columns that ``model.predict`` gives, and the targets: float32 and of any type, (N, ...) each.
+        The columns of ``model.predict``, float32 (N, ...) each, and the targets (N, ...) in their own type. An empty
+        split has no columns, and float32 targets (0,).
     """
     found: list[dict[str, Tensor]] = []
     targets: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""How sure an accuracy or a curve is: bootstrap over groups (Efron 1979, Field and Welsh 2007)."""
+"""Bootstrap over groups: intervals of the accuracy, bands of curves (Efron 1979, Field and Welsh 2007)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 GRID = np.linspace(0, 1, 201)
-"""False positive rates and recalls at which curves are compared."""
+"""False positive rates or recalls at which the replicates' curves are evaluated."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve and the 95 % of its bootstrap replicates.
+    """A curve with the band that contains 95 % of its bootstrap replicates at each point.
 
     Attributes:
         x: false positive rates or recalls of the curve, from 0 (points,).
         y: true positive rates or precisions of the curve (points,).
-        low: 2.5 % of the replicates lie below, at each of GRID.
-        high: 2.5 % lie above.
+        low: 2.5 % quantile of the replicates at each point of GRID.
+        high: 97.5 % quantile, likewise.
         area: the area under the curve, or the average precision.
-        area_low: 2.5 % of the replicates' areas lie below.
-        area_high: 2.5 % lie above.
+        area_low: 2.5 % quantile of the replicates' areas.
+        area_high: 97.5 % quantile of the replicates' areas.
     """
 
     x: np.ndarray
@@ -35,12 +35,12 @@ class Band:
 
 
 def resampled(groups: Sequence[str] | None, count: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of ``count`` samples is drawn (count,), in one bootstrap replicate after the other, without end.
+    """Yield bootstrap replicates without end, each as the number of times that each sample is drawn (count,).
 
     Args:
-        groups: the group of each sample, drawn as a whole; None: each is one by itself.
-        count: of samples.
-        seed: of the drawing.
+        groups: the group of each sample, drawn as a whole; None: every sample is its own group.
+        count: number of samples.
+        seed: random seed.
     """
     members = np.arange(count) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     total = members.max() + 1
@@ -56,14 +56,14 @@ def bands(
     replicates: int = 200,
     seed: int = 0,
 ) -> tuple[Band, Band]:
-    """The ROC and the precision-recall curve, with what 95 % of the bootstrap replicates stay within.
+    """The ROC curve and the precision-recall curve, with the bands of 95 % of the bootstrap replicates.
 
     Args:
-        labels: 0 or 1 (N,), both of them there.
+        labels: 0 or 1 (N,), with both classes present.
         probabilities: of label 1 (N,).
-        groups: of samples that are drawn together, such as a patient's; N or None.
-        replicates: of the bootstrap, without those that have drawn a single class.
-        seed: of the bootstrap.
+        groups: the group of each sample, such as its patient, drawn as a whole (N); None: see ``resampled``.
+        replicates: number of replicates, not counting those with a single class.
+        seed: seed of the bootstrap.
     """
     drawn = (weights for weights in resampled(groups, len(labels), seed) if _both(labels, weights))
     roc, recall = [], []
@@ -71,7 +71,7 @@ def bands(
         x, y, _ = roc_curve(labels, probabilities, sample_weight=weights)
         roc.append((np.interp(GRID, x, y), auc(x, y)))
         x, y = _precision(labels, probabilities, weights)
-        # Between two points the precision is that of the next: there is no such threshold in between.
+        # A step function: between two points no threshold exists, and the precision is that of the next point.
         steps = y[np.minimum(np.searchsorted(x, GRID), len(y) - 1)]
         recall.append((steps, average_precision_score(labels, probabilities, sample_weight=weights)))
     x, y, _ = roc_curve(labels, probabilities)
@@ -84,13 +84,13 @@ def bands(
 def accuracy_interval(
     right: np.ndarray, groups: Sequence[str] | None = None, replicates: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """What 95 % of the bootstrap replicates' accuracies lie within.
+    """The interval that contains the accuracies of 95 % of the bootstrap replicates.
 
     Args:
-        right: whether each label is right (N,).
+        right: whether each predicted label is correct (N,).
         groups: as for ``bands``.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        replicates: number of replicates.
+        seed: seed of the bootstrap.
     """
     drawn = islice(resampled(groups, len(right), seed), replicates)
     low, high = np.quantile([np.average(right, weights=weights) for weights in drawn], (0.025, 0.975))
@@ -104,7 +104,7 @@ def _both(labels: np.ndarray, weights: np.ndarray) -> bool:
 def _precision(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recall, rising, and precision."""
+    """Recall, in ascending order, and precision."""
     precision, recall, _ = precision_recall_curve(labels, probabilities, sample_weight=weights)
     return recall[::-1], precision[::-1]
 

@@ -1,4 +1,4 @@
-"""Where in an image a network finds what it says: Grad-CAM (Selvaraju et al. 2017), by captum."""
+"""Grad-CAM (Selvaraju et al. 2017) with captum: which places of an image contribute to the prediction."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 def last_convolutional_block(network: nn.Module, run: Callable[[], Any]) -> nn.Module | None:
-    """The part of a network that holds convolutions and is the last to give maps (N, channels, height, width).
+    """The last submodule with convolutions that returns maps (N, channels, height, width); None if there is none.
 
-    In a residual network it is the last stage with its shortcuts. None where no part gives maps.
+    In a residual network it is the last stage with its shortcuts. It is found by running the network, not by names.
 
     Args:
-        network: whose parts are looked at, by what they do, not by their names.
-        run: sends an image through the network.
+        network: the network to search.
+        run: passes an image through the network.
     """
     finished: list[nn.Module] = []
 
@@ -37,30 +37,30 @@ def last_convolutional_block(network: nn.Module, run: Callable[[], Any]) -> nn.M
 
 
 def grad_cam(model: Callable[[Tensor], Tensor], networks: Iterable[nn.Module], images: Tensor) -> Tensor | None:
-    """What each place of the images adds to the logit, in the last maps of the networks, enlarged to the images' size.
+    """Contribution of each place to the logit in the last maps of the networks, resized to the size of the images.
 
-    The maps of the last convolutional block are summed, each weighed by the mean of its gradient. Where the paper
-    keeps what is positive, here the sign stays: below 0 lies what speaks for the other class. What biases add, those of
-    the last layer and of the calibration, is in no place of it: the sum of a map may have another sign than the answer.
+    The maps of the last convolutional block are summed, each weighted by the mean of its gradient. Unlike in the paper,
+    which keeps positive values only, the sign is kept: negative values speak for the other class. The biases of the
+    last layer and of the calibration belong to no place: the sum of a map may differ in sign from the prediction.
 
     Args:
-        model: from images to logits (N,), in evaluation mode; gradients may be off around this call.
-        networks: the parts of it with the convolutions, side by side; what the maps of all of them add is summed.
+        model: maps images to logits (N,), in evaluation mode; gradients may be disabled around this call.
+        networks: the convolutional parts of the model, such as the members of an ensemble; their maps are added up.
         images: float32 (N, channels, height, width), on the model's device.
 
     Returns:
-        float32 (N, height, width), on the CPU; None where no network has a convolutional block.
+        float32 (N, height, width), on the CPU; None if no network has a convolutional block.
     """
-    # Here, for it takes its time, and nothing else needs it.
+    # Imported here, because it is slow and nothing else needs it.
     from captum.attr import LayerAttribution, LayerGradCam
 
     with torch.inference_mode(False), torch.enable_grad():
-        images = images.clone()  # one made in inference mode takes part in no gradient
+        images = images.clone()  # inference tensors cannot take part in autograd
         blocks = [last_convolutional_block(network, lambda: model(images[:1])) for network in networks]
         layers = [LayerGradCam(model, block) for block in blocks if block is not None]
         if not layers:
             return None
-        # One by one: with all that a gradient needs, large images take as much memory as training on them.
+        # One image at a time: with gradients, large images need as much memory as in training.
         found = torch.cat([sum(layer.attribute(image) for layer in layers) for image in images.split(1)])
         enlarged = LayerAttribution.interpolate(found, tuple(images.shape[-2:]), "bilinear")
         return enlarged[:, 0].detach().float().cpu()

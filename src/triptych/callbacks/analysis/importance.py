@@ -1,4 +1,4 @@
-"""How much a network goes by each column of a table: permutation importance (Breiman 2001, Fisher et al. 2019)."""
+"""Permutation importance of the columns of a table (Breiman 2001, Fisher et al. 2019), shuffled in groups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -9,14 +9,15 @@ from sklearn.frozen import FrozenEstimator
 
 
 def column_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-    """Which columns are shuffled together.
+    """Group the columns that are shuffled together.
 
     Args:
-        names: the columns.
-        groups: by the name of a group, patterns of its columns' names (``place_at_*``); the first that fits counts.
+        names: the names of the columns.
+        groups: patterns of column names (``place_at_*``) by the name of the group; the first group that matches counts.
 
     Returns:
-        By name, in the columns' order, the numbers of its columns. A column that no group takes is one by itself.
+        The indices of the columns by the name of their group, in the order of the columns. A column that no group
+        matches is a group of its own.
     """
     found: dict[str, list[int]] = {}
     for number, name in enumerate(names):
@@ -26,7 +27,7 @@ def column_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> 
 
 
 class _GroupedRows(RegressorMixin, BaseEstimator):
-    """A network whose inputs are row numbers, one for each group of columns: shuffling those shuffles whole groups."""
+    """Estimator whose inputs are row indices, one per group of columns: permuting one column permutes a whole group."""
 
     def __init__(
         self, network: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, groups: Sequence[Sequence[int]]
@@ -51,23 +52,23 @@ def grouped_importances(
     repeats: int,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """By how much the RMSE grows when a group of columns is shuffled among the rows, in the targets' unit.
+    """Increase of the RMSE when a group of columns is shuffled among the rows, in the targets' unit.
 
-    A column that others are made from must be shuffled together with them, or the network still knows it. Where two
-    groups tell much the same, each alone seems to matter little.
+    A column must be shuffled together with the columns derived from it, or the network can still infer it. If two
+    groups contain much the same information, each alone seems to matter little.
 
     Args:
-        network: from rows (N, columns) to predictions (N,).
+        network: maps rows (N, columns) to predictions (N,).
         rows: (N, columns).
         targets: (N,).
-        groups: the numbers of the columns by the name of their group; each column in one group.
-        repeats: how often each is shuffled.
-        seed: of the shuffling.
+        groups: the indices of the columns by the name of their group; each column is in exactly one group.
+        repeats: number of times that each group is shuffled.
+        seed: seed of the shuffling.
 
     Returns:
-        (repeats,) by the name of the group.
+        The increases (repeats,) by the name of the group.
     """
-    # Here, for it brings all of scikit-learn's trees, and a run begins without.
+    # Imported here, because it imports all of scikit-learn's trees, which would delay the start of a run.
     from sklearn.inspection import permutation_importance
 
     estimator = FrozenEstimator(_GroupedRows(network, rows, list(groups.values())))

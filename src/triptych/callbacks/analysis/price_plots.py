@@ -1,4 +1,4 @@
-"""Pictures of how predicted prices err, as matplotlib figures of their own (no pyplot)."""
+"""Figures of the errors of predicted prices, as matplotlib figures without pyplot."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,13 @@ from triptych.results.colours import BLUE, DARK_GREY, RED
 
 THOUSAND = 1000
 REGIONS = {"Bay Area": (-122.7, -121.6, 37.1, 38.15), "Los Angeles": (-118.75, -117.55, 33.55, 34.4)}
-"""From west to east and from south to north, in degrees."""
+"""West, east, south and north edge in degrees, by name."""
 
 
 def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
-    """How many rows have each pair of true and predicted price (N,), in dollars.
+    """Density of the rows by true and predicted price (N,), in dollars.
 
-    The highest price is marked as a cap where several rows share it.
+    The highest true price is marked as a cap if several rows share it.
     """
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axis = figure.subplots()
@@ -35,7 +35,7 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
         cmap="viridis_r",
     )
     bar = figure.colorbar(density, label="rows in a cell", format="%d")
-    bar.ax.yaxis.set_minor_formatter(LogFormatter())  # 6, where matplotlib's own choice is 6 x 10^0
+    bar.ax.yaxis.set_minor_formatter(LogFormatter())  # 6 instead of matplotlib's default 6 x 10^0
     axis.plot([0, limit], [0, limit], color="black", linewidth=1, label="predicted = true")
     capped = true == true.max()
     if capped.sum() > 1:
@@ -60,9 +60,9 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray) -> Figure:
 
 
 def residual_map(place: np.ndarray, residuals: np.ndarray) -> Figure:
-    """Residuals (N,) in dollars at places (N, 2), degrees east and north, and once more where most people live.
+    """Map of residuals (N,) in dollars at places (N, 2), in degrees east and north, with the REGIONS enlarged.
 
-    Residuals beyond the 98th percentile saturate.
+    The colour scale saturates at the 98th percentile of absolute residuals.
     """
     figure = Figure(figsize=(10.5, 6.4), layout="constrained")
     parts = figure.subplot_mosaic([["California", name] for name in REGIONS], width_ratios=(5, 4))
@@ -92,7 +92,7 @@ def residual_map(place: np.ndarray, residuals: np.ndarray) -> Figure:
         whole.add_patch(Rectangle((west, south), east - west, north - south, fill=False, edgecolor="black"))
         whole.annotate(name, (west, south), (-6, 0), textcoords="offset points", ha="right", va="bottom", fontsize=8)
     for axis in parts.values():
-        # A degree east is shorter than one north; a place that is none on Earth shall not end the run.
+        # A degree east is shorter than one north; clipped, so that invalid latitudes do not end the run.
         axis.set_aspect(1 / np.cos(np.radians(np.clip(np.mean(axis.get_ylim()), -80, 80))))
     whole.set(xlabel="longitude, degrees east", ylabel="latitude, degrees north")
     figure.suptitle(f"Where {len(residuals):,} test rows are priced too high (red) or too low (blue)", fontsize=10)
@@ -100,7 +100,7 @@ def residual_map(place: np.ndarray, residuals: np.ndarray) -> Figure:
 
 
 def importances(found: Mapping[str, np.ndarray]) -> Figure:
-    """By how many dollars the RMSE grows, (repeats,) by the name of what was shuffled: mean and standard deviation."""
+    """Bar chart of the RMSE increases (repeats,), in dollars, by the group shuffled: mean and standard deviation."""
     names = sorted(found, key=lambda name: found[name].mean())
     values = np.stack([found[name] for name in names]) / THOUSAND
     figure = Figure(figsize=(8, 1.4 + 0.32 * len(names)), layout="constrained")
@@ -118,13 +118,13 @@ def importances(found: Mapping[str, np.ndarray]) -> Figure:
 
 
 def intervals(true: np.ndarray, predicted: np.ndarray, width: float, coverage: float) -> Figure:
-    """Intervals prediction +- ``width`` over sorted predictions, and the share of prices they hold by decile.
+    """Intervals prediction +- ``width`` over sorted predictions, and the share of prices that they contain by decile.
 
     Args:
         true: prices (N,) in dollars.
-        predicted: (N,).
+        predicted: prices (N,) in dollars.
         width: half the width of an interval, in dollars.
-        coverage: the share that was asked for.
+        coverage: the nominal share of prices in their interval.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))

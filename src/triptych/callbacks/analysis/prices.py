@@ -1,4 +1,4 @@
-"""Where and by how much predicted prices are off, what they go by, and how sure they are."""
+"""Error analysis of price predictions: error map, permutation importances and prediction intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,29 +18,29 @@ MAP = ("longitude", "latitude")
 
 
 class Seen(NamedTuple):
-    """What the analysis goes by, in dollars."""
+    """The data of the analysis, in dollars."""
 
     true: np.ndarray
-    """Of the test rows (N,)."""
+    """True prices of the test rows (N,)."""
     predicted: np.ndarray
-    """(N,)."""
+    """Their predicted prices (N,)."""
     half: float | None
-    """Half the width of the intervals; None without validation."""
+    """Half the width of the prediction intervals; None without validation."""
 
 
 class PriceAnalysis(Analysis):
-    """Prices of the test rows: predicted against true, errors on the map, importances, prediction intervals.
+    """Analyse the test rows: predicted against true prices, error map, importances, prediction intervals.
 
     Logs ``test/coverage``, the share of test rows whose price lies in its interval, and ``test/interval_width`` in
     dollars. The intervals are those of split conformal prediction, from the residuals of the validation split (see
-    ``conformal_quantile``). Without a map's columns there is no map, without validation there are no intervals.
+    ``conformal_quantile``). Without the columns of MAP there is no map, without validation there are no intervals.
 
     Args:
         directory: the run directory.
         enabled: see Analysis.
-        coverage: the share of prices that intervals are to hold.
-        repeats: how often each group of columns is shuffled for the importances.
-        samples: test rows that the importances are measured on, spread evenly.
+        coverage: the nominal share of prices in their interval.
+        repeats: number of times that each group of columns is shuffled for the importances.
+        samples: maximum number of test rows that the importances are measured on, evenly spaced.
         groups: columns that are shuffled together, see ``column_groups``.
     """
 
@@ -79,7 +79,7 @@ class PriceAnalysis(Analysis):
         rows = torch.cat([inputs for inputs, _ in batches(trainer, "test")]).numpy()
         true, predicted, half = seen
         if not np.isfinite(predicted).all():
-            return  # a network that diverged: its metrics say so
+            return  # the network diverged, as its metrics show
 
         yield "prices", plots.predicted_against_true(true, predicted)
         if set(MAP) <= set(names):
@@ -97,7 +97,7 @@ class PriceAnalysis(Analysis):
     def importances(
         self, trainer: Trainer, model: Any, rows: np.ndarray, true: np.ndarray, groups: Mapping[str, Sequence[int]]
     ) -> dict[str, np.ndarray]:
-        """By how many dollars the RMSE grows, (repeats,) by the name of the group of columns."""
+        """Increases of the RMSE (repeats,), in dollars, by the name of the shuffled group of columns."""
 
         def predict(mixed: np.ndarray) -> np.ndarray:
             parts = torch.from_numpy(mixed).split(512)
@@ -107,6 +107,6 @@ class PriceAnalysis(Analysis):
 
 
 def prices(trainer: Trainer, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted prices of a split, float32 (N,) each, in dollars."""
+    """True and predicted prices of a split, float32 (N,) each, in dollars; both are empty without such a split."""
     found, true = answers(trainer, model, split)
     return true, found.get("prediction", true)

@@ -1,4 +1,4 @@
-"""Pictures of how a classifier of X-rays errs, as matplotlib figures of their own (no pyplot)."""
+"""Figures of the errors of an X-ray classifier, as matplotlib figures without pyplot."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from triptych.callbacks.analysis.intervals import binomial_interval
 from triptych.results.colours import BLUE, DARK_GREY, RED
 
 BINS = 15
-"""Of the reliability diagram, as of the metric ``ece``."""
+"""Number of bins of the reliability diagram, the same as of the metric ``ece``."""
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], threshold: float) -> Figure:
-    """Counts of true and predicted labels (N,), 0 or 1, and their share of the true class."""
+    """Confusion matrix of true and predicted labels (N,), 0 or 1, with counts and shares of the true class."""
     counts = confusion_matrix(labels, predicted, labels=[0, 1])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(4.8, 4.2), layout="constrained")
@@ -47,20 +47,20 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], t
 def curves(
     roc: Band, recall: Band, point: tuple[float, float, float], prevalence: float, positive: str, unit: str
 ) -> Figure:
-    """ROC and precision-recall curve with their bands and the point of the threshold.
+    """ROC and precision-recall curve with their bands and the operating point.
 
     Args:
-        roc: see ``bands``.
-        recall: likewise.
+        roc: the ROC curve, see ``bands``.
+        recall: the precision-recall curve, likewise.
         point: false positive rate, recall and precision at the threshold.
         prevalence: the share of positive X-rays.
         positive: name of the positive class.
-        unit: what the bootstrap drew, such as patients.
+        unit: what the bootstrap resampled, such as patients.
     """
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     drawn = [(left, roc, point[:2]), (right, recall, point[1:])]
-    # A good network keeps to the corner: it is shown once more, enlarged. A weak one's curve would lie below that.
+    # The curve of a good network stays in the corner, which is shown enlarged. A weak network's curve lies below it.
     if np.interp(0.2, roc.x, roc.y) > 0.8:
         corner = left.inset_axes((0.38, 0.3, 0.58, 0.5), xlim=(0, 0.2), ylim=(0.8, 1))
         corner.set(xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1))
@@ -77,7 +77,7 @@ def curves(
     right.axhline(prevalence, color=DARK_GREY, linewidth=1, linestyle="--", label="guessing")
     left.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     left.set(xlabel="false positive rate: 1 - specificity", ylabel="true positive rate: sensitivity")
-    # The end of the curve at no sample at all, and guessing, in sight.
+    # Low enough to show the whole band and the baseline of guessing.
     floor = max(0.0, min(prevalence, float(recall.low.min())) - 0.05)
     right.set(xlim=(-0.01, 1.01), ylim=(floor, 1 + 0.01 * (1 - floor)))
     right.set(xlabel="recall: sensitivity", ylabel=f"precision: share of {positive} among those called so")
@@ -91,7 +91,7 @@ def curves(
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, positive: str) -> Figure:
-    """Reliability diagram: the share of positives (with its 95 % interval) by probability, and how many there are."""
+    """Reliability diagram: share of positives (with its 95 % interval) by probability, above a histogram of counts."""
     error = float(
         binary_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels), n_bins=BINS, norm="l1")
     )
@@ -111,7 +111,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, positive: str) ->
     top.errorbar(
         mean, share, yerr=spread, fmt="o", color=BLUE, ecolor=DARK_GREY, capsize=3, label="X-rays, 95 % interval"
     )
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)  # within, it would lie on points
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)  # inside, it would cover points
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=f"share that is {positive}")
     top.set_title(f"Calibration on {len(labels)} test X-rays: ECE {error:.3f}, {BINS} bins", fontsize=10)
     bottom.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=BLUE, edgecolor="white")
@@ -131,17 +131,17 @@ def errors(
     threshold: float,
     columns: int = 5,
 ) -> Figure:
-    """X-rays (count, height, width) that were called wrong, the most confident first, each under its file's name.
+    """Misclassified X-rays, the most confident errors first, each with the name of its file.
 
     Args:
-        images: in [0, 1].
-        files: their names (count,).
-        labels: the true ones (count,).
+        images: (count, height, width) in [0, 1].
+        files: their file names (count,).
+        labels: the true labels (count,), 0 or 1.
         probabilities: of the positive class (count,).
-        names: of the two classes.
-        wrong: how many X-rays were called wrong in all.
-        threshold: the probability above which an X-ray was called positive.
-        columns: X-rays in a row.
+        names: names of the two classes.
+        wrong: total number of misclassified X-rays.
+        threshold: the probability above which an X-ray is called positive.
+        columns: number of X-rays in a row of the figure.
     """
     if not len(images):
         figure = Figure(figsize=(5, 1.2), layout="constrained")
@@ -153,7 +153,7 @@ def errors(
     for axis, image, file, label, probability in zip(axes, images, files, labels, probabilities, strict=False):
         _show(axis, image)
         title = f"{shortened(file)}\nis {names[label]}, P({names[1]}) {probability:.3f}"
-        axis.set_title(title, fontsize=7, parse_math=False)  # a file's name may hold dollars, and no formula
+        axis.set_title(title, fontsize=7, parse_math=False)  # dollar signs in a file name do not mark a formula
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     which = "All" if wrong == len(images) else f"The {len(images)} most confident of"
@@ -171,7 +171,7 @@ def grad_cam(
     predicted: np.ndarray,
     names: Sequence[str],
 ) -> Figure:
-    """X-rays (count, height, width) above what in them speaks for either class, maps of the same shape."""
+    """X-rays (count, height, width) above their Grad-CAM maps, of the same shape: what speaks for either class."""
     figure = Figure(figsize=(1.75 * max(len(images), 4) + 1.2, 4.4), layout="constrained")
     axes = figure.subplots(2, len(images), squeeze=False)
     overlay: Any = None
@@ -180,8 +180,8 @@ def grad_cam(
     ):
         _show(top, image)
         _show(bottom, image)
-        # Each by its own strongest place, for the probability says how much there is in all. As opaque as it matters,
-        # so that the X-ray stays in sight where nothing does.
+        # Each map is scaled by its own maximum; the probability tells the total. The opacity follows the strength, so
+        # that the X-ray stays visible elsewhere.
         strength = heat / max(float(np.abs(heat).max()), 1e-9)
         overlay = bottom.imshow(strength, cmap="RdBu_r", vmin=-1, vmax=1, alpha=0.6 * np.abs(strength))
         title = f"is {names[label]}\ncalled {names[answer]}\nP({names[1]}) {probability:.3f}"
@@ -193,7 +193,7 @@ def grad_cam(
 
 
 def shortened(file: str, length: int = 30) -> str:
-    """A file's name without its folders, its middle left out where it is long."""
+    """A file's name without its folders; the middle of a long name is replaced by an ellipsis."""
     name = file.rpartition("/")[2]
     half = (length - 3) // 2
     return name if len(name) <= length else f"{name[:half]}...{name[-half:]}"

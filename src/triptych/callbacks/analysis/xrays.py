@@ -1,4 +1,4 @@
-"""Which X-rays a classifier gets wrong, how far its probabilities can be trusted, and where it looks."""
+"""Error analysis of the X-ray classifier: confusion, ROC and calibration, confident errors, Grad-CAM."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from triptych.callbacks.measurement import check_from_one
 
 @dataclass(frozen=True)
 class Seen:
-    """What the network answers to the test split.
+    """The predictions for the test split.
 
     Attributes:
         labels: 0 or 1 (N,).
         probabilities: of label 1 (N,).
         predicted: 0 or 1, by the model's threshold (N,).
-        groups: whom each X-ray is of; None where nobody knows.
-        curves: ROC and precision-recall; None where a class is missing, or a probability is no number.
+        groups: the patient of each X-ray; None if unknown.
+        curves: ROC and precision-recall; None if a class is missing or a probability is not finite.
     """
 
     labels: np.ndarray
@@ -37,19 +37,19 @@ class Seen:
 
 
 class XrayAnalysis(Analysis):
-    """X-rays of the test split: confusion matrix, curves, calibration, the most confident errors, Grad-CAM.
+    """Analyse the test X-rays: confusion matrix, curves, calibration, the most confident errors, Grad-CAM.
 
-    Beside the test's metrics stand ``test/auroc_low``, ``test/auroc_high``, ``test/accuracy_low`` and
-    ``test/accuracy_high``, which 95 % of the bootstrap replicates lie within. Labels are those of the model's own
-    threshold, which it has from the validation split. Curves, intervals and bands need both classes; Grad-CAM needs a
-    network with convolutions.
+    Besides the test's metrics, it logs ``test/auroc_low``, ``test/auroc_high``, ``test/accuracy_low`` and
+    ``test/accuracy_high``, between which 95 % of the bootstrap replicates lie. Labels are predicted with the threshold
+    of the model, chosen on the validation split unless configured. Curves, intervals and bands need both classes;
+    Grad-CAM needs a network with convolutions.
 
     Args:
         directory: the run directory.
         enabled: see Analysis.
-        errors: how many of the most confident errors are shown.
-        maps: how many X-rays of each outcome (right or wrong, of either class) are shown with Grad-CAM.
-        replicates: of the bootstrap, over patients, behind the curves' bands and the intervals.
+        errors: number of the most confident errors shown.
+        maps: number of X-rays of each outcome (right or wrong, of either class) shown with Grad-CAM.
+        replicates: number of bootstrap replicates, over patients if known, for the curves' bands and the intervals.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class XrayAnalysis(Analysis):
     def figures(self, trainer: Trainer, model: Any, seen: Seen) -> Iterator[tuple[str, Figure]]:
         labels, probabilities, predicted = seen.labels, seen.probabilities, seen.predicted
         if not np.isfinite(probabilities).all():
-            return  # a network that diverged: its metrics say so
+            return  # the network diverged, as its metrics show
         names: list[str] = model.hparams["class_names"]
         threshold = float(model.threshold)
 
@@ -118,7 +118,7 @@ class XrayAnalysis(Analysis):
 
 
 def operating_point(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float, float]:
-    """False positive rate, recall and precision of predicted labels (N,), 0 or 1; NaN where nothing can be said."""
+    """False positive rate, recall and precision of predicted labels (N,), 0 or 1; NaN where undefined."""
     hits = ((labels == 1) & (predicted == 1)).sum()
     with np.errstate(invalid="ignore"):
         false_positives = ((labels == 0) & (predicted == 1)).sum() / (labels == 0).sum()
@@ -128,16 +128,16 @@ def operating_point(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, f
 def most_confident_errors(
     labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, count: int
 ) -> np.ndarray:
-    """The rows, at most ``count``, with a wrong label, those first that gave their true class the least probability."""
+    """At most ``count`` rows with a wrong label, in ascending order of the probability of their true class."""
     truth = np.where(labels == 1, probabilities, 1 - probabilities)
     order = np.argsort(truth, kind="stable")
     return order[(predicted != labels)[order]][:count]
 
 
 def of_each_outcome(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` rows of each outcome, the most confident ones.
+    """The most confident rows of each outcome, at most ``count`` each.
 
-    In the order positive and found, positive and missed, negative and cleared, negative and suspected.
+    In the order true positives, false negatives, true negatives, false positives.
     """
     rows: list[int] = []
     for label, answer in ((1, 1), (1, 0), (0, 0), (0, 1)):
@@ -147,7 +147,7 @@ def of_each_outcome(labels: np.ndarray, probabilities: np.ndarray, predicted: np
 
 
 def chosen(trainer: Trainer, rows: Sequence[int] | np.ndarray) -> Tensor:
-    """The test images with these numbers, float32 (len(rows), height, width), in [0, 1]; no other is kept in memory."""
+    """The test images with these indices, float32 (len(rows), height, width), in [0, 1]; no others stay in memory."""
     found: dict[int, Tensor] = {}
     start = 0
     for images, _ in batches(trainer, "test"):
