@@ -1,1 +1,1 @@
-"""One DataModule a data set, and what they share: bases, splits, downloads, synthetic stand-ins."""
+"""One DataModule per data set, and what they share: base class, splits, downloads, synthetic stand-ins."""

@@ -1,4 +1,4 @@
-"""Zip archives from elsewhere, unpacked without trusting what they hold."""
+"""Safe unpacking of untrusted zip archives."""
 
 import lzma
 import shutil
@@ -10,28 +10,29 @@ from pathlib import Path, PureWindowsPath
 from triptych.data.errors import DataError
 
 MAX_BYTES = 20 * 2**30
-"""What all archives of a download may unpack to together; the X-rays, the largest data set here, are 2.5 GiB."""
+"""Maximum total size of the unpacked archives of a download; the X-rays, the largest data set here, are 2.5 GiB."""
 MAX_ENTRIES = 200_000
-"""Files and folders that all archives of a download may hold together."""
+"""Maximum number of files and folders in all archives of a download together."""
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 def unpack_all(folder: Path) -> None:
-    """Put in the place of every archive below ``folder`` what it holds: of ``train.zip`` the folder ``train``.
+    """Replace every archive below ``folder`` by its contents: ``train.zip`` by the folder ``train``.
 
     Archives inside archives stay packed, and so does one whose contents already lie beside it.
 
     Raises:
-        DataError: an archive is damaged or encrypted, has an entry that leaves its folder or is no plain file, or they
-            exceed MAX_BYTES or MAX_ENTRIES. All of that but damage is seen before anything is written.
+        DataError: an archive is damaged or encrypted, has two entries of one name or one that leaves its folder or is
+            not a plain file, or all exceed MAX_BYTES or MAX_ENTRIES. All but damage is found before anything is
+            written.
         OSError: the contents cannot be written.
     """
     archives = [path for path in sorted(folder.rglob("*.zip")) if path.is_file() and not _contents(path).exists()]
     entries = [entry for archive in archives for entry in _judged(archive)]
     if len(entries) > MAX_ENTRIES:
         raise DataError(f"the archives hold {len(entries):,} files, more than {MAX_ENTRIES:,}: unpack them by hand")
-    # An entry's declared size can be relied on: zipfile reads no further, and reports an entry that goes on as damaged.
+    # An entry's declared size can be relied on: zipfile reads no further, and reports a longer entry as damaged.
     size = sum(entry.file_size for entry in entries)
     if size > MAX_BYTES:
         raise DataError(f"the archives unpack to {size:,} bytes, more than {MAX_BYTES:,}: unpack them by hand")
@@ -55,7 +56,7 @@ def _contents(archive: Path) -> Path:
 
 
 def _judged(archive: Path) -> list[zipfile.ZipInfo]:
-    """The entries of an archive that has none to refuse."""
+    """Return the entries of an archive, or raise a DataError if one of them is not safe to unpack."""
     try:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
@@ -63,11 +64,11 @@ def _judged(archive: Path) -> list[zipfile.ZipInfo]:
         raise _damaged(archive, error) from error
     seen: set[str] = set()
     for entry in entries:
-        # Where case does not count in names, the later file would replace the one before it.
+        # On a case-insensitive file system, the later file would replace the earlier one.
         if entry.filename.casefold() in seen:
             raise DataError(f"{archive.name}: the entry {entry.filename!r} comes twice; do not use this archive")
         seen.add(entry.filename.casefold())
-        # As Windows reads it, so that its drives and backslashes are refused everywhere.
+        # Parsed as on Windows, so that drives and paths with backslashes are caught on every system.
         path = PureWindowsPath(entry.filename)
         if path.anchor or ".." in path.parts:
             raise DataError(f"{archive.name}: the entry {entry.filename!r} leaves its folder; do not use this archive")
@@ -92,7 +93,7 @@ def _unpack(archive: Path) -> None:
         raise _damaged(archive, error) from error
     archive.unlink()
     remove_leftovers(aside)
-    # Most archives hold one folder (or file) of their own name; others hold what belongs into that folder.
+    # Most archives hold one folder (or file) of their own name; others hold the contents of that folder.
     if [path.name for path in aside.iterdir()] == [contents.name]:
         (aside / contents.name).rename(contents)
         aside.rmdir()

@@ -1,7 +1,7 @@
 """Augmentation of whole batches, on the device.
 
-torchvision's own transforms draw one set of parameters for a whole batch; these draw one for each sample of it, and
-resample an image once for all geometric changes together.
+torchvision's own transforms draw one set of parameters for a whole batch; these draw one for each sample, and resample
+an image once for all geometric changes together.
 """
 
 import math
@@ -15,10 +15,10 @@ from torchvision.transforms import v2
 
 
 def chosen(augment: bool | str | Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names that ``data.augment`` asks for, out of those that the data set knows.
+    """Return the names that ``data.augment`` selects from those that the data set knows.
 
     Raises:
-        ValueError: a name is not known.
+        ValueError: a name is unknown.
     """
     if isinstance(augment, bool):
         augment = "all" if augment else "none"
@@ -34,18 +34,18 @@ def chosen(augment: bool | str | Sequence[str], known: Sequence[str]) -> list[st
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-    """One number for each image of the batch, shaped to multiply it."""
+    """Draw one number per image, (N, 1, 1, 1), so that it broadcasts over the batch."""
     return torch.empty(len(images), 1, 1, 1, device=images.device).uniform_(low, high)
 
 
 class BatchAffine(v2.Transform):
-    """Rotate, scale, move and mirror each square image (N, C, H, W) by its own amount; what comes into view is black.
+    """Rotate, scale, shift and mirror each square image (N, C, H, W) by its own amount; uncovered areas become black.
 
     Args:
         rotation: largest angle in degrees, either way.
         scale: smallest and largest magnification.
-        translation: largest shift as a share of the side, either way: a crop where the image is magnified.
-        flip: whether half of the images are mirrored left to right.
+        translation: largest shift as a share of the side, either way; a random crop if the image is magnified.
+        flip: whether to mirror images left to right, each with probability 1/2.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BatchAffine(v2.Transform):
         zoom = 1 / draw(*self.scale)
         mirror = torch.where(draw(0, 1) < 0.5, -1.0, 1.0) if self.flip else torch.ones_like(angle)
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-        # grid_sample counts from -1 to 1, so a shift by a share of the side is twice that share.
+        # grid_sample's coordinates run from -1 to 1, so a shift by a share of the side is twice that share.
         x, y = (2 * draw(-self.translation, self.translation) for _ in range(2))
         rows = [torch.stack((cos * mirror, -sin, x), dim=1), torch.stack((sin * mirror, cos, y), dim=1)]
         return {"theta": torch.stack(rows, dim=1)}
@@ -86,8 +86,8 @@ class BatchExposure(v2.Transform):
 
     Args:
         brightness: largest number added, either way.
-        contrast: largest change of the factor about the image's mean, either way.
-        gamma: largest power; its inverse is the smallest.
+        contrast: largest deviation from 1, either way, of the factor that scales values about the image's mean.
+        gamma: largest exponent; its inverse is the smallest.
     """
 
     def __init__(self, brightness: float = 0.0, contrast: float = 0.0, gamma: float = 1.0) -> None:
@@ -111,7 +111,7 @@ class BatchExposure(v2.Transform):
 
 
 class BatchTurns(v2.Transform):
-    """Lay each square image (N, C, H, W) in its own of the eight ways a square can lie; a pair goes as two channels."""
+    """Rotate and mirror each square image (N, C, H, W) to one of eight orientations; a pair goes as two channels."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {name: _uniform(flat_inputs[0], 0, 1) < 0.5 for name in ("horizontal", "vertical", "transpose")}
@@ -123,7 +123,7 @@ class BatchTurns(v2.Transform):
 
 
 class BatchNoise(nn.Module):
-    """Add Gaussian noise to rows (N, columns), each column by its own standard deviation (columns,)."""
+    """Add Gaussian noise to rows (N, columns), with a standard deviation for each column, (columns,)."""
 
     def __init__(self, deviation: Tensor) -> None:
         super().__init__()

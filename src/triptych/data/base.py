@@ -1,4 +1,4 @@
-"""What every data set shares: finding the files, splitting, loading batches, saying what was used."""
+"""Base class of all data modules: finds the files, splits the samples, loads batches, records what was used."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -32,28 +32,28 @@ Samples = TypeVar("Samples")
 class DataModule(LightningDataModule, Generic[Samples]):
     """A data set in Kaggle's layout, or its synthetic stand-in, split into train, val and test.
 
-    A subclass says how to ``synthesize`` a stand-in, to ``read`` a folder, to split its samples (``make_split``), to
-    make a ``Dataset`` of some of them (``make_dataset``) and to predict files (``predict_files``). The arguments are
-    those of ``conf/data/_base.yaml``, where each is explained.
+    A subclass implements ``synthesize`` (write a stand-in), ``read`` (decode a folder), ``make_split`` (split the
+    samples), ``make_dataset`` (wrap some of them in a ``Dataset``) and ``predict_files``. The arguments are those of
+    ``conf/data/_base.yaml``, which documents each of them.
 
     Raises:
-        ValueError: an argument is wrong. ``setup`` raises DataError, a ValueError too, where the data are.
+        ValueError: an argument is invalid. ``setup`` raises DataError, a ValueError too, if the data are.
     """
 
     slug: ClassVar[str]
     """Name of the data set on Kaggle, and of its folder."""
     task: ClassVar[str] = ""
-    """The experiment it is for: `triptych data` knows it by this name too."""
+    """The experiment that uses it; `triptych data` accepts this name too."""
     kaggle: ClassVar[str] = ""
-    """Its page on kaggle.com, ``competitions/NAME`` or ``datasets/OWNER/NAME``; empty where it has none."""
+    """Its page on kaggle.com, ``competitions/NAME`` or ``datasets/OWNER/NAME``; empty if it has none."""
     contents: ClassVar[tuple[str, ...]] = ()
-    """Files and folders that a complete download has."""
+    """Files and folders that a complete download contains."""
     augmentations: ClassVar[tuple[str, ...]] = ()
-    """What ``data.augment`` can name."""
+    """Names that ``data.augment`` accepts."""
     streams: ClassVar[bool] = False
-    """Whether ``read`` heeds ``self.in_memory``: where that is false, samples stay on disk until a batch needs them."""
+    """Whether ``read`` supports ``in_memory=False``, with which samples stay on disk until a batch needs them."""
     published: ClassVar[tuple[str, ...]] = ()
-    """The published splits this data set has, out of ``mle_bench`` and ``papers``."""
+    """Which of the published splits, ``mle_bench`` and ``papers``, this data set has."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         self.on_device = on_device
         self.datasets: dict[str, Dataset[Batch]] = {}
 
-    # What a data set says about itself
+    # What a data set implements or overrides
 
     @classmethod
     @abstractmethod
@@ -104,7 +104,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
 
     @classmethod
     def download(cls, root: Path) -> Path:
-        """Download the data set from Kaggle to its folder below ``root``; raises DataError where that fails."""
+        """Download the data set from Kaggle to its folder below ``root``; raises DataError if that fails."""
         return from_kaggle(cls.kaggle, root / cls.slug, cls.contents)
 
     @abstractmethod
@@ -112,62 +112,62 @@ class DataModule(LightningDataModule, Generic[Samples]):
         """Decode all labelled samples below ``folder``; returns them and the fingerprint of their files.
 
         Raises:
-            DataError: a file is missing or wrong.
+            DataError: a file is missing or invalid.
         """
 
     @abstractmethod
     def make_split(self, samples: Samples) -> Split:
-        """Split by ``self.split_rule``, one of grouped, random and what the class lists as ``published``."""
+        """Split by ``self.split_rule``: ``grouped``, ``random`` or one of ``published`` (never ``all``)."""
 
     @abstractmethod
     def make_dataset(self, samples: Samples, indices: np.ndarray, training: bool) -> Dataset[Batch]:
-        """The samples with these indices."""
+        """Return a Dataset of the samples at ``indices``, for training or not; ``__getitems__`` must return a batch."""
 
     @abstractmethod
     def predict_files(self, model: Predictor, source: Path, output: Path, **options: Any) -> Iterator[str]:
-        """Predict what lies at ``source``, write it into the folder ``output`` and yield a line for each input skipped.
+        """Predict ``source``, write the results into ``output`` and yield a message for each skipped input.
 
         Args:
             model: the trained model.
             source: a file or folder.
-            output: a folder that exists.
-            options: what the command line offers beyond that, of which a data set names those that it knows:
-                ``resume``, go on with an interrupted prediction; ``weights``, a digest of the checkpoint, so that
-                predictions of another one are not resumed; ``progress``, to be called with the number of inputs
-                done and of all; and what is asked for by its own name, such as ``submission``.
+            output: an existing folder.
+            options: further options of the command line, which a data set declares as parameters if it supports them:
+                ``resume``, resume an interrupted prediction; ``weights``, a digest of the checkpoint, so that
+                predictions of another one are not resumed; ``progress``, a callback that receives the number of
+                inputs done and the total; and options of its own, such as ``submission``.
         """
 
     def serving(self, model: Any) -> Serving:
-        """What `triptych export` writes: the model (after ``setup``) from raw inputs to answers.
+        """Return what `triptych export` writes (after ``setup``): the model as a graph from raw inputs to answers.
 
         Raises:
-            NotImplementedError: the data set does not say.
+            NotImplementedError: the data set does not support export.
         """
         lacking = f"{type(self).__name__} has no method `serving`, which says what goes into an exported model"
         raise NotImplementedError(f"{lacking}: add it, see docs/adding-a-task.md and data/serving/contract.py")
 
     def model_arguments(self) -> dict[str, Any]:
-        """What the model must know of the training data (after ``setup``): plain numbers, strings and lists."""
+        """Return the model arguments that depend on the training data (after ``setup``): numbers, strings, lists."""
         return {}
 
     def make_augmentation(self) -> nn.Module:
-        """A transform of float batches, made from ``self.augment_names`` after the data are read."""
+        """Build the transform of float batches that ``self.augment_names`` selects; called after ``setup``."""
         return nn.Identity()
 
     @cached_property
     def augmentation(self) -> nn.Module:
-        """What ``make_augmentation`` gives, made for the first training batch: a finished run does without."""
+        """The result of ``make_augmentation``, built lazily at the first training batch: a finished run skips it."""
         return self.make_augmentation()
 
     def prepare_batch(self, batch: Batch, training: bool) -> Batch:
-        """From the tensors of the dataset to what the model takes, on the device: floats, augmented in training."""
+        """Convert a batch of the dataset, on the device, to the model's input: floats, augmented in training."""
         inputs, targets = batch
         return (self.augmentation(inputs) if training else inputs), targets
 
-    # What follows from it
+    # What the base class provides, with hooks that have a default
 
     def setup(self, stage: str | None = None) -> None:
-        """Find, read and split the data; once, whatever the stage."""
+        """Find, read and split the data on the first call, whatever the stage; later calls are no-ops."""
         if self.datasets:
             return
         found = locate(self.slug, self.source, self.root, self.cache, self.synthesize, self.download)
@@ -197,15 +197,15 @@ class DataModule(LightningDataModule, Generic[Samples]):
         )
 
     def describe(self) -> dict[str, Any]:
-        """The data's part of ``metrics.json``."""
+        """Return what ``metrics.json`` records about the data."""
         return asdict(self.description)
 
     def state_dict(self) -> dict[str, Any]:
-        """What checkpoints keep of the data, and a resumed run must have; arguments that make the samples, too."""
+        """Identity of the data, which a resumed run must match; subclasses add arguments that affect the samples."""
         return identity(self.description.fingerprint, self.split)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Refuse, with a DataError, to go on with other data than the checkpoint's."""
+        """Raise a DataError if the data differ from those of the checkpoint."""
         refuse_others(state, self.state_dict(), self.description.root)
 
     def _split(self) -> Split:
@@ -214,57 +214,57 @@ class DataModule(LightningDataModule, Generic[Samples]):
         return self.make_split(self.samples)
 
     def _fewer(self, split: Split) -> Split:
-        """The split with at most as many training samples as ``data.train_size`` says: small data have fewer anyway."""
+        """The split with its training part reduced to ``data.train_size``, unless it is no larger than that anyway."""
         labels = self.labels(self.samples)
         own = None if labels is None else labels[split.train]
         return replace(split, train=splits.fewer(split.train, self.train_size, self.split_seed, own))
 
     def labels(self, samples: Samples) -> np.ndarray | None:
-        """The class of each sample, whose shares ``data.train_size`` keeps; None where samples have none."""
+        """Return the class of each sample, by which ``data.train_size`` is stratified; None if there are no classes."""
         return None
 
     @staticmethod
     def count(samples: Samples) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(samples)  # type: ignore[arg-type]
 
     def draw_split(
         self, samples: Samples, groups: Sequence[str] | None = None, official_test: np.ndarray | None = None
     ) -> Split:
-        """A split by the project's own rules (see ``triptych.data.splits.draw``)."""
+        """Draw a split by the project's own rules (see ``triptych.data.splits.draw``)."""
         return splits.draw(self.count(samples), groups, self.split_seed, official_test, self.folds, self.fold)
 
     def groups(self, samples: Samples) -> Sequence[str] | None:
-        """What each sample belongs to, such as a patient; None where every sample stands for itself."""
+        """Return the group of each sample, such as its patient; None if every sample is a group of its own."""
         return None
 
     def sample_names(self, indices: Sequence[int], split: str = "train") -> list[str]:
-        """What a user knows samples of a split's dataset by, from their numbers there."""
+        """Return the names by which users know samples of a split, given their indices in its dataset."""
         there: np.ndarray = getattr(self.split, split)
         rows = there[np.asarray(indices, int) % len(there)]
         return [self.sample_name(self.samples, int(row)) for row in rows]
 
     def sample_name(self, samples: Samples, index: int) -> str:
-        """What a user knows a sample by: the name of its file, where it has one of its own."""
+        """Return the name by which users know a sample: that of its file, if it has one of its own."""
         return f"sample {index}"
 
     def train_dataloader(self) -> DataLoader[Batch]:
         size = len(self.datasets["train"])  # type: ignore[arg-type]
         batch_size = size if self.batch_size == "full" else int(self.batch_size)
-        # Its seed is set anew for each epoch.
+        # ResumableLoader reseeds it in each epoch.
         generator = torch.Generator()
         dataset, sampler = self.datasets["train"], self.train_sampler(generator)
         loading = self._loading()
         if self.trainer is not None and self.in_memory and not self.num_workers:
             there = device_placement.placed(dataset, self.trainer.strategy.root_device, self.on_device)
-            loading["pin_memory"] &= there is dataset  # what is on the device need not be copied there
+            loading["pin_memory"] &= there is dataset  # samples on the device are not copied there
             dataset = there
-        device = None if self.num_workers else getattr(dataset, "gathers_on", None)  # workers are sent arrays
+        device = None if self.num_workers else getattr(dataset, "gathers_on", None)  # workers receive NumPy arrays
         batches = distributed.training_batches(dataset, batch_size, sampler, generator, self.trainer, device)
         return loader.ResumableLoader(dataset, generator=generator, **batches, **loading)
 
     def train_sampler(self, generator: torch.Generator) -> Sampler[int] | None:
-        """What draws the training samples of an epoch from ``generator``; None for each once, in random order."""
+        """Return the sampler of training samples, which draws from ``generator``; None: each sample once, shuffled."""
         return None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -276,7 +276,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def _evaluation_loader(self, name: str) -> DataLoader[Batch] | list[Any]:
         if name not in self.datasets:
             return []
-        # A generator, or each iteration would draw a number of the run's own for its workers.
+        # Without a generator of its own, each iteration would draw its workers' seed from the run's random numbers.
         return DataLoader(
             self.datasets[name],
             **distributed.evaluation_batches(self.datasets[name], name, self.eval_batch_size, self.trainer),
@@ -288,15 +288,15 @@ class DataModule(LightningDataModule, Generic[Samples]):
     def _loading(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
-            # For the copy to a GPU; a run on the CPU beside one makes none.
+            # For the copy to a GPU; a CPU run on a machine with a GPU makes no such copy.
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "collate_fn": as_is,
             "worker_init_fn": loader.begin_worker,
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        # Lightning would look through all that a batch may hold, in each step.
-        pair = isinstance(batch, tuple | list)  # others may be what their own data module makes of them
+        # Lightning would search each batch for anything that can be moved, at every step.
+        pair = isinstance(batch, tuple | list)  # a subclass may have batches of another type
         there = device.type == "cpu" or (pair and all(getattr(part, "device", None) == device for part in batch))
         return batch if there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -305,20 +305,20 @@ class DataModule(LightningDataModule, Generic[Samples]):
         return self.prepare_batch(batch, training)
 
     def examples(self, count: int) -> Batch:
-        """``count`` validation samples (training ones where there is no validation) spread over the split."""
+        """Return ``count`` validation samples (training ones if there is no validation), evenly spaced in the split."""
         dataset = self.datasets.get("val", self.datasets["train"])
         rows = spread(count, len(dataset))  # type: ignore[arg-type]
         return self.prepare_batch(dataset.__getitems__(rows), training=False)  # type: ignore[attr-defined]
 
     def evaluation_batches(self, name: str, count: int | None = None, batch_size: int | None = None) -> Iterator[Batch]:
-        """Batches of a split as evaluation sees them, on the CPU: whole samples in order, none of them augmented.
+        """Yield the batches of a split as in evaluation, on the CPU: whole samples, in order, not augmented.
 
-        No random number is drawn, so that training goes on behind them as it would have.
+        No random number is drawn, so that training continues afterwards as it would have without them.
 
         Args:
             name: ``train``, ``val`` or ``test``.
-            count: only so many samples, spread over the split.
-            batch_size: samples a batch; None: ``data.eval_batch_size``.
+            count: only this many samples, evenly spaced in the split; None: all.
+            batch_size: samples per batch; None: ``data.eval_batch_size``.
         """
         indices: np.ndarray = getattr(self.split, name)
         if count is not None:

@@ -1,4 +1,4 @@
-"""The columns of a table of block groups, from the cells of a file to the features of a network."""
+"""Columns of a table of block groups (California housing), from text cells to the features of a network."""
 
 import math
 import reprlib
@@ -41,28 +41,28 @@ RATIOS = {
     "people_per_household": ("population", "households"),
     "bedrooms_per_room": ("total_bedrooms", "total_rooms"),
 }
-"""The columns that ``data.ratios`` adds, each with the two columns that it divides."""
+"""The columns that ``data.ratios`` adds, each with its numerator and denominator."""
 PROXIMITY = "ocean_proximity"
 PROXIMITIES = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN")
 MAY_BE_MISSING = ("total_bedrooms",)
 LARGEST = 1e12
-"""No count, place or price comes near it; of larger numbers, squares summed over the rows would overflow float32."""
+"""Largest magnitude accepted, far above any count, place or price; sums of larger squares would overflow float32."""
 
 
 def read_tables(path: Path, rows: int = 100_000) -> Iterator[pd.DataFrame]:
-    """The file's cells as ``text_tables`` gives them; StatLib's form, which has no header, gets the columns' names."""
+    """Yield the file's cells like ``text_tables``; StatLib's ``.data`` file, which has no header, gets column names."""
     for table in text_tables(path, (*NUMBERS, TARGET) if path.suffix == ".data" else None, rows):
         table.attrs["file"] = path
         yield table
 
 
 def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """The named features, float32 (rows, columns): NUMBERS as they are, RATIOS, turned places, PROXIMITIES as 0 and 1.
+    """Return the named features, float32 (rows, columns): NUMBERS, RATIOS, rotated places, PROXIMITIES one-hot.
 
-    A ratio to nothing is NaN, as what is missing.
+    A ratio is NaN, like a missing value, unless its denominator is positive.
 
     Raises:
-        DataError: a column is missing, or a cell is not what its column holds.
+        DataError: a column is missing, or a cell is invalid for its column.
     """
     columns = [numbers(table, name) for name in NUMBERS]
     east, north = columns[:2]
@@ -82,7 +82,7 @@ def feature_matrix(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 
 
 def numbers(table: pd.DataFrame, name: str) -> np.ndarray:
-    """A column as float32 (rows,); NaN for an empty cell where the data set has such cells."""
+    """Return a column as float32 (rows,), with NaN for an empty cell if the column is in MAY_BE_MISSING."""
     cells = _column(table, name).str.strip()
     with np.errstate(over="ignore"):
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float32)
@@ -103,7 +103,7 @@ def _column(table: pd.DataFrame, name: str) -> "pd.Series[str]":
 
 
 def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
-    """Name the first wrong cell."""
+    """Raise a DataError that names the first wrong cell, if there is any."""
     rows = np.flatnonzero(wrong)
     if len(rows):
         line, cell = table.index[rows[0]], reprlib.repr(table[name].iloc[rows[0]])
@@ -114,11 +114,11 @@ def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
 
 
 def ratios(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Of which two of the NUMBERS each ratio among these features is."""
+    """Return the indices in NUMBERS of numerator and denominator of each ratio among these features."""
     pairs = (RATIOS[name] for name in names if name in RATIOS)
     return [(NUMBERS.index(part), NUMBERS.index(whole)) for part, whole in pairs]
 
 
 def angles(names: Sequence[str]) -> list[float]:
-    """The angles in degrees of the turned places among these features."""
+    """Return the angles in degrees of the rotated places among these features."""
     return [float(name.removeprefix(ROTATED)) for name in names if name.startswith(ROTATED)]

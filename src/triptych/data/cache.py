@@ -1,4 +1,4 @@
-"""Where decoded data are kept, and what they are known by, so that a second run starts at once."""
+"""Cache folder and cache keys (digests of files and code), so that a second run starts at once."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ from triptych.files import plain
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """The folder given, or the user's own cache folder."""
+    """Return ``cache_dir`` if given, else the user's cache folder."""
     return named_folder("data.cache_dir", cache_dir) if cache_dir else Path(platformdirs.user_cache_dir("triptych"))
 
 
 def named_folder(key: str, folder: str) -> Path:
-    """The folder that ``key`` names, with the home folder in the place of ``~``.
+    """Return ``folder`` with ``~`` expanded; ``key`` is the setting it comes from, for the error message.
 
     Raises:
-        DataError: there is no such home.
+        DataError: there is no such home folder.
     """
     try:
         return Path(folder).expanduser()

@@ -1,4 +1,4 @@
-"""California Housing Prices: block groups of the 1990 census and what their houses cost."""
+"""California Housing Prices: block groups of the 1990 census and their median house values."""
 
 import hashlib
 import json
@@ -46,15 +46,15 @@ from triptych.files import plain
 log = logging.getLogger(__name__)
 
 FILES = {"kaggle": "housing.csv", "statlib": "cal_housing.data"}
-"""The file of each ``data.form``."""
+"""File name of each ``data.form``."""
 COMPLETE = 20_640
 """Rows of the complete data set."""
 NOISE = 0.05
-"""Deviation of ``data.augment=noise`` as a share of the column's own."""
+"""Standard deviation of ``data.augment=noise``, as a share of the column's own."""
 PREDICTION = "prediction"
 """The column that ``predict_files`` adds."""
 PART = 20_000
-"""Rows that ``predict_files`` holds at a time."""
+"""Rows that ``predict_files`` holds in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,16 @@ class Rows:
 class CaliforniaDataModule(DataModule[Rows]):
     """Rows as float32 (N, columns), in the file's own units, with prices (N,) in dollars.
 
-    The columns are the eight NUMBERS and, in Kaggle's form, a column of 0 and 1 for each of the PROXIMITIES.
-    Missing bedrooms stay NaN here: the model fills and scales what it gets, by what it saw of the training rows.
+    The columns are the eight NUMBERS and, in Kaggle's form, a one-hot column for each of the PROXIMITIES. Missing
+    numbers of bedrooms stay NaN here: the model imputes and scales its inputs by statistics of the training rows.
 
     Args:
-        form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); where the other file lies alone, that one is
-            read, and said to be.
-        rotations: how many further columns hold the place along an axis turned between east and north. A network that
-            looks at one column at a time sees diagonal borders, such as California's coast, only along such an axis.
-        ratios: whether the RATIOS are further columns: counts say how large a block group is, ratios how people live.
+        form: ``kaggle`` (housing.csv) or ``statlib`` (cal_housing.data); if only the other file exists, it is read
+            instead, and a log message says so.
+        rotations: number of additional columns with the place projected onto rotated axes, evenly spaced over 180
+            degrees. A network that sees one column at a time detects diagonal borders, such as California's coast, only
+            along such an axis.
+        ratios: whether to add the RATIOS as columns: counts say how large a block group is, ratios how people live.
         arguments: those of DataModule.
     """
 
@@ -109,9 +110,9 @@ class CaliforniaDataModule(DataModule[Rows]):
         write_homes(folder)
 
     def read(self, folder: Path) -> tuple[Rows, str]:
-        # The form asked for first, the other behind it.
+        # The requested form first, then the other.
         paths = [folder / FILES[form] for form in sorted(FILES, key=lambda form: form != self.form)]
-        # A broken link is there too: what is wrong with it is said when it is read.
+        # A broken link counts as present: reading it raises an error that says what is wrong.
         there = [path for path in paths if path.exists() or path.is_symlink()]
         if not there:
             raise DataError(f"neither housing.csv nor cal_housing.data in {folder}: put one of them there")
@@ -128,11 +129,11 @@ class CaliforniaDataModule(DataModule[Rows]):
         return Rows(np.concatenate(features), np.concatenate(prices), part), fingerprint(folder, [path])
 
     def make_split(self, samples: Rows) -> Split:
-        # Rows have no groups: ``grouped`` is drawn as ``random`` is.
+        # Rows have no groups: ``grouped`` is the same as ``random``.
         return self._papers(samples) if self.split_rule == "papers" else self.draw_split(samples)
 
     def _papers(self, samples: Rows) -> Split:
-        """The split of the papers on tabular networks (Gorishniy et al. 2021): 64/16/20, with their seeds."""
+        """Split 64/16/20 as the papers on tabular networks do (Gorishniy et al. 2021), with their seeds."""
         stand_in = None
         if len(samples) != COMPLETE:
             stand_in = f"the papers' rule applied to {len(samples)} of {COMPLETE} rows"
@@ -148,7 +149,7 @@ class CaliforniaDataModule(DataModule[Rows]):
         return {"feature_names": self.samples.names}
 
     def training_rows(self) -> tuple[Tensor, Tensor]:
-        """Inputs and prices of the training split, for what a model fits before it trains."""
+        """Return inputs (N, columns) and prices (N,) of the training split, to which a model fits its preprocessing."""
         dataset = self.datasets["train"]
         assert isinstance(dataset, ArrayDataset)
         return dataset.inputs, dataset.targets
@@ -158,7 +159,7 @@ class CaliforniaDataModule(DataModule[Rows]):
             return nn.Identity()
         deviation = np.nanstd(self.samples.features[self.split.train], axis=0)
         numeric = [name not in PROXIMITIES for name in self.samples.names]
-        deviation[~np.array(numeric)] = 0  # a place is near the ocean or is not
+        deviation[~np.array(numeric)] = 0  # one-hot columns get no noise
         return BatchNoise(torch.from_numpy(NOISE * deviation))
 
     def predict_files(
@@ -171,7 +172,12 @@ class CaliforniaDataModule(DataModule[Rows]):
         progress: Progress = unseen,
         **options: Any,
     ) -> Iterator[str]:
-        """``predictions.csv``: the input's columns and ``prediction`` in dollars, in the input's order."""
+        """Write ``predictions.csv``: the input's columns and ``prediction`` in dollars, in the input's order.
+
+        Raises:
+            DataError: ``source`` is not a valid table of houses, or is ``predictions.csv`` itself, or ``resume`` finds
+                another run's predictions.
+        """
         target = output / "predictions.csv"
         if source.is_dir():
             raise DataError(f"{source} is a folder: prices are predicted for a CSV of houses, which has to be named")
@@ -183,7 +189,7 @@ class CaliforniaDataModule(DataModule[Rows]):
             for part in read_tables(source, PART):
                 if PREDICTION in part:
                     raise DataError(f"{source}: there is a column {PREDICTION} already; rename or remove it")
-                # Those behind which an interrupted prediction goes on.
+                # Skip the rows that an interrupted prediction has already written.
                 left = part.iloc[max(0, table.inputs - rows) :]
                 rows += len(part)
                 if len(left):
@@ -229,7 +235,7 @@ def _raw(rows: Tensor, names: list[str]) -> tuple[Tensor, ...]:
 
 
 def _content(path: Path) -> tuple[str, int]:
-    """A digest of the file, and how many rows it has, about."""
+    """Return a digest of the file and its approximate number of rows (its newlines)."""
     digest, lines = hashlib.sha256(), 0
     try:
         with plain(path).open("rb") as file:

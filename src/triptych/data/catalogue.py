@@ -1,4 +1,4 @@
-"""The data sets there are: every DataModule in a module of this package, so that a new one needs no list."""
+"""Discovery of data sets: finds every DataModule in this package, so that a new one need not be registered."""
 
 import pkgutil
 from importlib import import_module
@@ -9,7 +9,7 @@ from triptych.hint import did_you_mean
 
 
 def data_sets() -> dict[str, type[DataModule]]:
-    """Module name (``documents``, ``xrays``, ``california``, ...) to its DataModule."""
+    """Map module names (``documents``, ``xrays``, ``california``, ...) to their DataModules."""
     found = {}
     for info in pkgutil.iter_modules(triptych.data.__path__):
         module = import_module(f"{triptych.data.__name__}.{info.name}")
@@ -21,10 +21,10 @@ def data_sets() -> dict[str, type[DataModule]]:
 
 
 def data_set(name: str) -> type[DataModule]:
-    """The data set of this name, with this Kaggle slug, or for this task.
+    """Return the data set with this module name, Kaggle slug or task.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        ValueError: there is none; the message suggests the nearest name.
     """
     modules = data_sets()
     by_name = modules | {name: module for module in modules.values() for name in (module.slug, module.task) if name}

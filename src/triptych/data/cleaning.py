@@ -1,4 +1,4 @@
-"""Pages of a user's own: read, cleaned, written as PNGs, and collected into Kaggle's submission."""
+"""Cleaning of a user's pages: they are read, cleaned, saved as PNGs, and collected into Kaggle's submission."""
 
 import errno
 import hashlib
@@ -17,20 +17,20 @@ from triptych.data.images import decode
 from triptych.files import plain, replaced
 
 MADE_FROM = "triptych:made_from"
-"""The text in a cleaned page that tells which dirty page and which weights it was made from, as a digest."""
+"""PNG text key in a cleaned page, under which is a digest of the dirty page and the weights it was made from."""
 OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
-"""Errors of a page's own name or place; any other, such as that of a full disk, is one of all pages."""
+"""Errors caused by one page's name or location; any other, such as a full disk, affects all pages."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page on its way.
+    """A page on its way through ``load``, ``clean`` and ``save``.
 
     Attributes:
         path: the dirty page's file.
         target: the file of the cleaned one.
         made_from: a digest of what the cleaned page is made from.
-        pixels: uint8 (height, width), dirty and later clean; None where there is nothing to do.
+        pixels: uint8 (height, width), dirty and later clean; None if there is nothing to do.
         error: why the page is skipped.
     """
 
@@ -42,7 +42,7 @@ class Page:
 
 
 def load(path: Path, target: Path, weights: str, resume: bool) -> Page:
-    """Decode a page, unless ``resume`` finds it whole at ``target``, made from the same page by the same weights."""
+    """Decode a page, unless ``resume`` finds it intact at ``target``, made from the same page by the same weights."""
     try:
         made_from = _digest(path, weights)
         if resume and _made_from(target) == made_from:
@@ -63,17 +63,17 @@ def _digest(path: Path, weights: str) -> str:
 
 
 def _made_from(target: Path) -> str | None:
-    """What a cleaned page says it was made from; None where it is missing or torn."""
+    """Return the digest recorded in a cleaned page; None if the file is missing or damaged."""
     try:
         with Image.open(target) as image:
-            image.verify()  # against the checksums, without decoding
+            image.verify()  # verifies the checksums without decoding
             return image.info.get(MADE_FROM)
     except (OSError, ValueError, SyntaxError):
         return None
 
 
 def clean(model: Any, page: Page, tile: int) -> Page:
-    """The page with its pixels cleaned: at once, or in tiles of this side if one of its own is longer and ``tile`` > 0.
+    """Clean a page: at once, or in tiles of side ``tile`` if one of its own sides is longer and ``tile`` > 0.
 
     Raises:
         ValueError: the tiles are too small for the network.
@@ -97,7 +97,7 @@ def _to_bytes(page: torch.Tensor) -> np.ndarray:
 
 
 def save(page: Page) -> Page:
-    """Write the cleaned page, whole or not at all; returns it with the error, where it can have no such name or place.
+    """Save the cleaned page atomically; returns it, with ``error`` set if its name or location is impossible.
 
     Raises:
         OSError: no page can be written, as on a full disk.
@@ -119,7 +119,7 @@ def save(page: Page) -> Page:
 
 
 def write_submission(pages: Iterable[Path], output: Path) -> None:
-    """Kaggle's ``submission.csv``: for each pixel ``image_row_column``, counted from 1, and its value in [0, 1].
+    """Write Kaggle's ``submission.csv``: for each pixel ``image_row_column``, counted from 1, and its value in [0, 1].
 
     The values are those of the PNGs, in steps of 1/255; that adds less than 0.0001 to an RMSE of 0.025.
     """
@@ -130,7 +130,7 @@ def write_submission(pages: Iterable[Path], output: Path) -> None:
 
 
 def _submission_rows(stem: str, page: np.ndarray) -> Iterator[str]:
-    """The lines of one row of pixels after the other. Joined from ready-made pieces: a page has 200,000 of them."""
+    """Yield the lines of each row of pixels, joined from precomputed strings: a page has 200,000 lines."""
     values = [f"{value / 255:.4f}\n" for value in range(256)]
     columns = [f"_{column}," for column in range(1, page.shape[1] + 1)]
     for number, row in enumerate(page.tolist(), start=1):

@@ -1,6 +1,6 @@
 """Datasets in memory and on disk.
 
-Each gives one sample by ``__getitem__`` and a whole batch by ``__getitems__``, in one piece.
+Each returns one sample from ``__getitem__`` and a whole, collated batch from ``__getitems__``.
 """
 
 import math
@@ -19,17 +19,17 @@ Batch = tuple[Tensor, Tensor]
 
 
 def as_is(batch: Any) -> Any:
-    """Collate function for batches that ``__getitems__`` has put together already."""
+    """Collate function for batches that ``__getitems__`` has already collated."""
     return batch
 
 
 def spread(count: int, size: int) -> list[int]:
-    """``count`` row numbers at even distances out of ``size``, both ends included; all where there are no more."""
+    """Return ``count`` evenly spaced indices out of ``size``, both ends included; all if there are no more."""
     return np.linspace(0, size - 1, min(count, size)).astype(int).tolist()
 
 
 class ArrayDataset(Dataset[Batch]):
-    """Inputs and targets of equal length, kept as they are (uint8 or float32)."""
+    """Input and target tensors of equal length, in memory, with their dtypes kept (such as uint8 or float32)."""
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
         self.inputs = inputs
@@ -42,32 +42,32 @@ class ArrayDataset(Dataset[Batch]):
         return self.inputs[index], self.targets[index]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        # One gather for the batch: several times faster than 64 samples stacked one by one.
+        # One gather per batch: several times faster than stacking 64 samples one by one.
         rows = torch.as_tensor(indices)
         return self.inputs[rows], self.targets[rows]
 
     @property
     def gathers_on(self) -> torch.device | None:
-        """The device that the samples lie on, to which the numbers of an epoch's rows go at once, as a tensor.
+        """Device of the samples, to which the indices of a whole epoch are copied at once, as a tensor.
 
-        A subclass whose ``__getitems__`` wants an array of numbers gives None.
+        A subclass whose ``__getitems__`` needs NumPy arrays of indices returns None.
         """
         return self.inputs.device
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the samples."""
+        """Size of the samples in bytes."""
         return self.inputs.nbytes + self.targets.nbytes
 
     def to(self, device: torch.device) -> "ArrayDataset":
-        """The same samples in the memory of a device. What a subclass adds, its own ``to`` must move."""
+        """Return a copy with the samples on a device. A subclass that adds tensors must override this to move them."""
         there = copy(self)
         there.inputs, there.targets = self.inputs.to(device), self.targets.to(device)
         return there
 
 
 class StoredDataset(Dataset[Batch]):
-    """Images of one size, which stay on disk until a batch needs them, as uint8 (N, 1, height, width), and targets."""
+    """Images of one size, read from disk as uint8 (N, 1, height, width) when a batch needs them, and targets."""
 
     def __init__(self, images: StoredImages, targets: Tensor) -> None:
         self.images = images
@@ -84,13 +84,13 @@ class StoredDataset(Dataset[Batch]):
 
 
 class Page(Protocol):
-    """A page (1, height, width), in memory or not: a tensor is one. What is indexed is read."""
+    """A page (1, height, width), in memory (such as a tensor) or on disk, whose pixels are read when indexed."""
 
     @property
     def shape(self) -> Sequence[int]: ...
 
     def __getitem__(self, window: Any) -> Tensor:
-        """The whole for ``...``, a window for ``(..., rows, columns)``."""
+        """Return the whole page for ``...``, a window of it for ``(..., rows, columns)``, two slices."""
 
 
 class StoredPage:
@@ -123,24 +123,24 @@ class PageDataset(Dataset[Batch]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the pages."""
+        """Size of the pages in bytes."""
         return sum(math.prod(page.shape) for page in (*self.dirty, *self.clean))
 
     def to(self, device: torch.device) -> "PageDataset":
-        """The same pages in the memory of a device."""
+        """Return a copy with the pages on a device."""
         there = copy(self)
         there.dirty, there.clean = ([page[...].to(device) for page in pages] for pages in (self.dirty, self.clean))
         return there
 
 
 class CropDataset(PageDataset):
-    """Random square crops of the pages, at the same place in both twins. Sample ``i`` is cut from page ``i % pages``.
+    """Random square crops of pages, at the same position in both twins. Sample ``i`` is cut from page ``i % pages``.
 
     Args:
-        dirty: uint8 (1, height, width).
-        clean: their twins, of the same sizes.
-        crop_size: side in pixels; no larger than the smallest page allows.
-        crops_per_page: crops of each page an epoch.
+        dirty: pages, uint8 (1, height, width).
+        clean: their clean twins, of the same sizes.
+        crop_size: side in pixels; reduced to the shortest side of any page if that is smaller.
+        crops_per_page: crops per page and epoch.
     """
 
     def __init__(self, dirty: Sequence[Page], clean: Sequence[Page], crop_size: int, crops_per_page: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run says of its data in its results, and keeps of them in its checkpoints, to go on with no others."""
+"""Description of the data in a run's results, and their identity in its checkpoints, verified on resuming."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,22 +23,22 @@ class Description:
 
 
 def identity(fingerprint: str, split: Split) -> dict[str, str]:
-    """The fingerprint of the files and a digest of the samples of each split, in their order."""
+    """Return the fingerprint of the files and a digest of the sample indices of each split, in order."""
     parts = (split.train, split.val, split.test)
     samples = b"".join(hashlib.sha256(part.astype("<i8").tobytes()).digest() for part in parts)
     return {"fingerprint": fingerprint, "split": hashlib.sha256(samples).hexdigest()[:16]}
 
 
 def refuse_others(saved: Mapping[str, Any], now: Mapping[str, Any], root: str) -> None:
-    """Refuse data that are not those of a checkpoint: what was trained on could be what is tested on.
+    """Reject data that differ from those of a checkpoint: a run could be tested on samples that it trained on.
 
     Args:
         saved: the identity in the checkpoint.
         now: that of the data.
-        root: where they lie.
+        root: the folder of the data.
 
     Raises:
-        DataError: the files, or the samples of a split, are others, or are made of the files in another way.
+        DataError: the files or the samples of a split differ, or samples are made from the files in another way.
     """
     if saved.get("fingerprint") != now["fingerprint"]:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Training samples in the memory of the GPU that trains."""
+"""Placement of the training samples in GPU memory (``data.on_device``)."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -6,11 +6,11 @@ import torch
 from torch.utils.data import Dataset
 
 SHARE = 0.25
-"""Of a GPU's free memory, what samples may take there unasked."""
+"""Share of a GPU's free memory that samples may take with ``data.on_device=auto``."""
 
 
 def check(on_device: bool | str, num_workers: int, in_memory: bool) -> None:
-    """Raises a ValueError where samples are wanted on the device that workers, or the disk, would have to give."""
+    """Raise a ValueError if ``on_device`` is true, but samples come from worker processes or from disk."""
     others = [f"data.num_workers={num_workers}"] * (num_workers > 0) + ["data.in_memory=false"] * (not in_memory)
     if on_device is True and others:
         raise ValueError(
@@ -21,27 +21,27 @@ def check(on_device: bool | str, num_workers: int, in_memory: bool) -> None:
 
 @runtime_checkable
 class Movable(Protocol):
-    """A dataset in memory that can be had in the memory of a device."""
+    """A dataset in memory that can be copied to a device."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its samples."""
+        """Size of its samples in bytes."""
 
     def to(self, device: torch.device) -> Dataset[Any]:
-        """The same samples there, from which ``__getitems__`` then cuts its batches."""
+        """Return a copy on ``device``, where its ``__getitems__`` then gathers batches."""
 
 
 def placed(dataset: Dataset[Any], device: torch.device, on_device: bool | str) -> Dataset[Any]:
-    """A dataset in memory as its batches are to be cut: on a GPU, where it trains there, else where it is.
+    """Return a copy of the dataset on the GPU that trains if ``on_device`` says so, else the dataset itself.
 
     Args:
         dataset: in the CPU's memory.
-        device: that the run trains on.
-        on_device: ``data.on_device``: true, false, or ``auto`` for what is Movable and takes at most a quarter of the
-            GPU's free memory.
+        device: the device on which the run trains.
+        on_device: ``data.on_device``: true, false, or ``auto`` for a dataset that is Movable and takes at most a
+            quarter of the GPU's free memory.
 
     Raises:
-        ValueError: ``on_device`` is true, and the dataset not Movable.
+        ValueError: ``on_device`` is true and the dataset is not Movable.
     """
     if device.type != "cuda" or not on_device:
         return dataset

@@ -1,4 +1,4 @@
-"""Which samples are for which of the processes that train together: each comes once, whatever their number."""
+"""Distribution of samples among processes (ranks): together they use each sample once, however many they are."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, Dataset, Sampler, SequentialSampler
 
 
 class Shuffled(Sampler[int]):
-    """Each sample once, in the order that torch's RandomSampler draws, which here can be had as one tensor.
+    """Sampler of each sample once, in the order of torch's RandomSampler, which ``order`` returns as a tensor.
 
     Args:
         size: number of samples.
@@ -28,23 +28,23 @@ class Shuffled(Sampler[int]):
         return iter(self.order().tolist())
 
     def order(self) -> Tensor:
-        """The samples of one more epoch."""
+        """Draw the order of the next epoch, int64 (size,)."""
         return torch.randperm(self.size, generator=self.generator)
 
 
 class DistributedBatchSampler(BatchSampler):
-    """The part of each batch that is for one of several processes, which all draw the same batches.
+    """Batch sampler of one process's part of each batch; all processes draw the same batches.
 
-    Together the processes' parts are the batches of a single process, so that each sample comes once.
+    Together, the parts of all processes are the batches of a single process, so that each sample comes once.
 
     Args:
-        sampler: draws the samples, on every process alike.
-        batch_size: samples of all processes together, at least one for each.
-        drop_last: whether a last batch that is smaller is left out.
-        process: number of this process, from 0.
-        processes: how many there are.
-        device: where the samples lie, if they are gathered by a tensor there, which has the order of an epoch at once;
-            None: batches are arrays.
+        sampler: draws the samples, identically on all processes.
+        batch_size: samples of all processes together, at least one per process.
+        drop_last: whether to drop a smaller last batch.
+        process: rank of this process.
+        processes: number of processes.
+        device: where the samples lie, if they are gathered by an index tensor there: the order of a whole epoch is
+            moved at once; None: batches are NumPy arrays.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class DistributedBatchSampler(BatchSampler):
         self.process, self.processes, self.device = process, processes, device
 
     def __iter__(self) -> Iterator[Any]:
-        # Parts of the epoch's order, where torch gathers each batch number by number.
+        # Slices of the epoch's order; torch's own sampler collects each batch index by index.
         for part in self._order().split(self.batch_size)[: len(self)]:
             own = part if self.processes == 1 else part[self.process :: self.processes]
             yield own.numpy() if self.device is None else own
 
     def _order(self) -> Tensor:
-        """The samples of one more epoch, on the device if there is one."""
+        """Draw the order of the next epoch, int64 (samples,), on the device if there is one."""
         if isinstance(self.sampler, Shuffled):
             order = self.sampler.order()
         else:
@@ -74,25 +74,25 @@ class DistributedBatchSampler(BatchSampler):
         return order.to(self.device)
 
     def weight(self, number: int) -> float:
-        """What the mean over this process's part of a batch weighs where the means of all processes are averaged.
+        """Return the weight of this process's mean over batch ``number`` when the means of all processes are averaged.
 
-        1 for a batch that is shared evenly; otherwise more for those that have a sample more.
+        1 for a batch that is divided evenly; otherwise larger for processes that have one sample more.
         """
         whole = min(self.batch_size, len(self.sampler) - number * self.batch_size)  # type: ignore[arg-type]
         return len(range(self.process, whole, self.processes)) * self.processes / whole
 
 
 def shared_rows(size: int, batch_size: int, process: int, processes: int) -> list[list[int]]:
-    """The rows of a split that one of several processes evaluates, in batches; every row comes once.
+    """Return the rows of a split that one process evaluates, in batches; over all processes every row comes once.
 
-    The processes have equally many batches, for some wait for each other at each. Batches of one cannot be evened out,
-    for a sample may have no size in common with the next: there a process may have one more.
+    All processes get equally many batches, because some wait for each other at each batch. Batches of one cannot be
+    evened out, because samples may differ in size and cannot be stacked: there a process may have one batch more.
 
     Args:
-        size: rows of the split, at least one for each process.
-        batch_size: most rows a batch.
-        process: number of this process, from 0.
-        processes: how many there are.
+        size: rows of the split, at least one per process.
+        batch_size: maximum rows per batch.
+        process: rank of this process.
+        processes: number of processes.
     """
     rows = np.arange(process, size, processes)
     if batch_size == 1:
@@ -102,7 +102,7 @@ def shared_rows(size: int, batch_size: int, process: int, processes: int) -> lis
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:
-    """The number of this process, from 0, and how many train together."""
+    """Return the rank of this process and the number of processes."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
 
@@ -114,15 +114,15 @@ def training_batches(
     trainer: Trainer | None,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """The arguments by which a DataLoader has this process's part of the training batches.
+    """Return the DataLoader arguments that yield this process's part of the training batches.
 
     Args:
         dataset: the training split.
         batch_size: samples of all processes together.
         sampler: draws from the generator; None: each sample once, in random order.
-        generator: the same on all processes.
+        generator: in the same state on all processes.
         trainer: the run's; None: there is one process.
-        device: where the dataset takes the numbers of its samples as tensors; None: it takes arrays.
+        device: where the dataset takes index tensors; None: it takes NumPy arrays of indices.
 
     Raises:
         ValueError: a batch is smaller than the number of processes.
@@ -134,8 +134,8 @@ def training_batches(
             f"data.batch_size={batch_size}: these are the samples of all {processes} processes together; choose at "
             f"least {processes}, or fewer of trainer.devices"
         )
-    # A process's last batch of one sample has no variance for batch norm, and one of none has no mean: they are left
-    # out (other samples each epoch).
+    # In a ragged last batch, a process with one sample has no variance for batch norm, and one with none has no mean:
+    # such a batch is dropped (other samples each epoch).
     fewest = 2 * processes if batch_size >= 2 * processes else processes
     drop_last = 0 < size % batch_size < fewest
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
@@ -145,7 +145,7 @@ def training_batches(
 
 
 def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, trainer: Trainer | None) -> dict[str, Any]:
-    """The arguments by which a DataLoader has this process's part of a split, its samples in order.
+    """Return the DataLoader arguments that yield this process's part of a split, its samples in order.
 
     Raises:
         ValueError: the split has fewer samples than there are processes.

@@ -34,22 +34,22 @@ COMPLETE = 144
 TILE = 1024
 """Side in pixels of the tiles in which larger pages are cleaned."""
 SMALLEST_CROP = 16
-"""Side in pixels below which one small page may not shrink all crops."""
+"""Smallest side in pixels to which a small page may reduce all crops."""
 
 Pages = list[tuple[str, np.ndarray | StoredImage, np.ndarray | StoredImage]]
-"""Name, dirty page and clean page, the pages as uint8 (height, width); ``page[...]`` are the pixels."""
+"""Name, dirty page and clean page of each sample, the pages as uint8 (height, width); ``page[...]`` is the pixels."""
 
 
 class DocumentDataModule(DataModule[Pages]):
-    """Crops of dirty pages with the same crops of their clean twins; whole pages for validation and test.
+    """Dirty pages with their clean twins: random crops of both for training, whole pages for validation and test.
 
-    Batches are float32 (N, 1, height, width) in [0, 1], 1 is white paper. Pages with the same clean twin (Kaggle's
-    144 have only 36 different ones) are a group and stay together under ``split=grouped``.
+    Batches are pairs of float32 (N, 1, height, width) in [0, 1], where 1 is white paper. Pages with the same clean twin
+    (Kaggle's 144 have only 36 different ones) form a group and stay together under ``split=grouped``.
 
     Args:
         crop_size: side of a training crop in pixels.
-        crops_per_page: crops of each page an epoch.
-        eval_batch_size: whole pages a step; more than 1 only where all are of one size.
+        crops_per_page: crops per page and epoch.
+        eval_batch_size: whole pages per step; more than 1 only if all are of one size.
         arguments: those of DataModule.
     """
 
@@ -73,7 +73,7 @@ class DocumentDataModule(DataModule[Pages]):
         self.crops_per_page = crops_per_page
 
     def state_dict(self) -> dict[str, Any]:
-        # In the middle of an epoch they decide which crops are still to come.
+        # On resuming in the middle of an epoch, they determine which crops are still to come.
         return super().state_dict() | {"crop_size": self.crop_size, "crops_per_page": self.crops_per_page}
 
     @classmethod
@@ -110,7 +110,7 @@ class DocumentDataModule(DataModule[Pages]):
         return [hashlib.sha256(repr(twin.shape).encode() + twin.tobytes()).hexdigest() for twin in twins]
 
     def _mle_bench(self, samples: Pages) -> Split:
-        """MLE-bench's rule: a fifth of the sorted pages tests. A tenth of the others validates."""
+        """Split by MLE-bench's rule, a fifth of the sorted pages for test; a tenth of the others is for validation."""
         order = sorted(range(len(samples)), key=lambda index: samples[index][0])
         stand_in = None
         if len(samples) != COMPLETE:
@@ -133,10 +133,10 @@ class DocumentDataModule(DataModule[Pages]):
         return PageDataset(dirty, clean)
 
     def _judge_size(self, smallest: tuple[str, np.ndarray | StoredImage]) -> None:
-        """Say that the smallest training page is smaller than a crop, to which all crops then shrink.
+        """Warn if a side of the smallest training page is below ``crop_size``: all crops then shrink to it.
 
         Raises:
-            DataError: it has a side below SMALLEST_CROP too.
+            DataError: it is below SMALLEST_CROP as well.
         """
         name, page = smallest
         side = min(page.shape)
@@ -171,7 +171,7 @@ class DocumentDataModule(DataModule[Pages]):
         return dirty, clean
 
     def examples(self, count: int) -> Batch:
-        """Windows of ``count`` pages, from their middle, so that letters can be seen."""
+        """Return the centres of ``count`` pages, at most 160 x 320 pixels, so that letters are legible."""
         dataset = self.datasets.get("val", self.datasets["train"])
         assert isinstance(dataset, PageDataset)
         rows = spread(count, len(dataset.dirty))
@@ -195,13 +195,13 @@ class DocumentDataModule(DataModule[Pages]):
         progress: Progress = unseen,
         **options: Any,
     ) -> Iterator[str]:
-        """A cleaned PNG of the same name and size for each page, upright.
+        """Write a cleaned PNG of the same name and size for each page, upright.
 
-        ``submission`` adds Kaggle's ``submission.csv``, made of the cleaned pages. A page with a side longer than
-        ``tile`` pixels is cleaned in tiles of that side; 0: never; None: TILE.
+        ``submission`` adds Kaggle's ``submission.csv``, made from the cleaned pages. A page with a side longer than
+        ``tile`` pixels is cleaned in tiles of that side; 0 disables tiling, None means TILE.
 
         Raises:
-            DataError: two pages would become one file, or a cleaned page would replace a dirty one.
+            DataError: there are no pages, two would become one file, or a cleaned page would replace a dirty one.
         """
         names = find_inputs(source, output)
         targets = {path: (output / name).with_suffix(".png") for path, name in names.items()}
@@ -230,7 +230,7 @@ class DocumentDataModule(DataModule[Pages]):
         dataset = self.datasets.get("val", self.datasets["train"])
         assert isinstance(dataset, PageDataset)
         whole = [dataset.dirty[row][...][None] for row in spread(4, len(dataset.dirty))]
-        # Kaggle's pages have two sizes: others are cut out of them, two pages at once among them.
+        # Kaggle's pages have only two sizes: cut out others, including a batch of two pages.
         height, width = whole[0].shape[-2:]
         part = whole[0][..., : 2 * height // 3 + 1, width // 2 :]
         raw = [*whole, part, torch.cat([part, part.flip(-1)]).mT]

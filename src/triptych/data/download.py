@@ -1,4 +1,4 @@
-"""Download of a data set from Kaggle, whole or not at all."""
+"""Atomic download of a data set from Kaggle."""
 
 import shutil
 import tarfile
@@ -21,15 +21,16 @@ def from_kaggle(page: str, folder: Path, contents: Sequence[str]) -> Path:
 
     Args:
         page: its page on kaggle.com: ``competitions/NAME`` or ``datasets/OWNER/NAME``.
-        folder: the folder to make; it appears when it is complete.
-        contents: paths below ``folder`` of files and folders that a complete download has, none of them empty.
+        folder: the folder to create; it appears only when it is complete.
+        contents: paths relative to ``folder`` of files and folders that a complete download has, none of them empty.
 
     Returns:
         ``folder``.
 
     Raises:
-        DataError: the folder exists, kagglehub is not installed, Kaggle or the network refuse, or what came is damaged
-            or incomplete, or cannot be written; the message has the remedy. Nothing is left behind.
+        DataError: the data set is not on Kaggle, the folder exists, kagglehub is not installed, Kaggle or the network
+            fails, or the download is damaged, incomplete or cannot be written; the message says what to do. Nothing is
+            left behind.
     """
     if page.split("/")[0] not in ("competitions", "datasets"):
         raise DataError(f"{folder.name} cannot be downloaded from Kaggle: put its files into {folder} yourself")
@@ -38,7 +39,7 @@ def from_kaggle(page: str, folder: Path, contents: Sequence[str]) -> Path:
     try:
         write_whole(folder, lambda aside: _fill(aside, page, contents))
     except OSError as error:
-        # Another job of the same sweep may have been first; then its folder serves.
+        # Another job of the same sweep may have created it in the meantime: then use that.
         if not folder.exists():
             raise DataError(
                 f"cannot write {folder} ({error}): free some space there, "
@@ -50,9 +51,9 @@ def from_kaggle(page: str, folder: Path, contents: Sequence[str]) -> Path:
 def _fill(folder: Path, page: str, contents: Sequence[str]) -> None:
     fetched = _fetch(page, folder)
     if fetched != folder:
-        # Notebooks on Kaggle and Colab are given a read-only folder instead.
+        # In notebooks on Kaggle and Colab, kagglehub returns a read-only folder instead.
         shutil.copytree(fetched, folder, dirs_exist_ok=True)
-    # kagglehub's own mark of a complete download.
+    # kagglehub's own marker of a complete download.
     shutil.rmtree(folder / ".complete", ignore_errors=True)
     for path in folder.rglob("*"):
         if path.is_symlink():
@@ -66,9 +67,9 @@ def _fill(folder: Path, page: str, contents: Sequence[str]) -> None:
 
 
 def _fetch(page: str, folder: Path) -> Path:
-    """Let kagglehub download and unpack into ``folder``; returns where the files lie.
+    """Let kagglehub download and unpack into ``folder``; returns the folder in which the files lie.
 
-    Its cache is passed by: it would need the space twice and, after a damaged download, serve that one for ever.
+    Its cache is bypassed: it would need the space twice and, after a damaged download, return that one for ever.
     """
     try:
         import kagglehub
@@ -81,14 +82,14 @@ def _fetch(page: str, folder: Path) -> Path:
     try:
         return Path(download(handle, output_dir=str(folder)))
     except Exception as error:
-        # The system's own complaint (a full disk) is from_kaggle's to explain.
+        # from_kaggle explains errors of the system, such as a full disk.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(_explain(error, page)) from error
 
 
 def _explain(error: Exception, page: str) -> str:
-    """What a failure of kagglehub means, and its remedy."""
+    """Return what an error of kagglehub means, and what to do about it."""
     from kagglehub import exceptions
 
     said = " ".join(str(error).split())
@@ -105,7 +106,7 @@ def _explain(error: Exception, page: str) -> str:
         return f"Kaggle answered {status} ({said}): try again later"
     if isinstance(error, exceptions.UnauthenticatedError):
         return f"Kaggle gives this data set to accounts only: {TOKEN}"
-    # An OSError without a number is one of requests', whose exceptions all derive from it.
+    # An OSError without errno comes from requests, whose exceptions all derive from OSError.
     if isinstance(error, OSError):
         return (
             f"the connection to Kaggle failed or broke off ({said}): look to the network or proxy and try again, "

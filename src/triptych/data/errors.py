@@ -1,11 +1,11 @@
-"""The error of data that is missing or wrong."""
+"""DataError, for data that are missing or invalid."""
 
 
 class DataError(ValueError):
-    """Names the file or row, says what was expected and what to do."""
+    """Missing or invalid data; the message names the file or row, what was expected and what to do."""
 
 
 def reason(error: Exception) -> str:
-    """What a library or the system says is wrong, in one line, without the file's name."""
+    """Return the message of a library's or the system's error in one line, without the file's name if possible."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Images in a folder, found and decoded to grey."""
+"""Finding the images in a folder and decoding them to grey."""
 
 import os
 import warnings
@@ -14,16 +14,16 @@ from triptych.data.errors import DataError, reason
 from triptych.files import plain
 
 DECODER = code_version(Path(__file__))
-"""Part of the cache's keys, so that a change of ``decode`` is seen."""
+"""Part of the cache keys, so that a change of ``decode`` invalidates the cache."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-"""What a file may hold, whatever its suffix says. Pillow knows forty more; for one of them it starts Ghostscript."""
+"""Formats that are accepted, whatever the suffix. Pillow knows forty more, for one of which it starts Ghostscript."""
 BAND = 2**22
-"""Pixels that are made grey at a time: a wide mode is never held in full a second time."""
+"""Pixels converted to grey at a time, so that an image in a wide mode is never held in full twice."""
 WHITE_IS_ZERO, PHOTOMETRIC, BITS = 0, 262, 258
-"""TIFF's tags for what a number means, and their value for ink as the high numbers."""
+"""TIFF: the value for ink as the high numbers, the tag that holds it, and the tag for bits per sample."""
 PACKED = {"L;2": 85, "L;4": 17}
-"""Steps between the grey levels of PNGs with 2 and 4 bits a pixel."""
+"""Step between grey levels, scaled to 0..255, of PNGs with 2 and 4 bits per pixel."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,21 +33,21 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by EXIF's number for how it lies: phones and scanners store a page as they held it."""
+"""What turns an image upright, by its EXIF orientation: phones and scanners store a page in the way they held it."""
 
 MOST_PIXELS = 178_956_970
-"""Pixels of the largest image: Pillow's own limit, which other packages lift for the whole process."""
+"""Pixels of the largest image accepted: Pillow's own limit, which other packages lift for the whole process."""
 
-# Pillow warns of half as many, such as those of a page of 10,000 x 10,000.
+# Pillow warns from half as many, which a page of 10,000 x 10,000 exceeds.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The images below ``folder`` (or the one file given), sorted by name.
+    """Return the images below ``folder``, at any depth (or the one file given), sorted by name.
 
     Raises:
-        DataError: there is no such folder, no image in it, a folder in it that cannot be read, a link to a further
-            folder, or a name that is no Unicode.
+        DataError: there is no such folder, no image in it, or it holds a folder that cannot be read, a link to a folder
+            or a name that is not valid Unicode.
     """
     if folder.is_file():
         return [folder]
@@ -66,9 +66,9 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """All files and folders but for those whose names begin with a dot, such as ._1.png: systems leave them behind."""
+    """Yield all files and folders except those that begin with a dot, such as ._1.png, which systems leave behind."""
 
-    # Passing over a folder would lose samples without a word, which is what Path.rglob does.
+    # Skipping an unreadable folder, as Path.rglob does, would lose samples silently.
     def refuse(error: OSError) -> NoReturn:
         raise DataError(
             f"{error.filename}: the folder cannot be read ({reason(error)}); allow it, or move the folder out of here"
@@ -77,7 +77,7 @@ def _below(folder: Path) -> Iterator[Path]:
     for top, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(top, name) for name in folders):
-            # Following it might lead in a circle.
+            # Following it might lead to an infinite loop.
             if path.is_symlink():
                 raise DataError(f"{path} is a link to a folder: put the folder itself there, or links to its files")
             yield path
@@ -85,24 +85,24 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def decode(path: Path, size: int | None = None) -> np.ndarray:
-    """Decode an image to grey, uint8 (height, width), upright; resized to a square of ``size`` where given.
+    """Decode an image to grey, uint8 (height, width), upright; resized to a square of ``size`` pixels if given.
 
-    Any mode will do but those whose numbers have no known range (floating-point, signed, 32 bits) and LAB, which Pillow
-    makes no grey of.
+    All modes are supported except those whose values have no known range (floating-point, signed, 32 bits) and LAB,
+    which Pillow cannot convert to grey.
 
     Raises:
-        DataError: the file is no image, damaged, of such a mode, or more than one image.
+        DataError: the file is not an image, is damaged or too large, has such a mode, or holds more than one image.
     """
     try:
-        # Given the path, Pillow would map an uncompressed TIFF into memory, and garble one that lies on its side.
+        # Given the path, Pillow would memory-map an uncompressed TIFF, and garble one that is stored sideways.
         with plain(path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels could be a decompression bomb")
-            # Phones put a preview behind a photo (MPO).
+            # Phones append a preview to a photo (MPO).
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise ValueError("an animation or several pages: expected one image a file")
             if size is not None:
-                # JPEGs decode at a half, quarter or eighth of their size where that is still enough.
+                # JPEGs are decoded at a half, quarter or eighth of their size if that is still large enough.
                 image.draft("L", (size, size))
             grey = upright(_to_grey(image), image)
             if size is not None:
@@ -110,26 +110,26 @@ def decode(path: Path, size: int | None = None) -> np.ndarray:
             return np.array(grey)
     except UnidentifiedImageError as error:
         raise _refusal(path, f"no {', '.join(FORMATS)}") from error
-    # A damaged file can lead Pillow's decoders to any exception there is: struct.error, IndexError, MemoryError, ...
+    # On a damaged file, Pillow's decoders can raise any exception: struct.error, IndexError, MemoryError, ...
     except Exception as error:
         raise _refusal(path, reason(error)) from error
 
 
 def upright(grey: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
-    """The grey pixels of ``image``, turned or mirrored as its EXIF data say that it is to be seen."""
-    image.load()  # Pillow itself does so with TIFFs, and EXIF data may come behind a PNG's pixels
+    """Rotate or mirror ``grey``, the pixels of ``image``, according to its EXIF orientation."""
+    image.load()  # on loading, Pillow itself turns TIFFs upright, and finds EXIF data after a PNG's pixels
     try:
         lies = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # of damaged EXIF data, which are no reason to refuse the pixels
+    except Exception:  # damaged EXIF data are no reason to reject the pixels
         return grey
     return grey.transpose(UPRIGHT[lies]) if lies in UPRIGHT else grey
 
 
 def squared(grey: Image.Image, size: int) -> Image.Image:
-    """The image resized to ``size`` on each side, whatever its aspect.
+    """Resize the image to a square of side ``size``, whatever its aspect ratio.
 
-    First along its rows, then along its columns: left to itself, Pillow chooses the order by sizes and version, and the
-    rounding between the two shows in the pixels. So an exported model can do the same.
+    First along its rows, then along its columns: by default, Pillow chooses the order by sizes and version, and the
+    rounding between the two affects the pixels. With a fixed order, an exported model can reproduce them.
     """
     wide = grey.resize((size, grey.height), Image.Resampling.BILINEAR)
     return wide.resize((size, size), Image.Resampling.BILINEAR)
@@ -146,10 +146,10 @@ def _to_grey(image: ImageFile.ImageFile) -> Image.Image:
     if not width or not height:
         raise ValueError("no pixels")
     if image.mode == "L" and image.format == "PNG" and isinstance(image.info.get("transparency"), int):
-        # Pillow spreads the grey levels to 0..255, but not the one that stands for transparent.
+        # Pillow scales the grey levels to 0..255, but not the one that stands for transparent.
         image.info["transparency"] *= PACKED.get(str(image.tile[0][3]), 1)
     if image.format == "PNG" and image.tile and image.tile[0][3] == "RGB;16B" and "transparency" in image.info:
-        # Pillow keeps the high byte of each pixel, and would compare it with the low one of this colour.
+        # Pillow keeps the high byte of each pixel, but would compare it with the low byte of the transparent colour.
         image.info["transparency"] = tuple(level >> 8 for level in image.info["transparency"])
     if image.mode == "L" and not image.has_transparency_data:
         return image
@@ -170,7 +170,7 @@ def _band_to_grey(band: Image.Image) -> Image.Image:
 
 
 def _band_from_16_bit(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Scale 16 (or 12) bits to 8: Pillow would clip them instead."""
+    """Return a function that scales 16 (or 12) bits to 8: Pillow would clip them instead."""
     tags: Any = getattr(image, "tag_v2", {})
     highest = 2 ** tags.get(BITS, (16,))[0] - 1
     black, white = (highest, 0) if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else (0, highest)

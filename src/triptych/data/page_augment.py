@@ -1,4 +1,4 @@
-"""Dirt that the training pages never had: the paper of another page, stains with grain as dark as print."""
+"""Augmentation of pages with dirt they never had: the paper of another page, stains with grain as dark as print."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from triptych.data.datasets import Page
 
 INK = 0.98
-"""Grey of a clean page below which there is ink; its neighbours are taken for ink too, for a scan blurs."""
+"""Grey of a clean page below which a pixel is ink; so are its neighbours, because a scan is blurred."""
 WINDOWS = (3, 5, 9, 17)
-"""Sides in pixels of the windows in which paper is looked for around ink, the nearest first."""
+"""Sides in pixels of the windows that are searched for paper around ink, smallest first."""
 
 
 def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
-    """What a page would look like without its text: where there is ink, the mean of the paper nearby.
+    """Estimate a page without its text: ink is replaced by the mean of the paper nearby.
 
     Args:
         dirty: uint8 (1, height, width).
         clean: its clean twin.
 
     Returns:
-        float32 (1, height, width): the brightness relative to the page's clean paper, so that 1 changes nothing.
+        float32 (1, height, width): brightness relative to the page's clean paper, so that 1 changes nothing.
     """
     page, twin = (image[0].numpy().astype(np.float32) / 255 for image in (dirty, clean))
     paper = minimum_filter(twin, size=3) >= INK
@@ -34,7 +34,7 @@ def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
     brightness = page[paper]
     filled, known = page.copy(), paper.copy()
     for side in WINDOWS:
-        # scipy's windows cost the same at any size; torch's cost their area.
+        # The cost of scipy's windows does not depend on their size; that of torch's grows with their area.
         share, mean = (
             uniform_filter(image, side, mode="constant") for image in (paper.astype(np.float32), page * paper)
         )
@@ -47,9 +47,9 @@ def paper_of(dirty: Tensor, clean: Tensor) -> Tensor:
 
 
 class PaperOnDemand:
-    """The paper of a page, from it and its clean twin, made each time that a piece of it is asked for.
+    """The paper of a page, computed from the page and its clean twin each time it is indexed.
 
-    Of pages that are on disk because they do not fit in memory, the papers would fit still less.
+    Where pages stay on disk because they do not fit in memory, their papers (float32) would fit even less.
 
     Args:
         dirty: uint8 (1, height, width), which ``dirty[...]`` reads.
@@ -66,14 +66,14 @@ class PaperOnDemand:
 
 
 class BatchPapers(nn.Module):
-    """Lay the papers of other pages over the dirty one of some pairs (N, 2, height, width), dirty and clean in [0, 1].
+    """Lay papers of random pages over the dirty page of some pairs (N, 2, height, width), dirty and clean in [0, 1].
 
     Print and dirt both darken the paper under them, so brightness multiplies. A power makes dirt fainter or stronger.
 
     Args:
-        papers: of the training pages, from `paper_of`, as large as the crops at least.
-        share: of the pairs that get one.
-        powers: smallest and largest.
+        papers: of the training pages, from `paper_of`, at least as large as the crops.
+        share: expected share of the pairs that get one.
+        powers: smallest and largest power.
     """
 
     def __init__(self, papers: Sequence[Page], share: float = 0.1, powers: tuple[float, float] = (0.3, 3.0)) -> None:
@@ -83,7 +83,7 @@ class BatchPapers(nn.Module):
         self.powers = powers
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """The pairs, the clean pages as they were."""
+        """Return the pairs, with the clean pages unchanged."""
         count, _, height, width = pairs.shape
         places = [self._place(height, width) for _ in range(count)]
         chosen = torch.rand(count, 1, 1, 1) < self.share
@@ -94,13 +94,13 @@ class BatchPapers(nn.Module):
         dirty, clean = pairs[:, :1].clone(), pairs[:, 1:]
         for index in indices:
             paper, window = places[index]
-            # From memory that is not pinned a copy this small is made at once, without a wait for the device.
+            # The memory is not pinned, but a copy this small is made at once, without waiting for the device.
             factor = (paper[window] ** powers[index]).to(pairs.device, non_blocking=True)
             dirty[index] = (dirty[index] * factor).clamp(0, 1)
         return torch.cat([dirty, clean], dim=1)
 
     def _place(self, height: int, width: int) -> tuple[Page, tuple[Any, ...]]:
-        """Some paper and a window of it, (1, height, width), from anywhere on it."""
+        """Draw a paper and a random window of it, (1, height, width)."""
         paper = self.papers[int(torch.randint(len(self.papers), ()))]
         top = int(torch.randint(paper.shape[-2] - height + 1, ()))
         left = int(torch.randint(paper.shape[-1] - width + 1, ()))
@@ -110,11 +110,11 @@ class BatchPapers(nn.Module):
 class BatchSpecks(nn.Module):
     """Lay a stain with specks over the dirty page of some pairs (N, 2, height, width), dirty and clean in [0, 1].
 
-    The specks lie in clusters, are a pixel to a few wide and can be as dark as print, as the grain of an old stain is:
-    what tells them from the dot of an i is only where they lie. A network that has seen none leaves them standing.
+    The specks lie in clusters, are one to a few pixels wide and can be as dark as print, like the grain of an old
+    stain: only their position distinguishes them from the dot of an i. A network that has not seen any keeps them.
 
     Args:
-        share: of the pairs that get some.
+        share: expected share of the pairs that get some.
     """
 
     def __init__(self, share: float = 0.15) -> None:
@@ -122,7 +122,7 @@ class BatchSpecks(nn.Module):
         self.share = share
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """The pairs, the clean pages as they were."""
+        """Return the pairs, with the clean pages unchanged."""
         chosen = (torch.rand(len(pairs)) < self.share).nonzero().flatten().tolist()
         if not chosen:
             return pairs
@@ -133,10 +133,10 @@ class BatchSpecks(nn.Module):
 
 
 def _grainy_stain(height: int, width: int) -> Tensor:
-    """What a page with a stain and its grain is multiplied by, (height, width) in [0, 1].
+    """Draw a stain with grain, as factors (height, width) in [0, 1] by which a page is multiplied.
 
-    The stain covers what a wave lifts above a level, with a soft edge or a sharp one. Grains are the peaks of noise
-    that is more or less smoothed, many where another wave is high.
+    The stain covers the area where a smooth random wave is above a level, with a soft or sharp edge. Grains are the
+    peaks of more or less smoothed noise, frequent where another wave is high.
     """
 
     def between(low: float, high: float) -> float:

@@ -1,4 +1,4 @@
-"""Files of a user's own, of any number: found, read ahead by a few threads, and taken in order."""
+"""Inputs of predictions: any number of a user's files, found, prefetched by a few threads and returned in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,33 +12,33 @@ from triptych.data.errors import DataError
 from triptych.data.images import find_images
 
 THREADS = 4
-"""Threads that read and write while the network works."""
+"""Threads that read and write files while the network runs."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Predictor(Protocol):
-    """What ``predict_files`` needs of a trained model."""
+    """Interface of a trained model that ``predict_files`` needs."""
 
     hparams: Any
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """From a batch of inputs, as training sees them, to named columns."""
+        """Map a batch of inputs, prepared as in training, to named columns."""
 
 
 Progress = Callable[[int, int], None]
-"""Told how many inputs are done, and of how many."""
+"""Callback that receives the number of inputs done and the total."""
 
 
 def unseen(done: int, total: int) -> None:
-    """The Progress that nobody looks at."""
+    """Progress callback that does nothing."""
 
 
 def find_inputs(source: Path, output: Path) -> dict[Path, str]:
-    """The images at ``source``, by path, with the names that they have below it; sorted by name.
+    """Map the path of each image at ``source`` to its name relative to it, sorted by name.
 
-    What lies in ``output`` is no input, where that folder is inside ``source``.
+    Files in ``output`` are left out if that folder lies inside ``source``.
 
     Raises:
         DataError: there is no image.
@@ -55,14 +55,14 @@ def find_inputs(source: Path, output: Path) -> dict[Path, str]:
 
 
 def refuse_namesakes(paths: Iterable[Path], name: Callable[[Path], str]) -> None:
-    """Refuse two inputs for which ``name`` gives the same: one's output would replace the other's.
+    """Reject inputs to which ``name`` gives the same output name: one output would replace the other.
 
     Raises:
-        DataError: there are two.
+        DataError: there are two such inputs.
     """
     seen: dict[str, Path] = {}
     for path in paths:
-        # On macOS and Windows names that differ in case alone are one.
+        # On macOS and Windows, names that differ only in case are the same.
         other = seen.setdefault(name(path).casefold(), path)
         if other != path:
             raise DataError(f"{other} and {path} would both become {name(path)}: rename one")
@@ -71,9 +71,9 @@ def refuse_namesakes(paths: Iterable[Path], name: Callable[[Path], str]) -> None
 def ahead(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], count: int
 ) -> Iterator[tuple[Item, Future[Result]]]:
-    """Each item with what ``function`` makes of it in the pool, in order, never more than ``count`` at a time.
+    """Yield each item with the future of ``function(item)`` in the pool, in order, at most ``count`` at a time.
 
-    So any number of items takes the memory of a few. An item is asked for only when there is room for it.
+    This bounds memory for any number of items: ``items`` is consumed lazily, one item whenever there is room.
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:

@@ -1,4 +1,4 @@
-"""Tables that are written in pieces, and are whole or not there."""
+"""Text tables written piece by piece, resumable after an interruption and moved into place when complete."""
 
 import hashlib
 import json
@@ -12,23 +12,24 @@ from triptych.files import replaced
 
 
 class ResumableTable:
-    """A text file that grows piece by piece under the name NAME.part, and becomes NAME when the ``with`` block ends.
+    """A text file written piece by piece as NAME.part, and renamed to NAME when the ``with`` block ends.
 
-    Beside it, NAME.part.json says how far it has come. After an interruption, of whatever kind, it goes on behind the
-    last whole piece. A DataError, which no resuming mends, removes both.
+    NAME.part.json beside it records the progress. After an interruption of any kind, writing resumes after the last
+    complete piece. A DataError, which resuming cannot repair, removes both files.
 
     Args:
         path: the file.
-        made_from: what the pieces are made from: the weights, the inputs' names or content. A table that was made from
-            something else is not resumed.
-        resume: go on with what is there; False begins anew, and so does True where nothing is there.
+        made_from: what the pieces depend on: the weights, the names or content of the inputs. A table that was made
+            from something else is not resumed.
+        resume: continue an interrupted table; False starts over, and so does True if there is none.
 
     Attributes:
-        inputs: how many inputs the file already tells of.
-        skipped: a line for each of those that were skipped.
+        inputs: number of inputs that the file already covers.
+        bytes: size of the complete pieces; 0 for a new file.
+        skipped: a line for each of those inputs that was skipped.
 
     Raises:
-        DataError: what is there cannot be resumed.
+        DataError: the interrupted table belongs to another run or other inputs, or is damaged.
     """
 
     def __init__(self, path: Path, made_from: Sequence[str], resume: bool) -> None:
@@ -39,7 +40,7 @@ class ResumableTable:
         self.inputs = 0
         self.bytes = 0
         self.skipped: list[str] = []
-        # Without a state no piece was ever whole.
+        # Without a state file, no piece was completed.
         if resume and self.part.exists() and self.state.exists():
             self._find_place()
 
@@ -65,12 +66,12 @@ class ResumableTable:
         return self
 
     def write(self, text: str, inputs: int, skipped: Sequence[str] = ()) -> None:
-        """Add the next piece.
+        """Append the next piece and flush it to disk.
 
         Args:
-            text: whole lines.
-            inputs: how many inputs they tell of, skipped ones included.
-            skipped: a line for each that was skipped.
+            text: complete lines.
+            inputs: number of inputs that they cover, including skipped ones.
+            skipped: a line for each skipped input.
         """
         self.bytes += self.file.write(text.encode("utf-8", "surrogateescape"))
         self.file.flush()

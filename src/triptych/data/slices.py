@@ -1,4 +1,4 @@
-"""Slices of the X-rays that are unlike the others: held out whole, they stand in for another hospital's."""
+"""Slices of the X-rays that are unlike the others: held out, they stand in for another hospital's data."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +14,9 @@ from triptych.data.stored import StoredImages
 BLACK = 16
 """Grey level up to which a pixel shows nothing of the patient."""
 LETTER = 0.09
-"""Share of the side that a letter or other marker is no wider than."""
+"""Largest width of a letter or other marker, as a share of the side."""
 PART = 2**22
-"""Pixels that are measured at a time: as float64, of which a measure has a few copies, 32 MB."""
+"""Pixels measured at a time: 32 MB as float64, of which a measure holds a few copies."""
 
 
 def brightness(images: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def contrast(images: np.ndarray) -> np.ndarray:
 
 
 def margin(images: np.ndarray) -> np.ndarray:
-    """Share of pixels that are black: much where the patient is small in the picture, uint8 (N, side, side) -> (N,)."""
+    """Share of black pixels, large if the patient is small in the picture, uint8 (N, side, side) -> (N,)."""
     return (images <= BLACK).mean(axis=(1, 2))
 
 
@@ -40,14 +40,14 @@ def marker(images: np.ndarray) -> np.ndarray:
     corner = max(1, side // 4)
     letter = max(2, round(LETTER * side))
     small = white_tophat(images, size=(1, letter, letter))
-    # An X-ray's corners one below the other; the brightest hundredth, for one pixel may be noise.
+    # All four corners of an X-ray; the 99th percentile, because the brightest pixel may be noise.
     rows = np.concatenate([small[:, :corner], small[:, -corner:]], axis=1)
     corners = np.concatenate([rows[..., :corner], rows[..., -corner:]], axis=2)
     return np.percentile(corners.reshape(len(images), -1), 99, axis=1)
 
 
 def contrariness(images: np.ndarray | StoredImages, labels: np.ndarray) -> np.ndarray:
-    """How little an X-ray looks like its class by the measures above: (N, side, side), (N,) -> (N,)."""
+    """How unlikely an X-ray's own class is, given the measures above: (N, side, side), (N,) -> (N,) in [0, 1]."""
     measures = np.stack([_each(measure, images) for measure in (brightness, contrast, margin, marker)], axis=1)
     judge = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(measures, labels)
     return 1 - judge.predict_proba(measures)[np.arange(len(labels)), labels]
@@ -72,24 +72,24 @@ def unlike(
     patients: Sequence[str],
     share: float = 0.2,
 ) -> np.ndarray:
-    """Which X-rays to hold out: those of the patients that differ most, as many as make up ``share`` of each class.
+    """Select X-rays to hold out: those of the patients that differ most, as many as make up ``share`` of each class.
 
-    - ``names``: patients none of whose files is named as most of their class are (viruses; ``IM`` and not ``NORMAL2``).
+    - ``names``: patients without any file named like most of their class (viruses; ``IM`` instead of ``NORMAL2``).
     - ``dark``, ``bright``, ``flat`` (of low contrast): by the grey levels.
-    - ``small``, ``large``: with much black around the patient, or none.
-    - ``marked``: with a letter or another small bright thing in a corner.
-    - ``contrary``: those that look most like the other class in all this together.
+    - ``small``, ``large``: with much black around the patient, or little.
+    - ``marked``: with a letter or another small bright object in a corner.
+    - ``contrary``: those that look most like the other class by all these measures together.
 
     Args:
         kind: one of SLICES.
-        names: of the files, N.
-        images: uint8 (N, side, side), of which a few are read at a time where they are on disk.
+        names: file names, N.
+        images: uint8 (N, side, side), read a few at a time if they are on disk.
         labels: 0 or 1, (N,).
-        patients: of each X-ray; all of a patient go together, by their mean.
-        share: of each class, unless the kind is ``names``, which takes all there are.
+        patients: patient of each X-ray, N; the X-rays of a patient stay together and are ranked by their mean.
+        share: of each class; ignored by ``names``, which takes all that it finds.
 
     Returns:
-        bool (N,).
+        bool (N,), True for the X-rays to hold out.
     """
     labels = np.asarray(labels)
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
@@ -100,7 +100,7 @@ def unlike(
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
-        # By the patient's mean, the furthest first; a patient's X-rays one after the other.
+        # By the patient's mean, the largest first; the X-rays of a patient are adjacent.
         order = own[np.lexsort((owner[own], -mean[owner[own]]))]
         enough = order[: round(share * len(own))]
         held_out |= np.isin(owner, owner[enough])
@@ -108,7 +108,7 @@ def unlike(
 
 
 def _each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | StoredImages) -> np.ndarray:
-    """What is measured of each image, (N,)."""
+    """Measure the images, a few at a time; returns (N,)."""
     part = max(1, PART // math.prod(images[0].shape))
     starts = range(0, len(images), part)
     parts = ([images[index][...] for index in range(start, min(start + part, len(images)))] for start in starts)
@@ -116,7 +116,7 @@ def _each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | Stor
 
 
 def _usual_names(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """Whether a file is of the family that most of its class are of: bool (N,)."""
+    """Whether the name of each file is of the commonest family in its class: bool (N,)."""
     families = np.array([_family(name) for name in names])
     usual = np.zeros(len(names), bool)
     for label in np.unique(labels):
@@ -127,7 +127,7 @@ def _usual_names(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 
 def _family(name: str) -> str:
-    """What kind of name it is.
+    """Return the family of a file name: one of four naming schemes, or ``other``.
 
     >>> _family("NORMAL2-IM-0959-0001.jpeg"), _family("train/NORMAL/IM-0115-0001.jpeg"), _family("person7_virus_9.jpeg")
     ('NORMAL2', 'IM', 'virus')

@@ -17,27 +17,27 @@ log = logging.getLogger(__name__)
 
 SOURCES = ("auto", "files", "kaggle", "synthetic")
 MARK = "SYNTHETIC.txt"
-"""The file that tells made-up data from the real ones whose layout they have."""
+"""Marker file that distinguishes synthetic data from the real data whose layout they share."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder with a data set's files, which are the user's own (``files``) or the project's (``synthetic``)."""
+    """Folder of a data set; ``kind`` is ``files`` for the user's own, ``synthetic`` for the project's stand-in."""
 
     folder: Path
     kind: str
 
     @property
     def made_up(self) -> bool:
-        """Whether its files are synthetic, in the user's own folder too."""
+        """Whether its files are synthetic, even if they lie in the user's own folder."""
         return self.kind == "synthetic" or (self.folder / MARK).exists()
 
 
 def data_root(root: str | None) -> Path:
-    """The folder given, else ``$TRIPTYCH_DATA``, else ``data/``.
+    """Return ``root`` if given, else ``$TRIPTYCH_DATA``, else ``data/``, with ``~`` expanded.
 
     Raises:
-        DataError: it lies in the home folder of a user that is not there.
+        DataError: ``~`` or ``~USER`` stands for no home folder.
     """
     if root:
         return named_folder("data.root", root)
@@ -52,18 +52,19 @@ def locate(
     synthesize: Callable[[Path], None],
     download: Callable[[Path], Path],
 ) -> Source:
-    """Find the folder that ``data.source`` asks for.
+    """Find the data that ``data.source`` asks for; download or synthesize them if necessary.
 
     Args:
         slug: the data set's name on Kaggle and of its folder below ``root``.
         source: ``auto``, ``files``, ``kaggle`` or ``synthetic``.
-        root: folder that holds one folder a data set.
+        root: folder that holds one folder per data set.
         cache: where synthetic data are kept between runs.
         synthesize: writes a synthetic data set into a folder, in Kaggle's layout.
-        download: downloads the data set to its folder below ``root``, in that layout too.
+        download: downloads the data set to its folder below ``root``, in the same layout.
 
     Raises:
-        DataError: the files are asked for and their folder does not exist, or the download failed.
+        DataError: ``source`` is unknown, the folder asked for does not exist or is a broken link, the download failed,
+            or the synthetic data cannot be written.
     """
     if source not in SOURCES:
         raise DataError(f"data.source={source}: choose one of {', '.join(SOURCES)}")
@@ -86,10 +87,10 @@ def locate(
 
 
 def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None]) -> Path:
-    """Write the synthetic data set once, and find it again as long as the code that writes it stays the same.
+    """Return the folder of the synthetic data set, written to the cache once for each version of the writing code.
 
     Raises:
-        DataError: it cannot be written there.
+        DataError: it cannot be written to the cache.
     """
     writers = sorted(Path(triptych.data.synthetic.__path__[0]).glob("*.py"))
     if module_file := getattr(sys.modules[synthesize.__module__], "__file__", None):  # a notebook has none
@@ -99,7 +100,7 @@ def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None])
         try:
             write_whole(folder, synthesize)
         except OSError as error:
-            # Another run may have been first; then its folder serves.
+            # Another run may have created it in the meantime: then use that.
             if not folder.exists():
                 raise DataError(
                     f"{cache}: the synthetic data cannot be kept here ({reason(error)}); make room, or name another "
@@ -109,7 +110,7 @@ def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None])
 
 
 def write_made_up(folder: Path, synthesize: Callable[[Path], None]) -> None:
-    """Write a synthetic data set where a user's own may lie, marked as what it is."""
+    """Write a synthetic data set to a folder for the user's own data, with the file MARK that identifies it."""
 
     def write(aside: Path) -> None:
         synthesize(aside)
@@ -121,7 +122,7 @@ def write_made_up(folder: Path, synthesize: Callable[[Path], None]) -> None:
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a folder aside, and give it its name when it is whole."""
+    """Create ``folder`` atomically: ``write`` fills a temporary folder beside it, which is then renamed."""
     aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
         write(aside)

@@ -1,4 +1,4 @@
-"""Which samples train, validate and test. Every rule is a function of counts, groups and a seed alone."""
+"""Rules that split samples into train, val and test; each is a function of counts, groups and a seed alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 from triptych.data.errors import DataError
 
 RULES = ("grouped", "random", "mle_bench", "papers", "all")
-"""What ``data.split`` can be:
+"""Values of ``data.split``:
 
-- ``grouped``: 80/10/10, or 90/10 beside an official test set; samples of one group (page, patient) stay together.
-- ``random``: the same shares, but groups are torn apart, so that scores can be too good.
-- ``mle_bench``: the split of MLE-bench, a benchmark on Kaggle's competitions: for the pages, a fifth of them tests.
-- ``papers``: the split of the papers on the data: for the houses 64/16/20, for the X-rays as ``random``.
-- ``all``: every sample trains, and none validates or tests: for the last run, once every choice is made.
+- ``grouped``: 80/10/10, or 90/10 next to an official test set; samples of one group (page, patient) stay together.
+- ``random``: the same shares, but groups may be divided between splits, so that scores can be too good.
+- ``mle_bench``: the split of MLE-bench, a benchmark of Kaggle competitions: a fifth of the pages is the test set.
+- ``papers``: the split of the papers on the data set: 64/16/20 for the houses, the same as ``random`` for the X-rays.
+- ``all``: all samples are for training, none for validation or test; for the last run, once every choice is made.
 """
 MAX_SEED = 2**32 - 1
-"""scikit-learn takes seeds below 2**32; a split draws with ``split_seed`` and the next."""
+"""Upper bound (exclusive) of ``split_seed``: a split also uses ``split_seed + 1``, which must be below 2**32."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of the samples of each split. ``stand_in`` says what keeps a published split from being the real one."""
+    """Sample indices of each split; ``stand_in`` says why it is not the official or published one, if it is not."""
 
     train: np.ndarray
     val: np.ndarray
@@ -32,18 +32,18 @@ class Split:
 
 
 def check(rule: str, published: Sequence[str], slug: str, seed: int, folds: int | None, fold: int) -> None:
-    """Refuse settings from which no split can be drawn, before any data are read.
+    """Reject settings from which no split can be drawn, before any data are read.
 
     Args:
         rule: ``data.split``.
-        published: the published splits that the data set has, out of ``mle_bench`` and ``papers``.
+        published: which of ``mle_bench`` and ``papers`` the data set has.
         slug: the data set's name.
         seed: ``data.split_seed``.
         folds: ``data.folds``.
         fold: ``data.fold``.
 
     Raises:
-        ValueError: an argument is wrong, or does not go with another.
+        ValueError: an argument is invalid, or conflicts with another.
     """
     if rule not in RULES:
         raise ValueError(f"data.split={rule}: choose one of {', '.join(RULES)}")
@@ -59,7 +59,7 @@ def check(rule: str, published: Sequence[str], slug: str, seed: int, folds: int 
 
 
 def check_train_size(train_size: int | float | None) -> None:
-    """Raises a ValueError where ``data.train_size`` is neither a number of samples, nor a share, nor None for all."""
+    """Raise a ValueError unless ``data.train_size`` is a number of samples, a share, or None for all."""
     if train_size is not None and not (train_size >= 1 if isinstance(train_size, int) else 0 < train_size <= 1):
         raise ValueError(
             f"data.train_size={train_size}: expected a number of samples from 1, a share above 0 and up to 1.0, or "
@@ -75,9 +75,9 @@ def draw(
     folds: int | None = None,
     fold: int = 0,
 ) -> Split:
-    """80/10/10, or 90/10 beside an official test set; whole groups stay together where ``groups`` are given.
+    """Split 80/10/10, or 90/10 next to an official test set; samples of one group stay together if there are groups.
 
-    With ``folds``, the samples outside the test set are cut into that many parts, of which part ``fold`` validates.
+    With ``folds``, the samples outside the test set are divided into that many folds; ``fold`` is for validation.
 
     Raises:
         DataError: a split would be empty, or there is no such fold.
@@ -99,7 +99,7 @@ def draw(
 
 
 def published(order: Sequence[int], val_share: float, val_seed: int, stand_in: str | None) -> Split:
-    """Two calls of scikit-learn's ``train_test_split``: a fifth tests, drawn with seed 0, then some validate.
+    """Split by two calls of ``train_test_split``: a fifth for test (seed 0), ``val_share`` of the rest for validation.
 
     Raises:
         DataError: a split would be empty.
@@ -111,20 +111,20 @@ def published(order: Sequence[int], val_share: float, val_seed: int, stand_in: s
 
 
 def everything(count: int) -> Split:
-    """All samples train: no validation, no test. For the last run, once every choice is made."""
+    """Assign all samples to training, for the last run, once every choice is made."""
     nothing = np.arange(0)
     return require_filled(Split(np.arange(count), nothing, nothing), needed=("train",))
 
 
 def fewer(indices: np.ndarray, size: int | float | None, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
-    """Draw some of the indices, in ascending order; of two sizes, the smaller draw lies in the larger.
+    """Draw a sorted subset of the indices; with one seed, a smaller subset is contained in every larger one.
 
     Args:
-        indices: of the samples there are.
-        size: how many, or the share of them; None, or more than there are: all, as they are.
+        indices: of the samples to draw from.
+        size: number of samples (int) or share of them (float); None, or more than there are: all, unchanged.
         seed: of the draw.
-        labels: the class of each index. Each class keeps its share, rounded up for the rarest: none is lost as long as
-            there are as many samples as classes.
+        labels: the class of each index, to stratify by. Each class keeps its share, rounded up for the rarest: none is
+            lost as long as at least as many samples are drawn as there are classes.
     """
     if isinstance(size, float):
         size = max(1, round(size * len(indices)))
@@ -132,7 +132,7 @@ def fewer(indices: np.ndarray, size: int | float | None, seed: int, labels: np.n
         return indices
     order = np.random.default_rng(seed).permutation(len(indices))
     if labels is not None:
-        # How far through its class each sample comes, from 0 for the first; the rarer class first where two are even.
+        # Relative position of each sample within its class, from 0 for the first; in a tie the rarer class comes first.
         through, rarity = np.empty(len(order)), np.empty(len(order))
         for label in np.unique(labels):
             own = order[labels[order] == label]
@@ -142,7 +142,7 @@ def fewer(indices: np.ndarray, size: int | float | None, seed: int, labels: np.n
 
 
 def require_filled(split: Split, needed: Sequence[str] = ("train", "val", "test")) -> Split:
-    """The split itself, or a DataError that names its empty parts."""
+    """Return the split, or raise a DataError that names its empty parts."""
     empty = [name for name in needed if len(getattr(split, name)) == 0]
     if empty:
         sizes = f"train {len(split.train)}, val {len(split.val)}, test {len(split.test)}"
@@ -158,7 +158,7 @@ def _groups_of(indices: np.ndarray, groups: Sequence[str] | None) -> np.ndarray 
 
 
 def _units(indices: np.ndarray, groups: Sequence[str] | None) -> int:
-    """How many samples, or groups, there are to share out."""
+    """Number of units to distribute: samples, or groups if there are any."""
     own_groups = _groups_of(indices, groups)
     return len(indices) if own_groups is None else len(np.unique(own_groups))
 
@@ -174,7 +174,7 @@ def _require(indices: np.ndarray, groups: Sequence[str] | None, needed: int) -> 
 
 
 def _cut(indices: np.ndarray, groups: Sequence[str] | None, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut off ``share`` of the samples, or of the groups."""
+    """Split off ``share`` of the samples, or of the groups; returns the rest and that share."""
     splitter = ShuffleSplit if groups is None else GroupShuffleSplit
     parts = splitter(n_splits=1, test_size=share, random_state=seed)
     kept, cut = next(parts.split(indices, groups=_groups_of(indices, groups)))

@@ -1,4 +1,4 @@
-"""Decoded images in the cache: read into memory all at once, or each when it is asked for."""
+"""Cache of decoded images, read into memory all at once or lazily, one by one."""
 
 import hashlib
 import logging
@@ -23,17 +23,17 @@ from triptych.files import replaced
 log = logging.getLogger(__name__)
 
 AHEAD = 8
-"""Images that are decoded at a time: enough for most processors, and few enough for images of 100 MB."""
+"""Images decoded at a time: enough for most processors, and few enough for images of 100 MB."""
 
 Window = EllipsisType | tuple[slice, slice]
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image on disk, uint8 ``shape`` (height, width), read as it is indexed.
+    """An image on disk, uint8 (height, width), read when it is indexed.
 
-    ``image[...]`` is the whole, which must have its ``checksum``; of ``image[top:bottom, left:right]`` only those rows
-    are read.
+    ``image[...]`` reads the whole and verifies its ``checksum``; ``image[top:bottom, left:right]`` reads only those
+    rows, without verification.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class StoredImage:
             return _filled(file, self.offset + top * width, np.empty((bottom - top, width), np.uint8))[:, columns]
 
     def read(self, file: FileIO, pixels: np.ndarray) -> np.ndarray:
-        """Fill ``pixels``, uint8 (height, width), from the file at ``path``."""
+        """Fill ``pixels``, uint8 (height, width), in place from the open ``file`` and verify the checksum."""
         _filled(file, self.offset, pixels)
         if zlib.crc32(pixels.data) != self.checksum:
             raise _damaged(self.path, "a checksum differs")
@@ -59,18 +59,18 @@ class StoredImage:
 
 
 class StoredImages:
-    """Images one behind the other in one file. Only where each lies is in memory, so that workers can have it too.
+    """Images stored one after another in one file. Only their positions are in memory, cheap to copy to workers.
 
-    The file is opened for each reading and not mapped: pages of a mapping would count as the process's own memory.
+    The file is opened for each read and not memory-mapped: mapped pages would count as the process's own memory.
 
     Args:
         path: the file.
         shapes: (height, width) of each, int64 (N, 2).
         checksums: CRC-32 of each, (N,).
-        offsets: of each in the file, (N,); None: as the shapes say.
+        offsets: position of each in the file in bytes, (N,); None: derived from the shapes.
 
     Raises:
-        DataError: when an image is read and the file is gone or damaged.
+        DataError: an image is read, and the file is missing or damaged.
     """
 
     def __init__(
@@ -90,40 +90,40 @@ class StoredImages:
         return StoredImage(self.path, int(self.offsets[index]), (height, width), int(self.checksums[index]))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "StoredImages":
-        """Those with these indices, in this order; nothing is read."""
+        """Return the images at these indices, in this order, without reading them."""
         return StoredImages(self.path, self.shapes[indices], self.checksums[indices], self.offsets[indices])
 
     def stacked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Those with these indices, which are of one size: uint8 (len(indices), height, width)."""
+        """Read the images at these indices, all of one size: uint8 (len(indices), height, width)."""
         rows = np.asarray(indices)
         pixels = np.empty((len(rows), *self.shapes[rows[0]]), np.uint8)
         with _opened(self.path) as file:
-            # In the order of the file, which a hard disk reads fastest.
+            # In file order, which a hard disk reads fastest.
             for place in np.argsort(self.offsets[rows]):
                 self[rows[place]].read(file, pixels[place])
         return pixels
 
 
 Images = list[np.ndarray] | StoredImages
-"""Images uint8 (height, width), of which ``images[index][...]`` gives the pixels wherever they are."""
+"""Images uint8 (height, width), in memory or on disk: ``images[index][...]`` is the pixels of one."""
 
 
 def decoded(
     folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray], in_memory: bool
 ) -> Images:
-    """The images of ``files``, kept in the cache under ``key``, or decoded and kept.
+    """Return the images of ``files`` from the cache, decoding and caching them if they are not there.
 
-    In memory, a cache that cannot be read is made again and one that cannot be written is done without: there it is
-    only speed. Images that stay on disk need it: they are decoded into it a few at a time, by one run where several
-    start at once.
+    With ``in_memory`` the cache only saves time: one that cannot be read is rebuilt, and one that cannot be written is
+    ignored. Images that stay on disk need it: they are decoded into it a few at a time, by one run if several start at
+    once.
 
     Args:
         folder: the cache.
-        key: changes with whatever changes a pixel, but for the files' names and order and the version of Pillow, which
-            are added to it.
+        key: cache key, which must change with whatever changes a pixel, except for the names and order of the files and
+            the version of Pillow, which are added to it.
         files: the images, in order.
         decode: from a file to uint8 (height, width).
-        in_memory: whether the pixels are to be in memory, or stay on disk.
+        in_memory: whether to read the pixels into memory, or leave them on disk.
 
     Raises:
         DataError: a file cannot be decoded, or the images are to stay on disk and cannot be written there.
@@ -138,7 +138,7 @@ def decoded(
         with FileLock(folder / f".{shared}.lock"):
             with suppress(Exception):
                 return _found(folder, key, len(files))
-            # Of a run that was killed as it decoded, with whatever files and Pillow.
+            # Left by a run that was killed while decoding, whatever its files and its version of Pillow.
             for leftover in folder.glob(f".{shared}-*"):
                 leftover.unlink(missing_ok=True)
             log.info(
@@ -146,7 +146,7 @@ def decoded(
             )
             _write(folder, key, _each(files, decode))
             return _found(folder, key, len(files))
-    except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
+    except (OSError, NotImplementedError) as error:  # the latter if the file system has no locks
         raise DataError(
             f"{folder}: the decoded images cannot be kept here ({reason(error)}), and data.in_memory=false reads them "
             "from there; make room, or name another folder with data.cache_dir=FOLDER"
@@ -155,14 +155,14 @@ def decoded(
 
 def _digest(files: Sequence[Path]) -> str:
     """Eight hexadecimal digits that change with the names of ``files``, their order, and the version of Pillow."""
-    # Below the folder that holds them all: where that lies changes no pixel.
+    # Relative to their common folder, whose location changes no pixel.
     folder = os.path.commonpath([path.parent for path in files]) if files else ""
     names = [PIL.__version__, *(path.relative_to(folder).as_posix() for path in files)]
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _in_memory(folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> list[np.ndarray]:
-    # Whatever is wrong with a damaged index, and zipfile has many words for it, making it again mends it.
+    # A damaged index raises one of many exceptions (zipfile alone has several); rebuilding it helps in every case.
     with suppress(Exception):
         found = _found(folder, key, len(files))
         return [found[index][...] for index in range(len(found))]
@@ -187,13 +187,13 @@ def _write(folder: Path, key: str, images: Iterable[np.ndarray]) -> None:
             file.write(pixels.data)
             shapes.append(pixels.shape)
             checksums.append(zlib.crc32(pixels.data))
-    # The index comes last: where it is, the pixels are whole.
+    # The index is written last: if it exists, the pixels are complete.
     with replaced(folder / f"{key}.npz", mark=f"{key}-") as aside:
         np.savez(aside, allow_pickle=False, shapes=np.array(shapes), checksums=np.array(checksums, np.uint32))
 
 
 def _found(folder: Path, key: str, count: int) -> StoredImages:
-    """The ``count`` images kept under ``key``; raises one of many exceptions where they are not there or not whole."""
+    """Open the ``count`` images cached under ``key``; raises any of many exceptions if they are missing or damaged."""
     path = folder / f"{key}.pixels"
     with np.load(folder / f"{key}.npz", allow_pickle=False) as index:
         images = StoredImages(path, index["shapes"], index["checksums"])

@@ -1,4 +1,4 @@
-"""Tables of text: comma-separated cells, read a row at a time, each row known by its line."""
+"""Reader of CSV tables as text, a limited number of rows at a time, each row with its line number."""
 
 import csv
 import reprlib
@@ -14,20 +14,20 @@ from triptych.data.errors import DataError, reason
 from triptych.files import plain
 
 MAX_LINE = 2**20
-"""Characters a line can have. What has more is no table, and would fill the memory before that showed."""
+"""Maximum characters per line: a file with longer lines is no table, and would fill the memory before that shows."""
 
 
 def text_tables(path: Path, columns: Sequence[str] | None = None, rows: int = 100_000) -> Iterator[pd.DataFrame]:
-    """The file's cells as text, as they stand, in tables of ``rows`` rows; the index is each row's line in the file.
+    """Yield the file's cells as unconverted text, in tables of ``rows`` rows indexed by line number in the file.
 
     Args:
-        path: comma-separated text in UTF-8, with or without byte-order mark; blank lines are passed over.
-        columns: the columns' names where the file has no header; it may lack the last.
-        rows: how many rows are held at a time.
+        path: comma-separated text in UTF-8, with or without byte-order mark; blank lines are skipped.
+        columns: the column names of a file without a header; the file may lack the last column.
+        rows: maximum number of rows per table, held in memory at a time.
 
     Raises:
-        DataError: the file is missing, empty or no table, two columns have one name, or a row has more or fewer cells
-            than there are columns. Wrong rows are met when the tables before theirs have been given.
+        DataError: the file is missing, empty or not a table, two columns have the same name, or a row has more or fewer
+            cells than there are columns. Invalid rows are noticed only after the tables before theirs were yielded.
     """
     lines = _rows(path)
     first = next(lines, None)
@@ -58,7 +58,7 @@ def text_tables(path: Path, columns: Sequence[str] | None = None, rows: int = 10
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line, from 1, and cells of each row that is not blank."""
+    """Yield the line number, from 1, and the cells of each row that is not blank."""
     line = 1
     try:
         with plain(path).open(encoding="utf-8-sig", newline="") as file:
@@ -70,7 +70,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except OSError as error:
         raise DataError(f"{path}: not a readable table ({reason(error)}); replace or remove it") from error
     except UnicodeDecodeError as error:
-        # Whole lines before the wrong byte have been given already.
+        # Text is decoded in chunks: lines before the invalid byte in the same chunk have not been yielded.
         line += error.object[: error.start].count(b"\n")
         raise _refusal(path, line, f"the byte 0x{error.object[error.start]:02x} is not UTF-8") from error
     except csv.Error as error:

@@ -1,4 +1,4 @@
-"""Chest X-Ray Images (Pneumonia): NORMAL or PNEUMONIA."""
+"""Chest X-Ray Images (Pneumonia): X-rays of children's chests, NORMAL or PNEUMONIA."""
 
 import csv
 import json
@@ -40,14 +40,14 @@ SHIFT = nn.Sequential(
     BatchAffine(rotation=8, scale=(0.9, 1.1), translation=0.06),
     BatchExposure(brightness=0.1, contrast=0.25, gamma=1.3),
 )
-"""What ``shifted_batches`` does to the X-rays."""
+"""The distribution shift that ``shifted_batches`` applies to the X-rays."""
 
 
 @dataclass(frozen=True)
 class Xrays:
-    """All X-rays: names below ``chest_xray``, uint8 (count, side, side), and labels as indices of CLASSES.
+    """All X-rays: names relative to ``chest_xray``, uint8 (count, side, side), and labels (count,), indices of CLASSES.
 
-    Wherever the images are, ``images[index][...]`` are the pixels of one.
+    ``images[index][...]`` is the pixels of one image, whether they are in memory or on disk.
     """
 
     names: list[str]
@@ -59,7 +59,7 @@ class Xrays:
 
 
 def patient(name: str) -> str:
-    """The patient in a file name: ``person<N>`` or ``IM-<N>``; any other name stands for itself.
+    """Return the patient in a file name, ``person<N>`` or ``IM-<N>``, or the name itself if it has neither.
 
     >>> patient("train/PNEUMONIA/person1000_virus_1681.jpeg"), patient("train/NORMAL/NORMAL2-IM-0959-0001.jpeg")
     ('person1000', 'IM-0959')
@@ -71,13 +71,13 @@ def patient(name: str) -> str:
 class XrayDataModule(DataModule[Xrays]):
     """X-rays as float32 (N, 1, side, side) in [0, 1] with labels (N,), 0 for NORMAL and 1 for PNEUMONIA.
 
-    Kaggle's ``val`` folder holds 16 X-rays, too few to choose by: it joins ``train``, and a tenth of both validates,
-    split by patient. The official test folder stays the test.
+    Kaggle's ``val`` folder holds 16 X-rays, too few for model selection: it is merged with ``train``, and a tenth of
+    both is for validation, by default split by patient. The official test folder remains the test set.
 
     Args:
-        image_size: side in pixels to which X-rays are resized, whatever their aspect.
-        sampler: ``shuffle`` shows each X-ray once an epoch, ``balanced`` draws as many, with replacement, each class
-            equally often.
+        image_size: side in pixels of the square to which X-rays are resized, whatever their aspect ratio.
+        sampler: ``shuffle`` shows each X-ray once per epoch, ``balanced`` draws as many, with replacement, from all
+            classes with equal probability.
         hold_out: one of ``triptych.data.slices.SLICES``: test on those X-rays outside the test folder that are unlike
             the others, and train and validate on the others.
         arguments: those of DataModule.
@@ -141,7 +141,7 @@ class XrayDataModule(DataModule[Xrays]):
         return Split(split.train, split.val, split.test, stand_in)
 
     def _without_slice(self, samples: Xrays, groups: list[str] | None, known: np.ndarray) -> Split:
-        """The split that tests on the slice ``hold_out`` of the X-rays ``known``; no other ever joins in."""
+        """Split that tests on the slice ``hold_out`` of the X-rays ``known``; X-rays not in ``known`` are left out."""
         assert self.hold_out is not None
         names = [samples.names[index] for index in known]
         patients = [patient(name) for name in names]
@@ -202,7 +202,7 @@ class XrayDataModule(DataModule[Xrays]):
             flip="flip" in names,
         )
         exposure = BatchExposure(brightness=0.15, contrast=0.3, gamma=1.4)
-        # No augmentation at all leaves the images untouched, not resampled.
+        # Without geometric augmentation the images are not resampled at all.
         geometry = affine if set(names) - {"brightness"} else nn.Identity()
         return nn.Sequential(geometry, exposure if "brightness" in names else nn.Identity())
 
@@ -211,13 +211,13 @@ class XrayDataModule(DataModule[Xrays]):
         return super().prepare_batch((images.float() / 255, labels), training)
 
     def shifted_batches(self) -> Iterator[Batch]:
-        """The validation split as another hospital's machine might have taken it, the same each time.
+        """Yield the validation split as another hospital's machine might have taken it, the same each time.
 
-        Each X-ray by an amount of its own: turned by up to 8 degrees, magnified by 0.9 to 1.1, moved by up to 6 % of
-        the side; brightness changed by up to 0.1, contrast by up to a quarter, a gamma of 1/1.3 to 1.3. All less than
-        what ``data.augment`` can prepare for, and none mirrored.
+        Each X-ray is changed by its own random amounts: rotated by up to 8 degrees, scaled by 0.9 to 1.1, shifted by up
+        to 6 % of the side; brightness changed by up to 0.1, contrast by up to a quarter, a gamma of 1/1.3 to 1.3. All
+        of these are smaller than what ``data.augment`` can prepare for, and nothing is mirrored.
         """
-        # Of a size of their own: `data.eval_batch_size` changes no result.
+        # A fixed batch size, so that `data.eval_batch_size` does not change the result.
         for index, (images, labels) in enumerate(self.evaluation_batches("val", batch_size=64)):
             with torch.random.fork_rng([]):
                 torch.default_generator.manual_seed(index)
@@ -234,10 +234,11 @@ class XrayDataModule(DataModule[Xrays]):
         progress: Progress = unseen,
         **options: Any,
     ) -> Iterator[str]:
-        """``predictions.csv`` with ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold.
+        """Write ``predictions.csv``, ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold.
 
         Raises:
-            DataError: there is no image, or the one that was named cannot be read.
+            DataError: there is no image, ``source`` is an image that cannot be read, or ``resume`` finds another run's
+                predictions.
         """
         names = find_inputs(source, output)
         made_from = [weights, str(self.image_size), *(_stamp(path, name) for path, name in names.items())]
@@ -258,7 +259,7 @@ class XrayDataModule(DataModule[Xrays]):
                         found.append(names[path])
                     except DataError as error:
                         if path == source:
-                            raise  # a table of nothing is not what was asked for
+                            raise  # the only input: there would be nothing in the table
                         skipped.append(str(error))
                 yield from skipped
                 if images:
@@ -307,13 +308,13 @@ class XrayDataModule(DataModule[Xrays]):
         )
 
     def _prepared(self, square: np.ndarray) -> Tensor:
-        """What the model takes of one X-ray, uint8 (side, side)."""
+        """Convert one X-ray, uint8 (side, side), to the model's input, float32 (1, 1, side, side)."""
         images = xrays.tensor(square)
         return self.prepare_batch((images, images), training=False)[0]
 
 
 def _of_no_class(folder: Path) -> Iterator[Path]:
-    """The X-rays in a folder of classes that lie in none of CLASSES."""
+    """Yield the X-rays below ``folder`` that lie outside the folders of CLASSES."""
     for entry in sorted(folder.iterdir()):
         if entry.name not in CLASSES and not entry.name.startswith("."):
             for path in [entry, *sorted(entry.rglob("*"))]:
@@ -322,10 +323,10 @@ def _of_no_class(folder: Path) -> Iterator[Path]:
 
 
 def _stamp(path: Path, name: str) -> str:
-    """The name of a user's X-ray, with what tells whether there is another under it now."""
+    """Return the name of an X-ray with its size and modification time, by which a replaced file is noticed."""
     try:
         there = path.stat()
-    except OSError:  # a link to nothing, which is skipped where it is decoded
+    except OSError:  # a broken link, which is skipped on decoding
         return name
     return f"{name} {there.st_size} {there.st_mtime_ns}"
 

@@ -1,1 +1,1 @@
-"""From raw inputs to answers in the user's units: a trained model with all that stands around it, as one graph."""
+"""Graphs for export: a trained model with its pre- and post-processing, from raw inputs to answers in user units."""

@@ -1,4 +1,4 @@
-"""What a data set says of a model that is to be used without this project."""
+"""Description of an exported model, which a data set returns from ``serving``: its graph, tensors and samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Port:
-    """A named tensor that goes into the graph or comes out of it.
+    """A named input or output tensor of the graph.
 
     Attributes:
-        name: its name in the exported file; of an output, that of its column in the model's ``predict`` too.
-        dtype: of NumPy and of torch, such as ``uint8``.
-        shape: a name for each side that may have any length; the same name, the same length.
+        name: its name in the exported file; for an output, also that of its column in the model's ``predict``.
+        dtype: name of the dtype in NumPy and torch, such as ``uint8``.
+        shape: sizes, with a name for each dynamic dimension; dimensions of the same name have the same size.
         text: what it holds, with its unit.
-        tolerance: how far an exported value may lie from PyTorch's.
-        relative: whether that is a share of PyTorch's value.
+        tolerance: largest accepted difference between an exported value and PyTorch's.
+        relative: whether the tolerance is a share of PyTorch's value.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Sample:
-    """Raw inputs, one tensor a port, and the batch that training's own code makes of them."""
+    """Raw inputs, one tensor per input port, and the batch that the training code makes of them."""
 
     raw: tuple[Tensor, ...]
     prepared: Tensor
@@ -37,16 +37,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Serving:
-    """A model from raw inputs to answers, and what it takes to export, check and describe it.
+    """A model from raw inputs to answers, and what is needed to export, verify and describe it.
 
     Attributes:
-        graph: takes one tensor for each of ``inputs`` and gives a tuple with one for each of ``outputs``; torch.export
-            must be able to follow it, with sides of any length.
-        inputs: what goes in.
-        outputs: what comes out.
-        samples: real inputs, of several sizes where any size may come.
-        facts: what a user must know to read the numbers: classes, the threshold, what the codes of a column mean.
-        limits: sentences on what it does not do.
+        graph: takes one tensor for each of ``inputs``, returns a tuple with one for each of ``outputs``; torch.export
+            must be able to trace it with dynamic dimensions.
+        inputs: the input tensors.
+        outputs: the output tensors.
+        samples: real inputs, of several sizes if any size is accepted.
+        facts: what a user must know to interpret the numbers: classes, threshold, meaning of a column's codes.
+        limits: sentences on the model's limitations.
     """
 
     graph: nn.Module

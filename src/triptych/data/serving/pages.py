@@ -1,4 +1,4 @@
-"""Scanned pages in, cleaned pages out."""
+"""Export graph for documents: scanned pages in, cleaned pages out."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ OUTPUT = Port("page", "float32", INPUT.shape, "the cleaned pages, 0 black to 1 w
 
 
 class RawPages(nn.Module):
-    """Grey pages as they are scanned, before a model that wants numbers from 0 to 1."""
+    """Wrapper that takes grey pages as scanned and scales them to [0, 1] for the model."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Columns of a table in, prices out."""
+"""Export graph for houses: columns of a table in, prices out."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 class RawRows(nn.Module):
-    """Columns as they stand in the file, before a model that wants them side by side.
+    """Wrapper that takes the columns of the file one by one and builds the feature matrix for the model.
 
     Args:
-        model: its ``predict`` gives ``prediction``.
-        numbers: the columns of numbers; the first two lie east and north.
-        may_be_missing: those that may be NaN.
-        ratios: pairs of columns, the first of which is given as a share of the second, NaN where that is 0.
-        angles: of the axes, in degrees from east to north, along which the place is given once more.
-        classes: how many codes the last column has, from 0; 0: there is no such column.
+        model: its ``predict`` returns ``prediction``.
+        numbers: names of the numeric columns; the first two are the place east and north (longitude and latitude).
+        may_be_missing: those of them that may be NaN.
+        ratios: numerator and denominator of each ratio, as column indices; NaN unless the denominator is positive.
+        angles: of the rotated axes onto which the place is projected, in degrees from east towards north.
+        classes: number of codes, from 0, in the last column; 0 if there is no such column.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RawRows(nn.Module):
         self.classes = classes
 
     def forward(self, *columns: Tensor) -> tuple[Tensor]:
-        """float32 (rows,) a column of numbers, then int64 (rows,) codes -> prices (rows,), NaN for a wrong row."""
+        """float32 (rows,) per numeric column, then int64 (rows,) codes -> prices (rows,), NaN for an invalid row."""
         east, north, *_ = numbers = list(columns[: self.count])
         ratios = [
             torch.where(numbers[whole] > 0, numbers[part] / numbers[whole], math.nan) for part, whole in self.ratios
@@ -53,5 +53,5 @@ class RawRows(nn.Module):
             one_hot = codes == torch.arange(self.classes)
             right = right & one_hot.any(dim=1)
             features = torch.cat([features, one_hot.float()], dim=1)
-        # A graph cannot refuse a row as `triptych predict` does.
+        # A graph cannot raise an error for a row, as `triptych predict` does.
         return (torch.where(right, self.model.predict(features)["prediction"], math.nan),)

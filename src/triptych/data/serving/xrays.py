@@ -1,4 +1,4 @@
-"""X-rays of any size in, the probability of pneumonia out."""
+"""Export graph for X-rays: X-rays of any size in, the probability of pneumonia out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from triptych.data.serving.contract import Port
 
 INPUT = Port("xray", "uint8", ("xrays", 1, "height", "width"), "grey X-rays, 0 black to 255 white, all of one size")
 PIL_BITS = 22
-"""Binary digits after the point in the weights with which PIL resizes 8-bit images."""
+"""Fractional bits of the fixed-point weights with which PIL resizes 8-bit images."""
 
 
 def as_training_decodes(path: Path, size: int) -> np.ndarray:
-    """The pixels that training resizes to a square of ``size``: uint8 (height, width).
+    """Decode the pixels that training resizes to a square of ``size``: uint8 (height, width).
 
-    A JPEG is decoded at a half, quarter or eighth of its size where that is still enough.
+    A JPEG is decoded at a half, quarter or eighth of its size if that is still large enough.
     """
     with Image.open(path) as image:
         if image.draft("L", (size, size)) is None:
@@ -39,17 +39,17 @@ def tensor(pixels: np.ndarray) -> Tensor:
 
 
 def moved(graph: nn.Module, some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """How far apart the probabilities of two forms of the same X-rays, uint8 (height, width), lie at most."""
+    """Return the largest difference in probability between two forms of the same X-rays, uint8 (height, width)."""
     with torch.inference_mode():
         pairs = [(graph(tensor(a))[0], graph(tensor(b))[0]) for a, b in zip(some, others, strict=True)]
     return max(float((a - b).abs()) for a, b in pairs)
 
 
 class RawXrays(nn.Module):
-    """Grey X-rays of any size, before a model that wants a square of numbers from 0 to 1.
+    """Wrapper that takes grey X-rays of any size and resizes them to a square in [0, 1] for the model.
 
     Args:
-        model: its ``predict`` gives ``probability`` and ``label``.
+        model: its ``predict`` returns ``probability`` and ``label``.
         size: side of the square in pixels.
     """
 
@@ -67,13 +67,13 @@ class RawXrays(nn.Module):
 
 
 def _weights(length: int, size: int) -> Tensor:
-    """How much each of ``length`` pixels counts in each of ``size``: PIL's bilinear filter, float64 (size, length).
+    """Weights of ``length`` old pixels in each of ``size`` new ones: PIL's bilinear filter, float64 (size, length).
 
-    A triangle around the new pixel's middle, as wide as two new pixels where the image shrinks and two old ones where
-    it grows. PIL rounds the weights to fixed point; in float64 sums of such numbers are exact, so that not a pixel
-    differs from PIL's.
+    A triangle around the new pixel's centre, as wide as two new pixels if the image shrinks and two old ones if it
+    grows. PIL rounds the weights to fixed point; sums of such numbers are exact in float64, so that not a pixel differs
+    from PIL's.
     """
-    # As a tensor, for an exported graph would divide numbers that it does not know in float32.
+    # As a tensor, because an exported graph would divide symbolic sizes in float32.
     scale = torch.full((), length, dtype=torch.double) / size
     middles = (torch.arange(size, dtype=torch.double) + 0.5) * scale
     places = torch.arange(length, dtype=torch.double) + 0.5
@@ -82,5 +82,5 @@ def _weights(length: int, size: int) -> Tensor:
 
 
 def _rounded(values: Tensor) -> Tensor:
-    """To whole numbers of 8 bits, halves upwards."""
+    """Round to integers in 0..255, halves up."""
     return (values + 0.5).floor().clamp(0, 255)

@@ -16,7 +16,7 @@ PREVALENCE = {"train": 0.74, "test": 0.625}
 
 
 def consolidation(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Bacterial: one lobe, sometimes two, filled with fluid; share of the air that is lost, (height, width)."""
+    """Share of air lost to bacterial pneumonia, (height, width): one lobe, sometimes two, filled with fluid."""
     shape = (y + x).shape
     cloud = 0.22 * fractal_noise(rng, shape, shape[0] / 7, octaves=4)
     lost = np.zeros(shape, np.float32)
@@ -30,7 +30,7 @@ def consolidation(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.
 
 
 def interstitial(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Viral: patches and streaks in both lungs, most near the hila; share of the air that is lost, (height, width)."""
+    """Share of air lost to viral pneumonia, (height, width): patches and streaks in both lungs, most near the hila."""
     shape = (y + x).shape
     near = 0.35 + 0.8 * np.exp(-np.hypot(np.abs(x) - 0.3, 0.8 * (y - 0.9)) / rng.uniform(0.2, 0.5))
     patches = smoothstep(fractal_noise(rng, shape, shape[0] / rng.uniform(6, 10), octaves=3), -0.7, 1.3)
@@ -39,7 +39,7 @@ def interstitial(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.n
 
 
 def body_coordinates(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Body coordinates (x, y) of every pixel of a film of ``shape``; the chest stands a little off, turned or near."""
+    """Body coordinates (x, y) of every pixel of a film of ``shape``; the chest is a bit shifted, turned or scaled."""
     height, width = shape
     scale, angle = 2.2 / (height * rng.uniform(0.95, 1.15)), rng.normal(0, 0.035)
     rows = (np.arange(height, dtype=np.float32)[:, None] - height / 2) * scale + rng.normal(0, 0.05)
@@ -50,7 +50,7 @@ def body_coordinates(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[
 
 
 def expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Develop the film: exposure, contrast, gamma, scatter, shutters, grain. None of it knows the label."""
+    """Develop the film: exposure, contrast, gamma, scatter, shutters, grain. None of it depends on the label."""
     height, width = image.shape
     image = np.clip((image - 0.42) * rng.uniform(0.9, 1.3) + rng.normal(0.46, 0.045), 0, None)
     image = np.minimum(image, 0.9 + 0.1 * np.tanh((image - 0.9) * 5)) ** rng.uniform(0.85, 1.25)
@@ -102,7 +102,7 @@ def split_sizes(images: int) -> dict[tuple[str, str], int]:
 
 
 def patient_pictures(count: int, rng: np.random.Generator) -> Iterator[int]:
-    """Share ``count`` pictures out to patients: most have one, some up to four."""
+    """Yield the number of pictures of each patient, ``count`` in all: mostly one, at most four."""
     while count > 0:
         pictures = min(int(rng.choice([1, 2, 3, 4], p=[0.65, 0.2, 0.1, 0.05])), count)
         count -= pictures
@@ -122,8 +122,8 @@ def write_chests(folder: Path, *, images: int = 600, size: int = 160, seed: int 
 
     Pictures are about ``size`` pixels high and up to 1.4 times as wide. A fifth is test; val holds 4 + 4, or 1 + 1
     below 100 images. 74 % of train and 62.5 % of test show pneumonia: consolidated lobes (``bacteria`` in the name) or
-    diffuse patches (``virus``). A patient has one to four pictures, all in one folder. The files are the same bytes for
-    the same arguments.
+    diffuse patches (``virus``). A patient has one to four pictures, all in one folder. The same arguments give the
+    same bytes.
     """
     if images < 12:
         raise ValueError(f"images must be at least 12, to fill every split and class, not {images}")

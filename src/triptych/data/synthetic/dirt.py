@@ -1,4 +1,4 @@
-"""What happens to a page before it is scanned: coffee, creases, footprints, crumpling, and the scanner's own marks.
+"""Synthetic dirt on scanned pages: coffee, creases, footprints, crumpling, and the scanner's own marks.
 
 Every stain is a field of the page's shape (height, width), in paper brightness (1 is white), to be added to the paper.
 """
@@ -20,7 +20,7 @@ def coordinates(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_point(rng: np.random.Generator, shape: tuple[int, int], margin: float = 0.0) -> tuple[float, float]:
-    """Row and column of a point off the edges by ``margin`` of a side; plain floats, which leave fields float32."""
+    """Draw a point (row, column) at least ``margin`` of a side off the edges; plain floats, to keep fields float32."""
     return shape[0] * rng.uniform(margin, 1 - margin), shape[1] * rng.uniform(margin, 1 - margin)
 
 

@@ -1,4 +1,4 @@
-"""Fonts that are the same everywhere."""
+"""Fonts that are the same on every machine."""
 
 from pathlib import Path
 
@@ -7,6 +7,6 @@ from PIL import ImageFont
 
 
 def load_font(name: str, size: float) -> ImageFont.FreeTypeFont:
-    """Load a font that matplotlib ships: the same everywhere. Basic layout, because Raqm is not everywhere."""
+    """Load a font that matplotlib ships, with the basic layout engine, because Raqm is not installed everywhere."""
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)

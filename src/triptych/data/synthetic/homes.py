@@ -9,7 +9,7 @@ COLUMNS = (
     *("median_income", "median_house_value", "ocean_proximity"),
 )
 CAP = 500_001.0
-"""Highest price that is recorded, in dollars; dearer homes get this one, as in the original."""
+"""Highest price recorded, in dollars, to which higher ones are clipped, as in the original."""
 
 # The coast runs from north-west to south-east, like California's: longitude of the shore at each latitude.
 COAST = np.array(
@@ -52,7 +52,7 @@ def places(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]
         y = np.where(scattered, rng.uniform(32.6, 41.9, 2 * rows), y)
         shore = np.interp(y, COAST[:, 0], COAST[:, 1])
         x = np.where(scattered, shore + rng.gamma(2, 1.0, 2 * rows), x)
-        # Rounded before the test, so that what is on land in the file is what was on land here.
+        # Rounded before the test, so that the rounded places in the file are on land too.
         x, y = np.round(x, 2), np.round(y, 2)
         land = (coast_distance(x, y) > 0) & (x < -114.3) & (y > 32.5) & (y < 42)
         longitude, latitude = np.append(longitude, x[land]), np.append(latitude, y[land])
@@ -60,7 +60,7 @@ def places(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def bumps(rng: np.random.Generator, longitude: np.ndarray, latitude: np.ndarray, count: int) -> np.ndarray:
-    """Good and bad quarters: ``count`` random hills and hollows some 10 km wide near cities, between -1 and 1."""
+    """Good and bad neighbourhoods: ``count`` random hills and hollows some 10 km wide near cities, from -1 to 1."""
     city = CITIES[rng.choice(len(CITIES), size=count, p=CITIES[:, 3] / CITIES[:, 3].sum())]
     centres = city[:, :2] + city[:, 2:3] * rng.standard_normal((count, 2)) * 1.2
     widths, heights = rng.uniform(0.08, 0.2, count), rng.choice([-1.0, 1.0], count)
@@ -76,7 +76,7 @@ def city_hills(longitude: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray,
 
 
 def proximity(longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:
-    """Kaggle's name for where each place lies."""
+    """Kaggle's ``ocean_proximity`` category of each place."""
     distance = coast_distance(longitude, latitude)
     near_bay = np.hypot(longitude - BAY[0], latitude - BAY[1]) < 0.42
     names = np.select([near_bay, distance < 0.12, distance < 0.75], ["NEAR BAY", "NEAR OCEAN", "<1H OCEAN"], "INLAND")
@@ -116,16 +116,16 @@ def block_groups(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
 
 
 def write_homes(folder: Path, *, rows: int = 6000, seed: int = 0) -> None:
-    """Write ``folder/housing.csv`` with Kaggle's header and number formats, a line a block group.
+    """Write ``folder/housing.csv`` with Kaggle's header and number formats, one line per block group.
 
     About 1 % of ``total_bedrooms`` is empty, prices are capped at 500001.0 dollars, and the price depends on place in a
-    way that no linear model of the columns can follow. The file is the same bytes for the same ``rows`` and ``seed``.
+    way that no linear model of the columns can capture. The same ``rows`` and ``seed`` give the same bytes.
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
     rng = np.random.default_rng(seed)
     table = block_groups(rng, rows)
-    # Exactly one in a hundred, and at least one, so that small tables too hold what a reader must cope with.
+    # One in a hundred, but at least one, so that small tables have missing values too.
     missing = np.isin(np.arange(rows), rng.permutation(rows)[: max(round(rows / 100), 1)])
     texts = [[str(value) for value in table[name].tolist()] for name in COLUMNS]
     texts[4] = ["" if gone else text for gone, text in zip(missing, texts[4], strict=True)]

@@ -48,7 +48,7 @@ CLAUSES = (
 
 
 def sentence(rng: np.random.Generator) -> str:
-    """A grammatical sentence without sense, of one or two clauses."""
+    """Draw a grammatical but meaningless sentence of one or two clauses."""
     slots = str(rng.choice(CLAUSES))
     if rng.random() < 0.55:
         slots += f"{rng.choice([',', ',', ',', ';'])} join {rng.choice(CLAUSES)}"
@@ -131,9 +131,9 @@ def page_numbers(pages: int) -> list[tuple[str, list[int]]]:
 def write_pages(folder: Path, *, pages: int = 12, seed: int = 0) -> None:
     """Write ``folder/{train,train_cleaned,test}/N.png``: 8-bit gray, 540 pixels wide, 420 or 258 high.
 
-    Each of the ``pages`` labelled pages is there four times: in ``train`` under each kind of dirt (coffee, folds,
-    footprints, crumpling), in ``train_cleaned`` as the same clean picture. ``test`` holds half as many other pages,
-    dirty only. The files are the same bytes for the same ``pages`` and ``seed``.
+    Each of the ``pages`` labelled pages appears four times: in ``train`` under each kind of dirt (coffee, folds,
+    footprints, crumpling), in ``train_cleaned`` as the same clean picture. ``test`` holds half as many other pages
+    (rounded up), dirty only. The same ``pages`` and ``seed`` give the same bytes.
     """
     if pages < 1:
         raise ValueError(f"pages must be at least 1, not {pages}")

@@ -1,4 +1,4 @@
-"""A chest phantom: how much X-ray each part of a child's chest takes up, added up as on a film (more is whiter).
+"""A chest phantom: how much X-ray each part of a child's chest absorbs, added up as on a film (more is whiter).
 
 Body coordinates: ``x`` is 0 on the spine, +-1 at the chest wall, positive on the patient's left (the viewer's right);
 ``y`` is 0 at the clavicles and 2 below the diaphragm, downwards. All fields are float32, (height, width).
@@ -34,7 +34,7 @@ class Patient:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Patient":
-        """Draw a patient; healthy and ill ones come from this one distribution."""
+        """Draw a patient, from the same distribution whether healthy or ill."""
         dome = rng.normal(1.5, 0.09)
         return cls(
             neck=rng.uniform(0.35, 1.25),
@@ -93,7 +93,7 @@ def lungs(patient: Patient, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def ribs(patient: Patient, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Ribs behind (from the spine outwards and down) and, fainter, in front (from the wall inwards and down)."""
+    """Posterior ribs (from the spine outwards and down) and, fainter, anterior (from the wall inwards and down)."""
     r = np.abs(x) / (wall(patient, y) + 0.02)
     bone = np.zeros_like(y + x)
     slope = patient.rib_slope
