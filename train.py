@@ -1,6 +1,6 @@
 """Train a network: python train.py experiment=denoise [key=value ...].
 
-Composes conf/, checks it, then runs. Torch is imported only after the check, so that a typing mistake costs no wait.
+Composes conf/, checks it, then runs. Torch is imported only after the check, so that a typo is reported at once.
 """
 
 import sys
@@ -22,12 +22,12 @@ CONF = Path(__file__).parent / "conf"
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def train(config: DictConfig) -> float | None:
-    """One run, or one job of a sweep; returns the best value of the monitored metric."""
+    """Hydra's task function: one run, or one job of a sweep; returns the best value of the monitored metric."""
     return job.train(config)
 
 
 def main() -> None:
-    """Check, then run; exit codes: 0 trained and tested, 1 crashed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
+    """Check, then run; exit codes: 0 success, 1 crash, divergence, disk full; 2 user error; 130 Ctrl-C; 143 SIGTERM."""
     try:
         if started_apart() and {"-m", "--multirun"} & set(sys.argv[1:]):
             raise ConfigError("a sweep starts the processes of its jobs itself: leave out torchrun or srun, or the -m")
@@ -40,7 +40,7 @@ def main() -> None:
             refuse_used_folder(arguments)
         check(arguments, CONF)
         make_run_folder(arguments)
-        # The first process of a distributed run keeps the config and the log.
+        # Only rank 0 of a distributed run writes the config and the log.
         of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if process_number() else []
         given = {argument.partition("=")[0] for argument in arguments}
         of_others = [override for override in of_others if override.partition("=")[0] not in given]

@@ -1,4 +1,4 @@
-"""What torch.compile costs a run, and what it gives (``trainer.compile=true``)."""
+"""Measure what torch.compile costs and gains in a run (``trainer.compile=true``)."""
 
 import statistics
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from torch._inductor.utils import fresh_cache
 from triptych.terminal import quiet_lightning
 
 WAYS = {"as it is": "false", "compiled": "true", "compiled before": "true"}
-"""``trainer.compile`` of the runs of a round; the last finds the kernels of the one before it in the cache."""
+"""``trainer.compile`` of each run of a round; the last finds the kernels of the one before it in the cache."""
 
 
 def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pace]]:
-    """Let the WAYS take turns, so many rounds; the pace of each in each."""
+    """Run the WAYS in turn for the given number of rounds; returns the paces of each way, one per round."""
     found: dict[str, list[Pace]] = {name: [] for name in WAYS}
     common = (f"experiment={experiment}", "trainer=cpu", *short(experiment), *overrides, CLOCK)
     for _ in range(rounds):
@@ -30,7 +30,7 @@ def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pac
 
 
 def rows(rounds: int, threads: int) -> Iterator[list[str]]:
-    """A row for each task: milliseconds a step without and with, the gain, and after how many steps it is even."""
+    """A row per task: milliseconds per step without and with, speed-up, seconds of waiting, and steps to break even."""
     torch.set_num_threads(threads)
     for experiment in EXPERIMENTS:
         found = measure(experiment, rounds, f"threads={threads}")

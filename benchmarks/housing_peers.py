@@ -1,8 +1,9 @@
-"""Our housing network beside gradient-boosted trees: python -m benchmarks.housing_peers [key=value ...].
+"""Compare the housing network with gradient-boosted trees: python -m benchmarks.housing_peers [key=value ...].
 
-All in one run, on the same rows and the same machine. First ``python train.py experiment=housing data.split=papers``;
-then its data go to LightGBM, XGBoost, CatBoost and scikit-learn's multilayer perceptron, once as the file has them and
-once with the columns that our run adds. Each stops early on the validation rows. `make bench-housing` installs them.
+All on the same rows and the same machine. First ``python train.py experiment=housing data.split=papers`` runs; then
+LightGBM, XGBoost, CatBoost and scikit-learn's multilayer perceptron train on its data, once with the file's columns
+and once with those that our run adds. The trees stop early on the validation rows, the perceptron on a tenth of the
+training rows. `make bench-housing` installs the packages.
 """
 
 import argparse
@@ -28,9 +29,9 @@ from triptych.results import Run, load_run
 from triptych.results.directory import read_metrics
 
 PATIENCE = 100
-"""Trees without a gain on the validation rows after which a peer stops."""
+"""Early stopping: trees without improvement on the validation rows after which a peer stops."""
 TREES = 10_000
-"""More than any peer comes to."""
+"""Maximum number of trees, more than any peer reaches."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Score:
-    """RMSE in dollars on validation and test rows, and the seconds that fitting and predicting took."""
+    """Validation and test RMSE in dollars, and the seconds that fitting and predicting took."""
 
     name: str
     columns: int
@@ -53,11 +54,11 @@ class Score:
 
 
 Fit = Callable[[Rows, Rows], Callable[[np.ndarray], np.ndarray]]
-"""From training and validation rows to what predicts prices."""
+"""Fits on training rows, stops early on validation rows; returns the function that predicts prices from features."""
 
 
 def lightgbm(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
-    """Ke et al. 2017."""
+    """LightGBM (Ke et al. 2017)."""
     from lightgbm import LGBMRegressor, early_stopping
 
     model = LGBMRegressor(
@@ -76,7 +77,7 @@ def lightgbm(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def xgboost(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
-    """Chen and Guestrin 2016."""
+    """XGBoost (Chen and Guestrin 2016)."""
     from xgboost import XGBRegressor
 
     model = XGBRegressor(
@@ -93,7 +94,7 @@ def xgboost(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def catboost(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
-    """Prokhorenkova et al. 2018."""
+    """CatBoost (Prokhorenkova et al. 2018)."""
     from catboost import CatBoostRegressor
 
     model = CatBoostRegressor(
@@ -110,7 +111,7 @@ def catboost(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def sklearn_mlp(train: Rows, val: Rows) -> Callable[[np.ndarray], np.ndarray]:
-    """Inputs and prices standardised; it stops on validation rows of its own, a tenth of the training rows."""
+    """scikit-learn's MLP, inputs and prices standardised; it holds out a tenth of the training rows to stop early."""
     network = MLPRegressor(hidden_layer_sizes=(256, 256), early_stopping=True, max_iter=200, random_state=0)
     prepared = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), network)
     model = TransformedTargetRegressor(prepared, transformer=StandardScaler())
@@ -127,7 +128,7 @@ PEERS: dict[str, Fit] = {
 
 
 def score(name: str, fit: Fit, splits: dict[str, Rows], columns: Sequence[int]) -> Score:
-    """Fit on the training rows, with these columns, and measure on the others."""
+    """Fit on the training rows, with these columns, and evaluate on the validation and test rows."""
     seen = {split: Rows(rows.features[:, columns], rows.prices) for split, rows in splits.items()}
     began = time.perf_counter()
     predict = fit(seen["train"], seen["val"])
@@ -138,15 +139,15 @@ def score(name: str, fit: Fit, splits: dict[str, Rows], columns: Sequence[int]) 
 
 
 def own_columns(names: Sequence[str]) -> list[int]:
-    """The columns that the file has, among those of a run."""
+    """The indices of those of a run's columns that are in the file."""
     return [index for index, name in enumerate(names) if name in (*NUMBERS, *PROXIMITIES)]
 
 
 def train_ours(directory: Path, overrides: Sequence[str]) -> Score:
-    """Our experiment, as a user runs it.
+    """Train our experiment as a user would.
 
     Raises:
-        SystemExit: it failed, and has said why.
+        SystemExit: it failed, and has printed why.
     """
     command = [sys.executable, "train.py", "experiment=housing", "data.split=papers", *overrides]
     if code := subprocess.run([*command, f"hydra.run.dir={directory}"], cwd=REPOSITORY).returncode:
@@ -164,7 +165,7 @@ def rows_of(run: Run) -> dict[str, Rows]:
 
 
 def peers(run: Run) -> Iterator[Score]:
-    """Each peer with the file's own columns and, where ours adds some, with all of ours."""
+    """Score each peer with the file's own columns and, if ours adds some, with all of ours."""
     splits, names = rows_of(run), run.model.hparams["feature_names"]
     for name, fit in PEERS.items():
         plain = own_columns(names)
@@ -174,7 +175,7 @@ def peers(run: Run) -> Iterator[Score]:
 
 
 def page(scores: Sequence[Score]) -> str:
-    """The table, the best on the test rows first."""
+    """The Markdown table, lowest test RMSE first."""
     rows = [
         [one.name, str(one.columns), f"{one.seconds:.1f}", f"{one.val:,.0f}", f"{one.test:,.0f}"]
         for one in sorted(scores, key=lambda one: one.test)
@@ -183,7 +184,7 @@ def page(scores: Sequence[Score]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train all, print the table."""
+    """Train all models and print the table."""
     parser = argparse.ArgumentParser(description="Train our housing network and its peers, and compare them.")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for train.py experiment=housing")
     options: Any = parser.parse_args(arguments)

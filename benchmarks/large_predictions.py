@@ -1,4 +1,4 @@
-"""Predictions on far more than fits a training set, with the memory each takes, beside that of a hundredth of it."""
+"""Measure the peak memory of predictions on very many or large inputs, compared with a hundredth of the input."""
 
 import csv
 import subprocess
@@ -24,7 +24,7 @@ COLUMNS = {
     "households": (100, 800),
     "median_income": (1, 12),
 }
-"""Kaggle's columns, without the price, and between which values a made-up row is drawn."""
+"""Kaggle's columns, without the price, with the range from which synthetic values are drawn."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Task:
     """One kind of large prediction.
 
     Attributes:
-        experiment: whose run predicts.
-        size: the option of the command line that says how much.
+        experiment: the experiment whose run predicts.
+        size: the command-line option for the amount of input.
         usual: that option's default.
-        text: what is predicted, with a place for the size.
-        write: writes inputs of a size into an empty folder and returns what `triptych predict` is given.
+        text: what is predicted, with a placeholder for the size.
+        write: writes inputs of a given size into an empty folder and returns the input for `triptych predict`.
         done: the size of what was predicted, read from the output folder.
-        part: the size is divided by it for a hundredth of the inputs.
+        part: divides the size so that a hundredth of the input remains.
     """
 
     experiment: str
@@ -52,7 +52,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a prediction took: inputs in words, seconds, and peaks of resident memory in MB of 2**20 bytes."""
+    """Cost of a prediction: its input in words, seconds, and peak resident memory in MB of 2**20 bytes."""
 
     text: str
     seconds: float
@@ -61,13 +61,13 @@ class Measured:
 
 
 def write_pages(folder: Path, number: int) -> Path:
-    """Write so many small pages."""
+    """Write this number of small pages."""
     _write_images(folder, number, PAGE, "png")
     return folder
 
 
 def write_xrays(folder: Path, number: int) -> Path:
-    """Write so many small X-rays."""
+    """Write this number of small X-rays."""
     _write_images(folder, number, XRAY, "jpeg")
     return folder
 
@@ -88,7 +88,7 @@ def write_page(folder: Path, side: int) -> Path:
 
 
 def write_rows(folder: Path, number: int) -> Path:
-    """Write a CSV of so many houses, all different."""
+    """Write a CSV with this number of houses, all different."""
     rng = np.random.default_rng(0)
     low, high = np.array(list(COLUMNS.values())).T
     path = folder / "houses.csv"
@@ -101,7 +101,7 @@ def write_rows(folder: Path, number: int) -> Path:
 
 
 def pages_in(folder: Path) -> int:
-    """How many pages lie in the folder."""
+    """The number of pages in the folder."""
     return sum(1 for _ in folder.glob("*.png"))
 
 
@@ -113,7 +113,7 @@ def side_of_page(folder: Path) -> int:
 
 
 def rows_in(folder: Path) -> int:
-    """How many predictions the table in the folder has."""
+    """The number of predictions in the folder's table."""
     with (folder / "predictions.csv").open() as file:
         return sum(1 for _ in file) - 1
 
@@ -125,11 +125,11 @@ TASKS = (
     Task("housing", "rows", 1_000_000, "{:,} houses in a CSV", write_rows, rows_in),
 )
 HERE = [task for task in TASKS if (REPOSITORY / "conf" / "experiment" / f"{task.experiment}.yaml").exists()]
-"""Those of the panels that this project has kept."""
+"""The tasks of the experiments that this copy of the project has kept."""
 
 
 def train(experiment: str, work: Path) -> Path:
-    """Train for a few steps, on synthetic data, a network of the experiment's own size; returns the run directory.
+    """Train a network of the experiment's own size for a few steps on synthetic data; returns the run directory.
 
     Raises:
         RuntimeError: the run failed.
@@ -141,10 +141,10 @@ def train(experiment: str, work: Path) -> Path:
 
 
 def measure(task: Task, size: int, run: Path, work: Path) -> Measured:
-    """Predict inputs of the size, and a hundredth of them.
+    """Measure a prediction on inputs of this size, and one on a hundredth of them.
 
     Raises:
-        RuntimeError: a prediction failed, or left something out.
+        RuntimeError: a prediction failed or was incomplete.
     """
     _, small_peak = _predict(task, max(1, size // task.part), run, work / f"{task.size}-small")
     seconds, peak = _predict(task, size, run, work / task.size)

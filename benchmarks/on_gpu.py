@@ -1,6 +1,6 @@
-"""How many steps a second a run makes on a GPU, beside a loop written by hand with the same tricks.
+"""Measure a run's steps per second on a GPU, beside a hand-written loop with the same tricks.
 
-The samples of both lie on the GPU, and both compute in bfloat16, each network as it is and compiled to CUDA graphs.
+Both keep the samples in GPU memory and compute in bfloat16, with the network as it is and compiled to CUDA graphs.
 """
 
 import statistics
@@ -17,33 +17,33 @@ LONGER = {
     "denoise": ("trainer.max_epochs=3", "trainer.limit_train_batches=100"),
     "pneumonia": ("trainer.max_epochs=4",),
 }
-"""Epochs of some seconds together, where steps are short."""
+"""Enough epochs for runs of several seconds, where steps are short."""
 COMMON = ("trainer=gpu", "trainer.precision=bf16-mixed", "trainer.limit_val_batches=1")
-"""Pages of many sizes would each be compiled for validation."""
+"""One validation batch only: the network would be compiled again for every page size."""
 TRICKS = {
     "bfloat16": ("trainer.compile=false", ("bare loop", "triptych", "as usual")),
     "bfloat16, CUDA graphs": ("trainer.compile=reduce-overhead", ("bare loop", "triptych")),
 }
-"""What asks for each, and the ways that know it."""
+"""For each trick, the override that asks for it and the ways that support it."""
 PROFILED = ("trainer.max_epochs=3", "trainer.limit_train_batches=20")
 
 
 def busy(experiment: str, *overrides: str) -> float:
-    """Seconds a step in which the GPU computes or copies, in the loop written by hand, by torch's profiler."""
+    """Seconds per step in which the GPU computes or copies, in the hand-written loop, by torch's profiler."""
     with TemporaryDirectory() as folder, unseen():
         parts = Parts.of(composed(f"experiment={experiment}", *short(experiment), *overrides, *PROFILED))
         if parts.settings["trainer"]["compile"]:
-            bare(parts, Path(folder))  # compiles
+            bare(parts, Path(folder))  # warm-up, which compiles
         with profile(activities=[ProfilerActivity.CUDA]) as found:
             bare(parts, Path(folder))
-    # The optimizer's step is there once more as a whole.
+    # The profiler lists the optimizer's step once more as a whole.
     kernels = (event for event in found.key_averages() if not event.is_user_annotation)
     total = sum(event.self_device_time_total for event in kernels)
     return total / 1e6 / parts.epochs / parts.steps
 
 
 def rows(rounds: int) -> Iterator[list[str]]:
-    """A row for each trick, task and way: milliseconds a step, share of the loop's rate, utilisation, memory."""
+    """A row per trick, task and way: ms per step, share of the bare loop's rate, utilisation, peak memory."""
     for trick, (compile_mode, ways) in TRICKS.items():
         for experiment in EXPERIMENTS:
             data = many(experiment) if experiment == "pneumonia" else ()

@@ -1,4 +1,4 @@
-"""Runs of an experiment within this process, short enough to be repeated, and how fast their steps follow."""
+"""Time the steps of runs in this process, shortened so that they can be repeated."""
 
 import atexit
 import io
@@ -32,7 +32,7 @@ EXPERIMENTS = sorted(
     path.stem for path in (REPOSITORY / "conf/experiment").glob("[!.]*.yaml") if "_best" not in path.stem
 )
 SHORT = {
-    # The course's network, whose step is the shortest of all.
+    # The course's network, which has the shortest steps of all.
     "housing": (
         "model=mlp",
         "data.rotations=0",
@@ -43,21 +43,21 @@ SHORT = {
     "denoise": ("trainer.max_epochs=2", "trainer.limit_train_batches=100"),
     "pneumonia": ("trainer.max_epochs=2",),
 }
-"""What makes an experiment's run short enough to be repeated, or its step."""
+"""Overrides that make an experiment's run, or its steps, short enough to be repeated."""
 HOMES = 20_640
-"""Block groups in California's table. With the few that are made up by default a tenth of a run would be the starts
-of its epochs."""
+"""Block groups in California's table. With the few synthetic ones of the default, epoch starts would make up a tenth of
+a run."""
 CHESTS = 2_000
-"""X-rays where a step is short, for the same reason."""
+"""Number of X-rays where steps are short, for the same reason."""
 
 
 def short(experiment: str) -> tuple[str, ...]:
-    """The overrides of SHORT, and for houses a table of HOMES rows."""
+    """The overrides of SHORT, and for ``housing`` a table of HOMES rows."""
     return *SHORT.get(experiment, ()), *(many(experiment) if experiment == "housing" else ())
 
 
 def many(experiment: str) -> tuple[str, ...]:
-    """What lets ``housing`` train on HOMES houses, and ``pneumonia`` on CHESTS X-rays, gone when this process ends."""
+    """Overrides to train on HOMES houses or, if not ``housing``, CHESTS X-rays, deleted when this process ends."""
     return ("data.source=files", f"data.root={_made_up(experiment)}")
 
 
@@ -65,7 +65,7 @@ def many(experiment: str) -> tuple[str, ...]:
 def _made_up(experiment: str) -> str:
     root = TemporaryDirectory(prefix=f"{experiment}-")
     atexit.register(root.cleanup)
-    # Imported here, so that a panel can be removed.
+    # Imported here, so that an experiment can be removed from the project.
     if experiment == "housing":
         from triptych.data.california import CaliforniaDataModule
         from triptych.data.synthetic.homes import write_homes
@@ -80,46 +80,46 @@ def _made_up(experiment: str) -> str:
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """Their median, with the least and most."""
+    """The ratios' median, with minimum and maximum."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def title(experiment: str) -> str:
-    """What a table calls a run of SHORT: the experiment, and its network where that is not its own."""
+    """The name of a run of SHORT in a table: the experiment, and its network if that is not the default."""
     network = [override for override in SHORT.get(experiment, ()) if override.startswith("model=")]
     return " ".join([f"experiment={experiment}", *network])
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds: a step and the end of an epoch beside validation, medians over epochs but the first; what that adds."""
+    """Seconds: a step, median of the epochs after the first; an epoch's end without validation, median; warm-up."""
 
     step: float
     epoch_end: float
     warm_up: float
     memory: float | None = None
-    """The most that was in use, in MB; of a process on a CPU, whatever it did before."""
+    """Peak memory in MB; on a CPU that of the whole process, including what it did before."""
 
 
 def finish(device: torch.device) -> None:
-    """Wait for what a GPU has been told to do."""
+    """Wait until a GPU has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Clock(Callback):
-    """Time the steps of each epoch, and what comes between two epochs."""
+    """Times the steps of each epoch, and the time between two epochs."""
 
     last: "Clock"
 
     def __init__(self) -> None:
         Clock.last = self
         self.steps: list[int] = []
-        """Steps of each epoch but the last, from the beginning of one to that of the next."""
+        """By epoch, the number of steps without the last: those between the start of the first and of the last."""
         self.trained: list[float] = []
-        """Seconds that they took."""
+        """By epoch, the seconds that these steps took."""
         self.validated: list[float] = []
-        """Seconds of validation behind them."""
+        """By epoch, the seconds of the validation after it."""
         self.ends: list[float] = []
         """Seconds from the end of an epoch's last step to the next epoch's first, without validation."""
         self.done = 0.0
@@ -148,7 +148,7 @@ class Clock(Callback):
         self.validated.append(time.perf_counter() - self.validation)
 
     def pace(self) -> Pace:
-        """The medians. What the first epoch adds is what it and its validation took longer than those behind it."""
+        """The medians; the warm-up is the extra time of the first epoch and its validation over the later ones."""
         steps = [seconds / steps for steps, seconds in zip(self.steps, self.trained, strict=True)]
         whole = [sum(seconds) for seconds in zip(self.trained, self.validated, strict=True)]
         warm_up = whole[0] - statistics.median(whole[1:])
@@ -156,7 +156,7 @@ class Clock(Callback):
 
 
 class Terminal(io.TextIOWrapper):
-    """A terminal that nobody looks at: progress bars draw on it."""
+    """An output that claims to be a terminal, so that progress bars draw on it."""
 
     def isatty(self) -> bool:
         return True
@@ -164,7 +164,7 @@ class Terminal(io.TextIOWrapper):
 
 @contextmanager
 def unseen() -> Iterator[None]:
-    """Let output go to a terminal that nobody looks at."""
+    """Discard output as if to a terminal, and ignore warnings."""
     with Path(os.devnull).open("wb") as nowhere:
         terminal = Terminal(nowhere, line_buffering=True)
         with redirect_stdout(terminal), redirect_stderr(terminal), warnings.catch_warnings():
@@ -181,14 +181,14 @@ def composed(*overrides: str) -> DictConfig:
 
 @dataclass
 class Parts:
-    """What a run is made of, made as ``triptych.run`` makes it, with weights of their own each time."""
+    """The parts of a run, built as ``triptych.run`` builds them; every model has newly initialised weights."""
 
     settings: dict[str, Any]
     datamodule: DataModule[Any]
 
     @classmethod
     def of(cls, config: DictConfig) -> "Parts":
-        """Read the data of a config."""
+        """Resolve a config and set up its data."""
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         datamodule: DataModule[Any] = build(settings["data"], kinds=(DataModule,))
         datamodule.setup("fit")
@@ -208,19 +208,19 @@ class Parts:
 
     @property
     def epochs(self) -> int:
-        """Epochs of a loop written by hand: the run's own, and no fewer than give a median behind the first."""
+        """Epochs of a hand-written loop: as many as the run's, but at least three for a median without the first."""
         return max(3, self.settings["trainer"]["max_epochs"])
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         there = len(self.datamodule.datasets["train"]) // self.settings["data"]["batch_size"]  # type: ignore[arg-type]
         limit = self.settings["trainer"]["limit_train_batches"]
         return min(there, limit) if isinstance(limit, int) else there
 
 
 def ours(config: DictConfig, folder: Path) -> Pace:
-    """A run as ``train.py`` makes it, with all that it has by default."""
-    with chdir(folder):  # where it leaves a link to itself
+    """Run as ``train.py`` does, with all defaults."""
+    with chdir(folder):  # the run leaves a link to itself there
         run(config, folder / "run", "benchmark")
     return Clock.last.pace()

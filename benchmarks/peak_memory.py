@@ -1,7 +1,7 @@
-"""Run a command and say how much memory it took: python peak_memory.py FILE COMMAND... writes the peak in KiB to FILE.
+"""Measure a command's peak resident memory: python peak_memory.py FILE COMMAND... writes the peak in KiB to FILE.
 
-In a process of its own, and a small one: the kernel starts a command's peak at what the process that starts it has
-resident.
+In a small process of its own, since the kernel counts a command's peak from the resident memory of the process that
+starts it.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command, write its peak, end with its exit code."""
+    """Run the command, write its peak, and exit with its exit code."""
     target, *command = sys.argv[1:]
     pid = os.posix_spawn(command[0], command, os.environ)
     _, status, usage = os.wait4(pid, 0)

@@ -1,6 +1,6 @@
-"""The page of what a run costs: python -m benchmarks.performance --output docs/performance.md.
+"""Write the page on what a run costs: python -m benchmarks.performance --output docs/performance.md.
 
-Each part of the page is measured and written by itself; what the other parts say stays.
+Each section of the page is measured and written on its own; the other sections stay unchanged.
 """
 
 import argparse
@@ -93,7 +93,7 @@ torch's cache.
 
 
 def step_rates(rounds: int, threads: int) -> str:
-    """The part on steps."""
+    """The section on steps."""
     header = ["task", "way", "ms a step", "share of the bare loop's rate", "ms an epoch's end"]
     rows = table(header, step_rate.rows(rounds, threads))
     return STEPS.format(
@@ -108,7 +108,7 @@ def step_rates(rounds: int, threads: int) -> str:
 
 
 def on_one_gpu(rounds: int, threads: int) -> str:
-    """The part on a GPU."""
+    """The section on a GPU."""
     header = ["task", "tricks", "way", "ms a step", "share of the bare loop's rate", "at work", "memory, MB"]
     return GPU.format(
         rounds=rounds,
@@ -120,13 +120,13 @@ def on_one_gpu(rounds: int, threads: int) -> str:
 
 
 def start(rounds: int, threads: int) -> str:
-    """The part on starting."""
+    """The section on start-up."""
     header = ["command", "imports", "data", "first step", "all"]
     return START.format(rounds=rounds, table=table(header, start_up.rows(rounds)), cpu=_cpu(), cores=os.cpu_count())
 
 
 def compiled(rounds: int, threads: int) -> str:
-    """The part on torch.compile."""
+    """The section on torch.compile."""
     header = ["task", "ms a step", "compiled", "times as fast", "wait, s", "compiled", "again", "even after"]
     return COMPILING.format(rounds=rounds, table=table(header, compiling.rows(rounds, threads)))
 
@@ -144,7 +144,7 @@ PARTS: dict[str, tuple[str, Callable[[int, int], str]]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the parts asked for, write them into the page."""
+    """Measure the sections asked for and write them into the page."""
     parser = argparse.ArgumentParser(description="Measure what a run costs and write it into a page.")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="steps, compile, start, gpu; all without")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")

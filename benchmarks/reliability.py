@@ -1,7 +1,7 @@
-"""The page of what this project survives: python -m benchmarks.reliability --output docs/reliability.md.
+"""Write the page on what this project survives: python -m benchmarks.reliability --output docs/reliability.md.
 
-Runs the tests that kill runs, feed broken files and attack, and counts what they say they tried; then predicts far more
-than fits a training set and looks how much memory that takes.
+Runs the tests that kill runs, feed broken files and attack, and counts what they report to have tried; then predicts
+very large inputs and measures how much memory that takes.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.large_predictions import HERE, Measured, measure, train
 from benchmarks.markdown import REPOSITORY, last_commit, table
 
 KILLS, READ, REFUSED, ATTACKS = "kills survived", "corrupt inputs read", "corrupt inputs refused", "attacks refused"
-"""What tests count, by the names under which they record it."""
+"""What tests count: the names under which they record it."""
 
 PAGE = """\
 # What this project survives
@@ -96,21 +96,21 @@ def recording(tests: Path) -> list[Path]:
 
 
 def run_tests(junit: Path) -> None:
-    """Run these tests, slow ones included, into the JUnit file.
+    """Run these tests, including slow ones, and write the JUnit file.
 
     Raises:
-        RuntimeError: one failed.
+        RuntimeError: a test failed.
     """
     command = [sys.executable, "-m", "pytest", "-n", "auto", "-m", "slow or not slow", f"--junitxml={junit}"]
     files = [str(path.relative_to(REPOSITORY)) for path in recording(REPOSITORY / "tests")]
-    # One thread a worker, as for `make test`.
+    # One thread per worker, as in `make test`.
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
     if code := subprocess.run([*command, *files], cwd=REPOSITORY, env=environment).returncode:
         raise RuntimeError(f"the tests failed (pytest's exit code {code}): mend what they say first")
 
 
 def read_counts(junit: Path) -> list[Count]:
-    """What the tests of a JUnit file counted, a Count for each of the four names and test.
+    """What the tests of a JUnit file counted, one Count per test and name.
 
     Raises:
         RuntimeError: a test failed, or nothing was counted under one of the names.
@@ -136,7 +136,7 @@ def total(counts: Iterable[Count], *names: str) -> int:
 
 
 def sums(counts: Iterable[Count], name: str, key: Callable[[Count], str]) -> Counter[str]:
-    """What was counted under a name, summed over what ``key`` makes equal; the keys are sorted."""
+    """The counts under a name, summed by ``key``; the keys are sorted."""
     found: Counter[str] = Counter()
     for count in sorted(counts, key=key):
         if count.name == name:
@@ -145,7 +145,7 @@ def sums(counts: Iterable[Count], name: str, key: Callable[[Count], str]) -> Cou
 
 
 def page(counts: Sequence[Count], predictions: Sequence[Measured], commit: str, cores: int) -> str:
-    """The page, in Markdown; links lead from ``docs/``."""
+    """The page, in Markdown; links are relative to ``docs/``."""
     kills = sums(counts, KILLS, lambda count: count.case.partition("[")[2].rstrip("]"))
     read, refused, attacks = (sums(counts, name, lambda count: count.path) for name in (READ, REFUSED, ATTACKS))
     overview = [
@@ -176,12 +176,12 @@ def _link(path: str) -> str:
 
 
 def _rounded(seconds: float) -> int:
-    """To tens: the rest is not the same from one run to the next."""
+    """Round to tens, at least ten: the rest varies from one run to the next."""
     return max(10, round(seconds / 10) * 10)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Count, measure, write the page."""
+    """Count, measure, and write the page."""
     parser = argparse.ArgumentParser(description="Write the page of what this project survives.")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="count what these tests said; default: run them now")

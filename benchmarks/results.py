@@ -1,8 +1,8 @@
-"""The tables of docs/results.md: python -m benchmarks.results denoise --output docs/results.md.
+"""Write the tables of docs/results.md: python -m benchmarks.results denoise --output docs/results.md.
 
-A task's file in ``benchmarks/tables/`` names its models, the protocols they are measured under and published figures.
-What has not been run yet is run, one run after the other; what was interrupted goes on; then the task's part of the
-page is written, and the others stay as they are.
+A task's file in ``benchmarks/tables/`` names its models, the protocols they are evaluated under and published figures.
+Missing runs are run one after the other, and interrupted ones resumed; then the task's section of the page is written,
+and the others stay unchanged.
 """
 
 import argparse
@@ -33,24 +33,24 @@ of the runs with most threads.
 
 @dataclass(frozen=True)
 class Cell:
-    """A model under a protocol: its runs, one a seed."""
+    """A model under a protocol: its runs, one per seed."""
 
     directories: tuple[Path, ...]
     overrides: tuple[str, ...]
 
     @property
     def records(self) -> list[Record]:
-        """The runs that have results."""
+        """The records of the runs that have ended."""
         return [record for directory in self.directories if (record := read_record(directory)).ended]
 
 
 def read_table(task: str) -> dict[str, Any]:
-    """A task's file in ``benchmarks/tables/``."""
+    """Read a task's file in ``benchmarks/tables/``."""
     return yaml.safe_load((TABLES / f"{task}.yaml").read_text("utf-8"))
 
 
 def cells(spec: dict[str, Any], logs: Path) -> list[list[Cell]]:
-    """A row a model, a cell a protocol; each run has a directory of its own under ``logs``."""
+    """A row per model, a cell per protocol; each run has its own directory under ``logs``."""
     return [[_cell(model, protocol, logs) for protocol in spec["protocols"]] for model in spec["models"]]
 
 
@@ -61,7 +61,7 @@ def _cell(model: dict[str, Any], protocol: dict[str, Any], logs: Path) -> Cell:
 
 
 def run(cell: Cell) -> None:
-    """Run, or go on with, all of a cell that is not done.
+    """Run or resume all runs of a cell that are not done.
 
     Raises:
         RuntimeError: a run failed.
@@ -77,7 +77,7 @@ def run(cell: Cell) -> None:
 
 
 def section(spec: dict[str, Any], rows: Sequence[Sequence[Cell]]) -> str:
-    """A task's part of the page, without its heading."""
+    """A task's section of the page, without its heading."""
     header = ["model", "command", "weights", "steps", "threads", "minutes"]
     header += [
         f"{metric['title']}, {protocol['title']}" for protocol in spec["protocols"] for metric in spec["metrics"]
@@ -91,7 +91,7 @@ def section(spec: dict[str, Any], rows: Sequence[Sequence[Cell]]) -> str:
 
 def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> list[str]:
     records = [record for cell in row for record in cell.records]
-    # The protocols differ in the number of training samples, and so in steps.
+    # Protocols differ in the number of training samples, and so of steps.
     steps = sorted({round(record.number("steps") or 0) for record in records})
     threads = round(max(record.number("threads") or 0 for record in records))
     timed = [record.number("seconds") or 0 for record in records if record.number("threads") == threads]
@@ -112,7 +112,7 @@ def _row(spec: dict[str, Any], model: dict[str, Any], row: Sequence[Cell]) -> li
 
 
 def _figure(records: Sequence[Record], metric: dict[str, Any], scale: float) -> str:
-    """Mean, deviation and number of a metric's values, and the mean of their intervals where it has them."""
+    """Mean, standard deviation and number of a metric's values, and the mean of their 95 % intervals, if any."""
     values, lows, highs = (
         [scale * value for record in records if (value := record.test(f"test/{metric['name']}{end}")) is not None]
         for end in ("", "_low", "_high")
@@ -128,7 +128,7 @@ def _figure(records: Sequence[Record], metric: dict[str, Any], scale: float) -> 
 
 
 def _footnotes(measured: Sequence[Cell]) -> str:
-    """What the figures were measured with and on."""
+    """The hardware, commits and stand-in data with which the figures were measured."""
     records = [record for cell in measured for record in cell.records]
     stand_ins = sorted({str(text) for record in records if (text := record.metrics["data"]["stand_in"])})
     hardware = sorted({str(record.metrics["hardware"]["cpu"]) for record in records})
@@ -139,7 +139,7 @@ def _footnotes(measured: Sequence[Cell]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run what is missing, write the task's part of the page."""
+    """Run what is missing and write the task's section of the page."""
     parser = argparse.ArgumentParser(description="Run a task's models and write its part of the results.")
     parser.add_argument("task", choices=sorted(path.stem for path in TABLES.glob("*.yaml")))
     parser.add_argument("--logs", type=Path, default=Path("logs/results"), metavar="FOLDER", help="(%(default)s)")

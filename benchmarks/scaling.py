@@ -1,7 +1,7 @@
-"""How the cost of an epoch grows: python -m benchmarks.scaling --output docs/performance.md.
+"""Measure how the cost of an epoch grows: python -m benchmarks.scaling --output docs/performance.md.
 
-Trains for a few epochs with one thing made larger step by step, each run a ``train.py`` of its own on synthetic data,
-and draws seconds and memory of an epoch over it.
+Trains for a few epochs with one setting increased step by step, each run a ``train.py`` of its own on synthetic data,
+and plots seconds and memory of an epoch over it.
 """
 
 import argparse
@@ -31,14 +31,14 @@ COMMON = (
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that is made larger.
+    """One setting that is increased.
 
     Attributes:
-        name: what it is.
-        key: the key of the config that says how large.
-        values: its values, rising.
-        overrides: the run that it is changed in.
-        why: why the curve is no straight line through zero.
+        name: its name in the plot and the table.
+        key: its key in the config.
+        values: its values, ascending.
+        overrides: the run in which it is varied.
+        why: why the curve is not a straight line through zero.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of an epoch behind the first, and the most memory that the run had resident in MB of 2^20 bytes."""
+    """Seconds of the fastest epoch after the first, and the run's peak resident memory in MB of 2^20 bytes."""
 
     seconds: float
     memory: float
@@ -61,7 +61,7 @@ AXES = [
     Axis(
         "training samples",
         "data.train_size",
-        (600, 1200, 2400, 4800),  # all there are
+        (600, 1200, 2400, 4800),  # all synthetic samples
         ("experiment=housing", "model=mlp", "data.batch_size=256", "threads=1"),
         "the end of an epoch (a validation batch, two checkpoints) costs the same whatever its length",
     ),
@@ -102,17 +102,17 @@ def measure(overrides: tuple[str, ...], folder: Path) -> Cost:
     """Train for a few epochs.
 
     Raises:
-        RuntimeError: the run did not come through all epochs.
+        RuntimeError: the run did not complete all epochs.
     """
     signs = [f"epoch {number}/" for number in range(1, EPOCHS + 1)]
-    # In the folder above: the run leaves a link to itself below logs/.
+    # Run in the parent folder, as the run leaves a link to itself below logs/.
     ends = moments([*overrides, f"hydra.run.dir={folder}"], folder.parent, signs)
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     return Cost(float(np.diff(ends).min()), float(metrics["peak_memory_mb"]))
 
 
 def draw(found: dict[Axis, list[Cost]]) -> Figure:
-    """Seconds and memory over each axis; what work is more of, with the line through zero and the last point."""
+    """Plot seconds and memory over each axis; where work grows, with the line through zero and the last point."""
     figure = Figure(figsize=(3.2 * len(found), 5.4), layout="constrained")
     grid = figure.subplots(2, len(found), squeeze=False)
     for (above, below), (axis, costs) in zip(grid.T, found.items(), strict=True):
@@ -133,7 +133,7 @@ def draw(found: dict[Axis, list[Cost]]) -> Figure:
 
 
 def section(found: dict[Axis, list[Cost]], picture: str, commit: str) -> str:
-    """The part of the page."""
+    """The section of the page, in Markdown."""
     rows = []
     for axis, costs in found.items():
         run = " ".join(part for part in axis.overrides if not part.startswith(("trainer.limit", "threads")))
@@ -159,7 +159,7 @@ seconds is no straight line through zero (dotted, through the last point):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, draw, write."""
+    """Measure, plot, and write the section of the page."""
     parser = argparse.ArgumentParser(description="Measure how the cost of an epoch grows and write it into a page.")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""How long it takes until something happens, from the command to the first step or the message."""
+"""Measure start-up time: from the command to the first step or the message."""
 
 import os
 import statistics
@@ -14,7 +14,7 @@ from benchmarks.pace import EXPERIMENTS
 
 ONE_STEP = ("data.source=synthetic", "trainer.max_steps=1", "trainer.limit_val_batches=0", "test=false")
 STAGES = ("reading the data", "weights, in", "epoch 1/")
-"""What a run says when it begins to read, when it has data and network, and right behind the first step."""
+"""What a run prints when it begins to read, when it has data and network, and right after the first step."""
 QUICK = {
     "`python train.py --help`": ["train.py", "--help"],
     "an experiment with a misspelt key": [
@@ -25,7 +25,7 @@ QUICK = {
     "tab completion of an experiment's name": ["train.py", "-sc", "query=bash"],
     "`triptych --help`": ["-c", "from triptych.cli import main; main()", "--help"],
 }
-"""What must not wait for torch: the command, and the arguments of Python for it."""
+"""Commands that must not wait for torch, each with the arguments of Python for it."""
 
 
 def seconds_of(arguments: list[str], folder: Path) -> float:
@@ -41,10 +41,10 @@ def _absolute(arguments: list[str]) -> list[str]:
 
 
 def moments(overrides: Sequence[str], folder: Path, signs: Sequence[str]) -> list[float]:
-    """When ``train.py OVERRIDES``, run in the folder, says a line with one of the signs: seconds from the command.
+    """Run ``train.py OVERRIDES`` in the folder; returns the seconds until each of its lines with one of the signs.
 
     Raises:
-        RuntimeError: it did not say as many as there are signs.
+        RuntimeError: the number of such lines is not that of the signs.
     """
     command = [sys.executable, "-u", str(REPOSITORY / "train.py"), *overrides]
     began = time.perf_counter()
@@ -57,17 +57,17 @@ def moments(overrides: Sequence[str], folder: Path, signs: Sequence[str]) -> lis
 
 
 def stages(experiment: str, folder: Path) -> list[float]:
-    """Seconds of a run's three stages (see STAGES), and of all."""
+    """Seconds of a run's three stages (see STAGES), and in total."""
     reading, made, stepped = moments([f"experiment={experiment}", *ONE_STEP], folder, STAGES)
     return [reading, made - reading, stepped - made, stepped]
 
 
 def rows(rounds: int) -> Iterator[list[str]]:
-    """A row for each command: seconds of its stages, and of all."""
+    """A row per command: seconds of its stages, and in total."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for experiment in EXPERIMENTS:
-            stages(experiment, folder)  # makes the synthetic data, and fills the disk's cache
+            stages(experiment, folder)  # generates the synthetic data, and warms the disk cache
             runs = [stages(experiment, folder) for _ in range(rounds)]
             medians = [statistics.median(column) for column in zip(*runs, strict=True)]
             yield [f"`python train.py experiment={experiment}`", *(f"{seconds:.1f}" for seconds in medians)]

@@ -1,7 +1,7 @@
-"""How many steps a second a run makes, beside a bare PyTorch loop and beside the way it is usually written.
+"""Measure a run's steps per second, beside a bare PyTorch loop and usual Lightning code.
 
 All three train the same network on the same data with the same loss, augmentation, optimizer, schedule, clipping and
-precision. Their turns alternate within one process, so that what else the machine does falls on all of them.
+precision. They alternate within one process, so that other load on the machine affects all of them.
 """
 
 import statistics
@@ -26,9 +26,9 @@ from triptych.trainer import compiled
 
 
 def bare(parts: Parts, folder: Path) -> Pace:
-    """Seconds a step of a loop as one writes it by hand: slices of a permutation, and nothing is measured or kept.
+    """The pace of a hand-written loop: slices of a permutation, and nothing is measured or saved.
 
-    On a GPU the samples lie there, and the loop itself waits for it at the end of an epoch alone.
+    On a GPU the samples are in its memory, and the loop itself synchronises only at the end of an epoch.
     """
     trainer = parts.trainer(folder)
     device, precision = trainer.strategy.root_device, trainer.precision_plugin
@@ -66,7 +66,7 @@ WAYS = ("bare loop", "triptych", "as usual")
 
 
 def measure(experiment: str, rounds: int, *overrides: str, ways: Sequence[str] = WAYS) -> dict[str, list[Pace]]:
-    """Let the ways take turns, so many rounds; what each took in each."""
+    """Run the ways in turn for the given number of rounds; returns the paces of each way, one per round."""
     config = composed(f"experiment={experiment}", *short(experiment), CLOCK, *overrides)
     device = training_device(config.trainer.accelerator)
     with unseen():
@@ -87,7 +87,7 @@ def measure(experiment: str, rounds: int, *overrides: str, ways: Sequence[str] =
 
 
 def rows(rounds: int, threads: int) -> Iterator[list[str]]:
-    """A row for each task and way: both, milliseconds a step, share of the bare loop's rate, an epoch's end."""
+    """A row per task and way: both names, ms per step, share of the bare loop's rate, ms of an epoch's end."""
     torch.set_num_threads(threads)
     for experiment in EXPERIMENTS:
         found = measure(experiment, rounds, "trainer=cpu", f"threads={threads}")

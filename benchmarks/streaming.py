@@ -1,7 +1,7 @@
-"""The part on streaming of docs/performance.md: python -m benchmarks.streaming --output docs/performance.md.
+"""Write the section on streaming of docs/performance.md: python -m benchmarks.streaming --output docs/performance.md.
 
-Trains the pneumonia experiment on made-up X-rays, in memory and from disk, and then on far more than fits in memory.
-Needs Linux, whose /proc tells what a run and its workers take together.
+Trains the pneumonia experiment on synthetic X-rays: on far more than fits in memory, and in memory and from disk. Needs
+Linux, whose /proc shows the memory of a run and its workers together.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from triptych.data.xrays import XrayDataModule
 
 TITLE = "Streaming"
 DISTINCT = 500
-"""Pictures that are drawn; the other files are links to them, for only their decoded size matters here."""
+"""Number of images that are drawn; the other files are links to them, as only their decoded size matters here."""
 SOURCE = 256
-"""Side of those in pixels."""
+"""Side of these images in pixels."""
 MEMORY = "data.in_memory=true"
 DISK = "data.in_memory=false"
 CONDITIONS = ((MEMORY, 0), (DISK, 0), (DISK, 1), (DISK, 2))
@@ -40,9 +40,9 @@ EPOCH = re.compile(r"epoch \d+\S* +([\d.]+) s")
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast batches come: ``steps`` a second in training, X-rays a second without a network, both of one setting.
+    """Rates of one setting: ``steps`` per second in training, and ``warm``, X-rays per second of the loader alone.
 
-    ``cold`` is the latter with nothing of the file in the page cache; None where nothing is on disk.
+    ``cold`` is the latter with nothing of the file in the page cache; None if nothing is on disk.
     """
 
     where: str
@@ -54,9 +54,9 @@ class Rate:
 
 @dataclass(frozen=True)
 class Large:
-    """A run on more than fits in memory: GB of 10**9 bytes decoded, and peaks in MB of 2**20 bytes.
+    """A run on more than fits in memory: decoded GB of 10**9 bytes, and peak memory in MB of 2**20 bytes.
 
-    It ``decodes`` them itself where no run before it left them in the cache.
+    It ``decodes`` the X-rays itself unless an earlier run left them in the cache.
     """
 
     xrays: int
@@ -69,7 +69,7 @@ class Large:
 
 
 def write_xrays(root: Path, count: int) -> None:
-    """Write so many X-rays in Kaggle's layout below ``root``, one a patient, half of them ill."""
+    """Write this number of X-rays in Kaggle's layout below ``root``, one per patient, half of them with pneumonia."""
     rng = np.random.default_rng(0)
     first: list[Path] = []
     for number in range(count):
@@ -86,14 +86,14 @@ def write_xrays(root: Path, count: int) -> None:
 
 
 def _written(root: Path, count: int) -> Path:
-    """The folder itself, with so many X-rays, which an earlier measurement may have left there."""
+    """Return the folder, filled with this number of X-rays unless an earlier measurement left them there."""
     if not root.exists():
         write_whole(root, lambda aside: write_xrays(aside, count))
     return root
 
 
 def measure_rates(work: Path, xrays: int, rounds: int) -> list[Rate]:
-    """The rate of each of CONDITIONS at the experiment's own settings, in turns, for other programs run too."""
+    """The rates of CONDITIONS at the experiment's own settings, measured in turn, as other programs run too."""
     root = _written(work / f"small-{xrays}", xrays)
     limits = [f"trainer.max_epochs={EPOCHS}", f"trainer.limit_train_batches={STEPS}", "trainer.limit_val_batches=1"]
     seconds: dict[tuple[str, int], list[float]] = {condition: [] for condition in CONDITIONS}
@@ -101,7 +101,7 @@ def measure_rates(work: Path, xrays: int, rounds: int) -> list[Rate]:
         for memory, workers in CONDITIONS:
             run = work / f"run-{memory}-{workers}-{number}".replace("=", "-")
             _train(root, work, run, [memory, f"data.num_workers={workers}", "test=false", *limits])
-            # The first epoch starts things up.
+            # The first epoch includes start-up.
             seconds[memory, workers] += [float(text) for text in EPOCH.findall((run / "train.log").read_text())[1:]]
     return [
         Rate(
@@ -112,7 +112,7 @@ def measure_rates(work: Path, xrays: int, rounds: int) -> list[Rate]:
 
 
 def _loading(root: Path, work: Path, memory: str, workers: int) -> tuple[float, float | None]:
-    """X-rays a second that the training loader gives, from the page cache and without it."""
+    """X-rays per second of the training loader, from the page cache and with a cold cache."""
     in_memory = memory == MEMORY
     data = XrayDataModule(
         root=str(root), source="files", cache_dir=str(work / "cache"), num_workers=workers, in_memory=in_memory
@@ -134,7 +134,7 @@ def _epoch(data: XrayDataModule) -> float:
 
 
 def measure_large(work: Path, xrays: int, side: int) -> Large:
-    """Train on so many X-rays of ``side`` pixels from disk, as long as it takes to see each part of a run."""
+    """Train on this number of X-rays of ``side`` pixels from disk, just long enough to cover each part of a run."""
     root, run = _written(work / f"large-{xrays}", xrays), work / "run-large"
     options = [DISK, "data.num_workers=1", f"data.image_size={side}", "data.batch_size=2", "data.eval_batch_size=2"]
     limits = ["max_epochs=1", "limit_train_batches=30", "limit_val_batches=5", "limit_test_batches=1.0"]
@@ -146,21 +146,21 @@ def measure_large(work: Path, xrays: int, side: int) -> Large:
 
 
 def _train(root: Path, work: Path, run: Path, overrides: Iterable[str], watched: bool = False) -> float:
-    """Run the experiment; returns the most that it and its workers had in memory together, in MB of 2**20 bytes.
+    """Run the experiment; returns the peak memory of it and its workers together, in MB of 2**20 bytes.
 
-    Only where it is ``watched``, for the kernel goes through all pages of a process to say so, and holds it up.
+    Only if ``watched``, else 0: to measure it, the kernel walks through all pages of a process, which slows it down.
 
     Raises:
         RuntimeError: the run failed.
     """
     places = [f"data.root={root}", f"data.cache_dir={work / 'cache'}", f"hydra.run.dir={run}"]
-    # One thread: two on cores that others use wait for each other.
+    # One thread: on cores that other programs use too, two would wait for each other.
     fixed = ["experiment=pneumonia", "data.source=files", "trainer=cpu", "threads=1"]
     command = [sys.executable, str(REPOSITORY / "train.py"), *fixed, *places, *overrides]
     print(" ".join(overrides), flush=True)
     shutil.rmtree(run, ignore_errors=True)
     with (work / "said").open("w+") as said:
-        # There it leaves a link to the run, which will be deleted.
+        # Run there, as it leaves a link to the run in its working directory; both will be deleted.
         process = subprocess.Popen(command, cwd=work, stdout=said, stderr=subprocess.STDOUT)
         peak = 0.0
         while process.poll() is None:
@@ -173,15 +173,15 @@ def _train(root: Path, work: Path, run: Path, overrides: Iterable[str], watched:
 
 
 def _memory(pid: int) -> float:
-    """What a process and those it started have resident, in MB of 2**20 bytes; what they share counts once.
+    """Resident memory of a process and its descendants, in MB of 2**20 bytes; shared pages count once.
 
-    Of files, libraries above all, what the process itself has: its workers have the same ones.
+    Of file-backed pages, mostly libraries, only the process's own count: its workers map the same files.
     """
     return (_kib(Path("/proc", str(pid), "status"), "RssFile") + _anonymous(pid)) / 1024
 
 
 def _anonymous(pid: int) -> int:
-    """KiB of a process and those it started that are of no file, a page by the shares of those that have it."""
+    """KiB of pages without a file of a process and its descendants; each counts its share of a shared page (PSS)."""
     own = _kib(Path("/proc", str(pid), "smaps_rollup"), "Pss_Anon|Pss_Shmem")
     try:
         children = [
@@ -193,7 +193,7 @@ def _anonymous(pid: int) -> int:
 
 
 def _kib(path: Path, fields: str) -> int:
-    """The sum of these fields, or 0 of a process that has ended."""
+    """The sum of these fields in KiB, or 0 if the process has ended."""
     try:
         return sum(map(int, re.findall(rf"^(?:{fields}): *(\d+) kB", path.read_text(), re.MULTILINE)))
     except OSError:
@@ -201,7 +201,7 @@ def _kib(path: Path, fields: str) -> int:
 
 
 def section(rates: Sequence[Rate], large: Large, commit: str, cores: int) -> str:
-    """The part of the page, in Markdown."""
+    """The section of the page, in Markdown."""
     base = rates[0]
     rows = [
         [
@@ -241,7 +241,7 @@ steps of training, validation and the test. The peaks are of resident memory in 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, write the part of the page."""
+    """Measure, and write the section of the page."""
     parser = argparse.ArgumentParser(description="Write the part on streaming of the page on performance.")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument(

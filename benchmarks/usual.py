@@ -1,4 +1,4 @@
-"""A training run as it is usually written with Lightning, to compare with."""
+"""A training run as usually written with Lightning, for comparison."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from triptych.models.base import Model
 
 
 class OneByOne(Dataset[tuple[Tensor, Tensor]]):
-    """A dataset that gives single samples, for torch's default collation."""
+    """A dataset of single samples, for torch's default collation."""
 
     def __init__(self, whole: Any) -> None:
         self.whole = whole
@@ -29,7 +29,7 @@ class OneByOne(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Usual(LightningModule):
-    """The way it is usually written: metrics updated and logged in each step."""
+    """A module as usually written: metrics are updated and logged in each step."""
 
     def __init__(self, model: Model, datamodule: DataModule[Any]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Usual(LightningModule):
 
 
 def usual(parts: Parts, folder: Path) -> Pace:
-    """Lightning's Trainer on a DataLoader with default collation, with callbacks, loggers and a progress bar."""
+    """Run Lightning's Trainer on a DataLoader with default collation, callbacks, loggers and a progress bar."""
     settings = parts.settings["trainer"]
     monitor, mode = parts.settings["monitor"], parts.settings["mode"]
     module = Usual(parts.model(), parts.datamodule)

@@ -1,1 +1,1 @@
-"""Three deep-learning tasks, one house: denoise scanned pages, diagnose pneumonia, appraise houses."""
+"""Three deep-learning tasks, one code base: denoise scanned pages, diagnose pneumonia, appraise houses."""

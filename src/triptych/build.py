@@ -1,12 +1,12 @@
-"""From a config with a ``_target_`` to an object, for configs that may come from a stranger.
+"""Build the object that a config's ``_target_`` describes, safely even if the config is untrusted.
 
 A config read back from a run directory must not be able to run code. So a ``_target_`` must resolve to a *class*, of
-an allowed package, of the kind that is built at its place. Package prefixes alone would not do: torch alone holds
-functions that load pickles, fetch repositories and start processes. Kinds alone would do little better without the
-rest: what is private (``torch._inductor``, ``__main__``) is left out, for merely importing it can start something; of
-the large packages only those parts are HOMES whose classes are made of numbers and names, not modules that carry code
-(``torch.fx``, ``torch.jit``), call other machines (``torch.distributed``, an account's logger) or fetch weights
-(metrics of text and images); and arguments are plain data, which no class that is left executes.
+an allowed package, of the kind expected at its place. Package prefixes alone would not suffice: torch alone has
+functions that load pickles, fetch repositories and start processes. Nor would kinds without further limits: private
+names (``torch._inductor``, ``__main__``) are refused, since merely importing them can start something; of the large
+packages only those parts are HOMES whose classes are made of numbers and names, not modules that carry code
+(``torch.fx``, ``torch.jit``), contact other machines (``torch.distributed``, an account's logger) or download weights
+(metrics of text and images); and arguments are plain data, which none of the remaining classes executes.
 """
 
 import inspect
@@ -31,18 +31,18 @@ HOMES = {
         *(f"pytorch.loggers.{name}" for name in ("csv_logs", "logger", "mlflow", "tensorboard", "wandb")),
     ),
 }
-"""By package, the parts in which an allowed class, and what it derives from, is made. Other packages are whole."""
+"""By package, the parts that must define an allowed class and its bases. Other packages are allowed as a whole."""
 # A LightningModule, a Metric and a torchvision transform are nn.Modules.
 KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Callback, Logger)
 
 
-# Bases of the kinds themselves, wherever they are made.
+# Bases of the kinds themselves, wherever they are defined.
 _BASES = {base for kind in (*KINDS, LightningModule) for base in kind.__mro__}
 _whole: set[str] = set()
 
 
 def trust(packages: Iterable[str]) -> None:
-    """Allow the classes of these packages too, in this process: those of one's own project, never a stranger's.
+    """Also allow the classes of these packages in this process: the user's own, never those an untrusted config names.
 
     A package with HOMES is then allowed as a whole.
     """
@@ -52,7 +52,7 @@ def trust(packages: Iterable[str]) -> None:
 
 
 def resolve(target: Any, kinds: tuple[type, ...] = KINDS) -> type:
-    """The class with this dotted path, e.g. ``torch.optim.AdamW``.
+    """Return the class with this dotted path, e.g. ``torch.optim.AdamW``.
 
     Args:
         target: the path; anything but a string is refused too.
@@ -76,12 +76,12 @@ def resolve(target: Any, kinds: tuple[type, ...] = KINDS) -> type:
     try:
         found = getattr(import_module(module), name)
     except Exception as error:
-        # Not ImportError alone: a module may raise anything where it is imported.
+        # Not only ImportError: a module may raise anything while it is imported.
         raise ValueError(f"_target_ {target}: there is no such class ({error})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"_target_ {target}: not a class of one of the kinds {names}")
-    # A class can be imported into an allowed module from elsewhere: where it is made counts.
+    # An allowed module may import a class from elsewhere: what counts is where the class is defined.
     if found.__module__.partition(".")[0] not in _packages:
         raise ValueError(f"_target_ {target}: it is made in {found.__module__}, not in one of {allowed}")
     for base in found.__mro__:
@@ -96,20 +96,20 @@ def resolve(target: Any, kinds: tuple[type, ...] = KINDS) -> type:
 
 
 def _is_at_home(module: str) -> bool:
-    """Whether classes of this module may be built; Python's own, as further bases, always."""
+    """Whether classes and bases of this module are allowed: always in a package without HOMES, such as Python's own."""
     package, _, rest = module.partition(".")
     homes = HOMES.get(package)
     return homes is None or package in _whole or any(f"{rest}.".startswith(f"{home}.") for home in homes)
 
 
 def build(config: Mapping[str, Any], *arguments: Any, kinds: tuple[type, ...] = KINDS, **more: Any) -> Any:
-    """Make what ``config`` describes: the class at ``_target_``, called with the other keys.
+    """Build what ``config`` describes: the class at ``_target_``, called with the other keys.
 
     Args:
         config: plain numbers, strings, lists and dicts; a nested ``_target_`` is left to the class.
         arguments: positional arguments.
         kinds: what the class may be at this place, some of the KINDS.
-        more: further arguments, which win over those of the config.
+        more: further keyword arguments, which override those of the config.
 
     Raises:
         ValueError: there is no ``_target_``, it is not allowed, or the class does not take the arguments.
@@ -129,7 +129,7 @@ def build(config: Mapping[str, Any], *arguments: Any, kinds: tuple[type, ...] = 
     try:
         return target(*arguments, **own)
     except TypeError as error:
-        # A class that takes any keyword passes them on, and they are found unknown further in.
+        # A class that takes any keyword passes them on, so that an unknown one fails only further down.
         if not any(f"unexpected keyword argument '{key}'" in str(error) for key in own):
             raise
         raise ValueError(f"{config['_target_']}: {error}") from error

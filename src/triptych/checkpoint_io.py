@@ -1,4 +1,4 @@
-"""How checkpoints come to the disk."""
+"""Atomic writing of checkpoints."""
 
 import io
 import os
@@ -9,20 +9,20 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 UNFINISHED = ".tmp"
-"""Suffix of a file that is being written; a run that is killed may leave one."""
+"""Suffix of a file that is being written; a killed run may leave one."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints aside, to the disk itself, then rename them: under its name a checkpoint is always whole.
+    """Writes checkpoints atomically: to a temporary file beside the target, flushed to disk and then renamed.
 
-    Lightning's own way goes through the folder for temporary files; from there to another disk it copies, and a file
-    copied in part has the name already.
+    Lightning writes to the system's folder for temporary files; from there to another disk it copies, and a partly
+    copied file has the final name already.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # torch.save itself would hide that the disk is full behind an error of its own
+        content = io.BytesIO()  # writing to a file, torch.save would hide a full disk behind an error of its own
         torch.save(checkpoint, content)
         aside = path.with_name(path.name + UNFINISHED)
         try:

@@ -1,6 +1,6 @@
-"""What one does with finished runs and data: triptych evaluate | predict | export | report | reproduce | data.
+"""Command line for finished runs and data: triptych evaluate | predict | export | report | reproduce | data.
 
-Nothing heavy is imported before a command is chosen, so that --help and a wrong argument answer at once.
+Nothing heavy is imported before a command is chosen, so that --help and argument errors respond at once.
 """
 
 import argparse
@@ -13,12 +13,12 @@ from triptych.imports import without_collector
 from triptych.terminal import harmless
 
 TOLERANCE = 1e-6
-"""The same code on the same kind of machine agrees to the last bit; another one may add in another order."""
+"""Default relative tolerance: the same kind of machine agrees to the last bit; another may sum in another order."""
 RUN_HELP = "a run directory, or `latest` for the newest of any experiment"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; exit codes: 0 done, 1 something was skipped or did not hold, 2 the user's mistake, 130 Ctrl-C."""
+    """Entry point; exit codes: 0 success, 1 something was skipped or a check failed, 2 user error, 130 Ctrl-C."""
     parser = _parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help(sys.stderr)
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:
-        # The reader has closed the pipe, as `| head` does; Python would tell of it once more at exit.
+        # The reader has closed the pipe, as `| head` does; Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError) as error:
@@ -202,7 +202,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from triptych.reproduce import reproduction
 
     asked = reproduction(options.run, options.root, options.output, options.trust)
-    # With these Lightning starts the other processes of a distributed run.
+    # Lightning starts the other ranks of a distributed run with these arguments.
     given = [*(("--root", options.root) if options.root else ()), *(f"--trust={package}" for package in options.trust)]
     sys.argv[1:] = ["reproduce", str(asked.original.directory), "--output", str(asked.directory), *given]
     return repeat(asked, options.tolerance)

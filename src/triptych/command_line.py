@@ -1,4 +1,4 @@
-"""What a command line must be rewritten to, for Hydra to take it as it is meant."""
+"""Rewrite a command line so that Hydra takes it as it is meant."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from triptych.config import TASK_GROUP, hydras_flags
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
-    """The same command line with flags before overrides, for Hydra refuses `experiment=housing -m seed=1,2`.
+    """The same command line with flags before overrides, as Hydra refuses `experiment=housing -m seed=1,2`.
 
     Raises:
         ConfigError: for a flag that Hydra does not have.
@@ -26,14 +26,14 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def forced(arguments: Sequence[str]) -> list[str]:
-    """The same command line; of a sweep over experiments, with values that need nothing to be set in (``++key=value``).
+    """The same command line; in a sweep over experiments, with values forced (``++key=value``): they need no such key.
 
-    Hydra sets them in the config of the sweep too, which without an experiment has no data and no model.
+    Hydra sets them in the sweep's own config too, which without an experiment has no data and no model.
     """
     try:
         overrides = OverridesParser.create().parse_overrides(_overrides(arguments))
     except HydraException:
-        return list(arguments)  # behind --help, where nothing is checked and Hydra says it itself
+        return list(arguments)  # with --help nothing has been checked, and Hydra reports it itself
     if not any(each.key_or_group == TASK_GROUP and each.is_sweep_override() for each in overrides):
         return list(arguments)
     values = [each for each in overrides if "." in each.key_or_group and not each.key_or_group.startswith("hydra.")]
@@ -42,5 +42,5 @@ def forced(arguments: Sequence[str]) -> list[str]:
 
 
 def _overrides(arguments: Sequence[str]) -> list[str]:
-    # argparse would answer --version by itself, and leave.
+    # argparse would answer --version itself, and exit.
     return [] if "--version" in arguments else list(hydras_flags(arguments).overrides)

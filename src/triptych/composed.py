@@ -1,7 +1,7 @@
-"""What Hydra makes of a command line, file by file: merged into one config it no longer says what stands where.
+"""Compose a command line as Hydra does, but file by file: the merged config no longer shows which file sets what.
 
-Hydra's own loader finds the files, reads them and puts them in order. What it refuses is raised as a `Refusal`, whose
-message is Hydra's in one line, or a better one.
+Hydra's own loader finds, reads and orders the files. What it refuses is raised as a `Refusal`, whose message is Hydra's
+in one line, or a better one.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ VERSION_BASE = "1.3"
 
 
 class Refusal(Exception):
-    """What Hydra does not compose; str() is one line a mistake."""
+    """Hydra cannot compose the config; str() has one mistake per line."""
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """One file of the config: where it lies, as messages name it, what it is about, its content and its comments."""
+    """One config file: its path as shown in messages, its headline, its content, and its comments by key."""
 
     path: str
     headline: str
@@ -52,15 +52,15 @@ class ConfigFile:
 
 @dataclass
 class Composition:
-    """The files of one run, taken apart into what they declare and what they set.
+    """The files of one run, split into what they declare and what they set.
 
     Attributes:
         choices: the option of each group, None where it has none.
         declared: all keys that the run has.
-        settings: (file, key, value) of all that is set by files of package `_global_`: experiments, studies, debug, ...
-        launcher: all keys of the launcher of sweeps, below ``hydra.launcher``.
+        settings: (file, key, value) of all that files of package `_global_` set: experiments, studies, debug, ...
+        launcher: all keys of the sweep launcher, below ``hydra.launcher``.
         sweep: the overrides that the files add to the jobs of a sweep (`hydra.sweeper.params`), each with its file.
-        arms: the overrides that each arm of a study (`study.arms`) adds to its own jobs, by its name, like `sweep`.
+        arms: by name, what each arm of a study (`study.arms`) adds to its own jobs, in the form of `sweep`.
         sweeping: the choice (`study=activation`) that makes the run a sweep, "" if none does.
     """
 
@@ -73,15 +73,15 @@ class Composition:
     sweeping: str = ""
 
     def written(self, params: dict[str, object]) -> list[str]:
-        """`hydra.sweeper.params` as the sweeper that was chosen writes them; Hydra's own makes None of null."""
+        """`hydra.sweeper.params` as overrides, as the chosen sweeper writes them; Hydra's own turns null into None."""
         if self.choices.get("hydra/sweeper") == "basic":
             return [f"{key}={value}" for key, value in params.items()]
-        # A list as it is, so that its texts stay in quotes.
+        # A list is not passed to `show`, so that its strings stay quoted.
         return [f"{key}={value if isinstance(value, list) else show(value)}" for key, value in leaves(params)]
 
 
 class Composer:
-    """Composes the config in a folder as Hydra does, for as many sets of overrides as wanted.
+    """Composes the config in a folder as Hydra does, for any number of sets of overrides.
 
     Args:
         conf: the folder of the primary config.
@@ -104,14 +104,14 @@ class Composer:
         self.overrides = self.parse(overrides)
         with _refusals():
             self.loader._process_config_searchpath(name, self.overrides, self.repo)
-        # The loader starts from a copy of what it is given: so no file is read and parsed again for each merge. Hydra
-        # declares the attribute as the class that it fills it with, but only uses what all repositories have.
+        # With a caching repository the loader does not read and parse every file again for each merge. Hydra declares a
+        # narrower type for the attribute, but only uses what all repositories have.
         self.loader.repository = self.repo  # type: ignore[assignment]
         self._files: dict[str, ConfigFile] = {}
         self._compositions: dict[tuple[str | None, ...], Composition] = {}
 
     def parse(self, texts: Iterable[str], file: str = "") -> list[Override]:
-        """Read overrides, all of them before complaining; `file` says where they stand, if not on the command line."""
+        """Parse overrides and report all unreadable ones together; `file` is where they stand, "" the command line."""
         overrides, unreadable = [], []
         for text in texts:
             try:
@@ -126,7 +126,7 @@ class Composer:
         return overrides
 
     def _chosen_by(self, name: str) -> str:
-        """How one chooses an option of this name; ``key=value`` where no group has one."""
+        """The override that chooses an option of this name; ``key=value`` if no group has one."""
         return next((f"{group}={name}" for group in self.groups() if self.has_option(group, name)), "key=value")
 
     def elsewhere(self, key: str) -> list[str]:
@@ -140,7 +140,7 @@ class Composer:
         return []
 
     def is_group(self, key: str) -> bool:
-        """Whether a folder of the config has this name."""
+        """Whether the config has a group, i.e. a folder, of this name."""
         return bool(key) and self.repo.group_exists(key)
 
     def groups(self, below: str = "") -> list[str]:
@@ -149,21 +149,21 @@ class Composer:
         return [name for group in names if group != "hydra" for name in (group, *self.groups(f"{group}/"))]
 
     def options(self, group: str) -> list[str]:
-        """What a group has to choose from. Files whose name begins with `_` are there to be inherited from."""
+        """The options of a group, without files whose name begins with `_`: those are only inherited from."""
         return [name for name in self.repo.get_group_options(group) if not name.startswith("_")]
 
     def has_option(self, group: str, name: object) -> bool:
-        """Whether a group has this file, and it is not one that others inherit from."""
+        """Whether a group has this option, and it is not a file that is only inherited from."""
         return not str(name).startswith("_") and self.repo.config_exists(f"{group}/{name}")
 
     def no_option(self, group: str, name: object) -> str:
-        """Says that a group lacks an option, and what it has."""
+        """The message that a group lacks an option, with those it has."""
         near = nearest(str(name), self.options(group))
         guess = f"; did you mean {' or '.join(near)}?" if near else "."
         return f"{group} has no {name or repr(name)}{guess} It has: {', '.join(self.options(group))}"
 
     def file(self, config_path: str) -> ConfigFile:
-        """A file of the search path by its name without `.yaml`, read once."""
+        """A file of the search path, by its name without `.yaml`; cached."""
         if config_path not in self._files:
             result = self.repo.load_config(config_path)
             assert result is not None, config_path
@@ -179,7 +179,7 @@ class Composer:
         return self._files[config_path]
 
     def compose(self, overrides: Sequence[Override]) -> Composition:
-        """Find the files that these overrides of groups (none a sweep) choose, and take them apart, once for each."""
+        """Find the files that these overrides of groups (none a sweep) choose, and split them; cached."""
         key = tuple(override.input_line for override in overrides)
         if key not in self._compositions:
             with _refusals():
@@ -187,10 +187,10 @@ class Composer:
         return self._compositions[key]
 
     def undone(self, composition: Composition) -> Iterator[str]:
-        """Says what would leave the arms of a study the names alone, for what is given wins over what they set.
+        """Messages about overrides that would make the arms of a study equal, as they override what the arms set.
 
-        The command line may give no key that tells them apart. The seeds, which repeat an arm, and the key that the
-        study chooses for each tell none apart. `debug=` may set such keys, but not all that an arm sets.
+        The command line may not set a key by which arms differ. The seed, which repeats an arm, and the key that the
+        study chooses for each arm (`study.choose`) do not count. `debug=` may set such keys, but not all of an arm's.
         """
         arms = {name: {_key(line): file for line, file in lines.items()} for name, lines in composition.arms.items()}
         apart = {str(value) for _, key, value in composition.settings if key == "study.choose"} | {"seed"}
@@ -199,7 +199,7 @@ class Composer:
             value = None if override.is_sweep_override() else override.value()
             is_choice = self.is_group(override.key_or_group) and not isinstance(value, dict)
             given = [key for key, _ in leaves({override.key_or_group: value})]
-            # The choice of an option leaves what is set below its group as it is.
+            # Choosing a group's option does not override what is set below the group.
             lost = [
                 key
                 for key in compared
@@ -219,7 +219,7 @@ class Composer:
                 yield f"debug={debug} sets {what}; leave it out"
 
     def merge(self, overrides: Sequence[str]) -> DictConfig:
-        """Hydra's own composition, with all its checks. Takes a fifth of a second on a slow machine."""
+        """Compose by Hydra itself, with all its checks. Takes a fifth of a second on a slow machine."""
         with _refusals():
             try:
                 return self.loader.load_configuration(self.name, list(overrides), RunMode.RUN)
@@ -227,7 +227,7 @@ class Composer:
                 raise Refusal(f"Hydra cannot merge {' '.join(overrides)} ({error})") from error
 
     def _compose(self, chosen: Overrides) -> Composition:
-        """What `compose` does, for overrides it has not seen."""
+        """`compose` without the cache."""
         try:
             defaults, _ = _create_defaults_list(self.repo, self.name, chosen, prepend_hydra=True, skip_missing=True)
         except MissingConfigException as error:
@@ -254,7 +254,7 @@ class Composer:
         return composition
 
     def _add(self, composition: Composition, file: ConfigFile, package: str, sets_only: bool) -> None:
-        """Enter what one file holds into a composition, each part where it belongs."""
+        """Add the content of one file to a composition, each part where it belongs."""
         tree, (root, *inner) = file.content, package.split(".")
         if root == "hydra":
             for part in reversed(inner):
@@ -277,24 +277,24 @@ class Composer:
             composition.declared.add(own, file.path, file.comments, package)
 
     def _missing(self, error: MissingConfigException, chosen: Overrides) -> str:
-        """Which file asks for the file that is missing, and what there is in its place."""
+        """The message for a missing file: which file asks for it, and which options there are."""
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if not group:
             return brief(error)
         asking = re.match(r"In '(.+?)':", str(error))
         file = asking[1] if asking else None
         asked = chosen.override_choices.get(group)
-        if name in (asked if isinstance(asked, list) else [asked]):  # by `override`, for a default of another file
+        if name in (asked if isinstance(asked, list) else [asked]):  # by `override` of another file's default
             file = chosen.override_metadata[group].containing_config_path
         return f"{self.file(file).path}: {self.no_option(group, name)}" if file else self.no_option(group, name)
 
 
 def alternatives(override: Override) -> list[Override]:
-    """The plain overrides that a sweep stands for, one a value; of an interval its two ends."""
+    """The plain overrides that a sweep stands for, one per value; for an interval, its two ends."""
     if not override.is_sweep_override():
         return [override]
     swept = override.value()
-    if isinstance(swept, IntervalSweep):  # its ends are read as floats, also where a sweeper draws integers
+    if isinstance(swept, IntervalSweep):  # its ends are parsed as floats, even where a sweeper draws integers
         values: list[Any] = [
             int(end) if float(end).is_integer() else end for end in (swept.start, swept.end) if end is not None
         ]
@@ -318,7 +318,7 @@ def brief(error: Exception) -> str:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turns what Hydra, OmegaConf and YAML raise inside into a Refusal."""
+    """Convert what Hydra, OmegaConf and YAML raise inside to a Refusal."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
@@ -326,12 +326,12 @@ def _refusals() -> Iterator[None]:
 
 
 def is_below(key: str, parents: Iterable[str]) -> bool:
-    """Whether a dotted key is one of the others or lies below one."""
+    """Whether a dotted key is one of the parents or lies below one."""
     return any(f"{key}.".startswith(f"{parent}.") for parent in parents)
 
 
 def _key(line: str) -> str:
-    """The key or group that an override is about."""
+    """The key or group that an override sets."""
     return line.partition("=")[0].lstrip("+~")
 
 

@@ -1,14 +1,14 @@
-"""Checks a command line against the config's files, before anything slow is imported.
+"""Check a command line against the config's files, before anything slow is imported.
 
-Hydra takes any key in an experiment file and any key behind a `+`, and no type is wrong to it; the run then fails after
-an hour, or worse, succeeds with the default. `check` compares what is *set*, by the command line and by the files of
-package `_global_` (experiments, studies, searches, debug), with what is *declared* by `config.yaml` and by the chosen
-file of every group. Those files alone say what is allowed: a new task brings its own and no list has to know.
+Hydra accepts any key in an experiment file, any key after a `+`, and any type; the run then fails after an hour or,
+worse, succeeds with the default. `check` compares what is *set*, by the command line and by the files of package
+`_global_` (experiments, studies, searches, debug), with what is *declared* by `config.yaml` and by the chosen file of
+every group. Only those files define what is allowed: a new task brings its own, and there is no central list.
 
-What a file declares by its values and comments is told in `triptych.declared`; how the files of a run are found, in
-`triptych.composed`. All mistakes come in one message. Of a sweep every value is checked under every distinct choice of
-groups, a few milliseconds for each choice however many jobs there are; once nothing is wrong, the first job of each
-choice is merged by Hydra itself.
+`triptych.declared` describes what a file declares by its values and comments, `triptych.composed` how the files of a
+run are found. All mistakes come in one message. In a sweep every value is checked under every distinct choice of
+groups, at a few milliseconds per choice however many jobs there are; if nothing is wrong, Hydra itself merges the first
+job of each choice.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ NEEDED = (
     *("trainer.accelerator", "trainer.precision", "trainer.max_epochs"),
     *("trainer.limit_val_batches", "trainer.enable_progress_bar"),
 )
-"""What no run can do without: it takes another value, but ``~KEY`` does not leave it out."""
+"""Keys that no run can do without: they take another value, but ``~KEY`` cannot delete them."""
 
 
 class ConfigError(ValueError):
-    """What a user got wrong in the config. Its str() is the complete message, one line a mistake."""
+    """A user error in the config or the command line. Its str() is the complete message, one mistake per line."""
 
 
 def check(arguments: Sequence[str], conf: Path) -> None:
-    """Check a command line, of a sweep every job.
+    """Check a command line, including every job of a sweep.
 
     Args:
         arguments: what follows the program's name, as in `sys.argv[1:]`; flags may stand anywhere among the overrides.
@@ -75,14 +75,14 @@ def check(arguments: Sequence[str], conf: Path) -> None:
 
 @dataclass
 class _Jobs:
-    """The overrides of a run, or of all jobs of a sweep, by what they do; sweeps are spread out into alternatives.
+    """The overrides of a run, or of all jobs of a sweep, by what they do; sweeps are expanded into alternatives.
 
     Attributes:
         choices: for each group that is overridden, the alternatives that exist.
-        values: for each key that is set, the file that does it ("" for the command line) and the alternatives.
+        values: for each key that is set, the file that sets it ("" for the command line) and the alternatives.
         others: deletions of keys, and Hydra's own keys.
-        broken: groups of which only options were asked for that do not exist.
-        mistakes: what was asked for and does not exist.
+        broken: groups for which only non-existent options were asked for.
+        mistakes: messages about overrides that cannot be used, such as options that do not exist.
     """
 
     choices: list[list[Override]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class _Jobs:
 
     @property
     def deleted(self) -> list[str]:
-        """The keys that `~key` takes out."""
+        """The keys that `~key` deletes."""
         return [override.key_or_group for override in self.others if override.is_delete()]
 
     def settings(self) -> Iterator[tuple[str, str, object]]:
@@ -103,13 +103,13 @@ class _Jobs:
                 yield from ((file, key, value) for key, value in leaves({override.key_or_group: override.value()}))
 
     def first(self, chosen: Sequence[Override]) -> list[str]:
-        """The first job with this choice of groups, as Hydra reads it."""
+        """The overrides of the first job with this choice of groups, as Hydra reads them."""
         values = [options[0] for _, options in self.values]
         return [str(override.input_line) for override in (*chosen, *values, *self.others)]
 
 
 def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
-    """Every mistake of a command line, in one line each."""
+    """Every mistake of a command line, one line each."""
     command = f"{PROGRAM} -m {shlex.join(flags.overrides)}"
     is_sweep = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     swept = [str(override.input_line) for override in composer.overrides if override.is_sweep_override()]
@@ -131,7 +131,7 @@ def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
     found: dict[str, None] = {}
     swept_by_hydra = _swept_by_hydra(composer, alike)
     for arm in alike.arms.values() or [{}]:
-        # The command line has the last word.
+        # The command line takes precedence.
         jobs = _jobs(composer, swept_by_hydra | _parsed(composer, arm) | overrides)
         found |= dict.fromkeys(_mistakes_of_jobs(composer, jobs))
     return list(found)
@@ -156,7 +156,7 @@ def _mistakes_of_jobs(composer: Composer, jobs: _Jobs) -> list[str]:
 
 
 def _swept_by_hydra(composer: Composer, alike: Composition) -> dict[str, tuple[str, Override]]:
-    """What `hydra.sweeper.params` adds to every job of a sweep, as a study does, each with the file that says so."""
+    """What `hydra.sweeper.params` adds to every job of a sweep, as a study does; each override with its file."""
     prefix = "hydra.sweeper.params."
     plain = [override for override in composer.overrides if not override.is_sweep_override()]
     given = [pair for override in plain for pair in leaves({override.key_or_group: override.value()})]
@@ -165,13 +165,13 @@ def _swept_by_hydra(composer: Composer, alike: Composition) -> dict[str, tuple[s
 
 
 def _parsed(composer: Composer, lines: Mapping[str, str]) -> dict[str, tuple[str, Override]]:
-    """Overrides, each with the file that says so, by their keys."""
+    """Parse overrides given as {line: file}; returns each with its file, by key."""
     overrides = [(file, override) for line, file in lines.items() for override in composer.parse([line], file)]
     return {override.get_key_element(): (file, override) for file, override in overrides}
 
 
 def _jobs(composer: Composer, overrides: Mapping[str, tuple[str, Override]]) -> _Jobs:
-    """Spread the overrides out into what each does, and find the options that no group has."""
+    """Sort the overrides by what they do, and find options that their groups do not have."""
     jobs = _Jobs()
     for file, override in overrides.values():
         options = alternatives(override)
@@ -209,12 +209,12 @@ def _wrong_choice(composer: Composer, override: Override) -> str | None:
 
 
 def _needed(key: str) -> str:
-    """Says that a key cannot be left out."""
+    """The message that a key cannot be left out."""
     return f"~{key}: a run cannot do without {key}; give it another value"
 
 
 def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -> Iterator[str]:
-    """What is wrong with the keys and values that are set, held against the files of one choice of groups."""
+    """Check the keys and values that are set against the files of one choice of groups."""
     composition = composer.compose(chosen)
     varied = [options[0].key_or_group for options in jobs.choices if len(options) > 1]
     if composition.sweeping.partition("=")[0] in varied:
@@ -262,21 +262,21 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
 
 
 def _unknown(composer: Composer, declared: Declared, key: str) -> str:
-    """Says that no chosen file has the key, and which of the others has, or what it may have been meant for."""
+    """The message that no chosen file has a key, with other files that have it, or the keys that may be meant."""
     if others := composer.elsewhere(key):
         return f"{key} is not a key of this run; {' and '.join(others)} {'have' if others[1:] else 'has'} it"
     return declared.unknown(key, composer.groups())
 
 
 def _remedy(composition: Composition, jobs: _Jobs, key: str) -> str:
-    """How to go on when a file sets a key for one option of a group and the command line chose another."""
+    """The remedy when a file sets a key for one option of a group and the command line chose another; else ""."""
     chosen = {options[0].key_or_group for options in jobs.choices}
     group = next((group for group in chosen if is_below(key, [group.replace("/", ".")])), None)
     return f" (~{key} leaves it out for {group}={composition.choices.get(group)})" if group else ""
 
 
 def _merge_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -> Iterator[str]:
-    """What shows once Hydra merges all: values that are missing, and interpolations to what a key does not take."""
+    """Mistakes that show only once Hydra has merged all: missing values, and interpolations to unaccepted values."""
     composition, config = composer.compose(chosen), composer.merge(jobs.first(chosen))
     sources = {key: f"{file}: " for file, key, _ in composition.settings}
     content: Any = OmegaConf.to_container(config, resolve=False)
@@ -296,7 +296,7 @@ def _merge_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override])
 
 
 def _experiments(composer: Composer) -> str:
-    """Says that no experiment is chosen, and lists them with the first line of their files."""
+    """The message that no experiment is chosen, with all of them and the first line of their files."""
     names = composer.options(TASK_GROUP)
     width = max(map(len, names), default=0)
     listed = [f"  {name:{width}}  {composer.file(f'{TASK_GROUP}/{name}').headline}".rstrip() for name in names]
@@ -304,7 +304,7 @@ def _experiments(composer: Composer) -> str:
 
 
 def _with_jobs(mistake: str, jobs: Sequence[str], total: int) -> str:
-    """A mistake and, if not all jobs of a sweep make it, the choices of groups that do."""
+    """A mistake and, unless all jobs of a sweep make it, the choices of groups that do."""
     if len(jobs) >= total:
         return mistake
     more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
@@ -312,7 +312,7 @@ def _with_jobs(mistake: str, jobs: Sequence[str], total: int) -> str:
 
 
 def _reworded(mistake: str) -> str:
-    """A refusal of Hydra's whose remedy can be said more plainly; any other mistake as it is."""
+    """One of Hydra's error messages with a plainer remedy; any other mistake unchanged."""
     if found := re.search(r"An item is already at '(.+?)'", mistake):
         return f"{found[1]} is a key of this run already: leave out the + before it"
     if found := re.search(r"Multiple values for (\S+)\.|^(\S+) appears more than once", mistake):
@@ -330,7 +330,7 @@ def hydras_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags, and the overrides among them as `.overrides`.
 
     Raises:
-        ConfigError: for a flag that Hydra does not have, or flags that do not go together.
+        ConfigError: Hydra does not have a flag, or flags cannot be combined.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -338,8 +338,8 @@ def hydras_flags(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(message + hint)
 
     parser = get_args_parser()
-    parser.allow_abbrev = False  # or --experiment is --experimental-rerun
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print a page and leave
+    parser.allow_abbrev = False  # or --experiment would mean --experimental-rerun
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage and exit
     flags = parser.parse_intermixed_args(list(arguments))
     if flags.multirun and flags.cfg:
         raise ConfigError("--cfg shows the config of one run: leave out -m")

@@ -1,25 +1,25 @@
-"""What the files of conf/ declare: every key, its default, and what may stand in the default's place.
+"""What the files of conf/ declare: every key, its default, and the values it accepts.
 
-**Every key is documented where it stands, and the documentation is what is checked.** The default gives the type::
+**Every key is documented on its own line, and that documentation is what is checked.** The default gives the type::
 
     dropout: 0.1                    # share of units dropped in training        takes 0.2 and 0, not high
     milestones: [30, 60]            # epochs at which the rate falls            takes any list
     kwargs: {}                      # handed to the network as they are         takes any keys below it
     monitor: ???                    # the experiment's own                      takes anything, like null and ${...}
 
-and a comment on the key's own line that begins with alternatives, joined by " | ", says more exactly what it takes::
+and a comment on the key's line that begins with alternatives, joined by " | ", says more precisely what it accepts::
 
     activation: relu                # sigmoid | tanh | relu | gelu | silu
     batch_size: 64                  # int>=1 | full: rows a step; full is batch gradient descent
     dropout: 0.1                    # 0<=float<1: share of units dropped in training
 
-The words int, float, str, bool, list, dict and null are types, the first two with bounds where they have any; any other
-word stands for itself. The alternatives end at the first ": ", " (" or ";" or with the comment. A comment that begins
-with anything else is prose and changes nothing: one with a blank inside an alternative, or with a lone word without
-bounds. A float takes an integer too, a mapping takes null (it is left out).
+The words int, float, str, bool, list, dict and null are types, the first two with optional bounds; any other word
+stands for itself. The alternatives end at the first ": ", " (" or ";", or with the comment. A comment with a space
+inside an alternative, or with a single word without bounds, is prose and changes nothing. A float accepts integers too,
+and a mapping accepts null (it is left out).
 
 A file that inherits from another (through its defaults list) may give a key a new default; alternatives that it does
-not repeat stay, and its default is checked against them.
+not repeat remain in force, and its default is checked against them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Declaration:
-    """One key: its default, the file that declares it, and the alternatives in its comment (none: by the default)."""
+    """One key: its default, the file that declares it, and its comment's alternatives (if none, the default's type)."""
 
     default: object
     file: str
@@ -65,7 +65,7 @@ class Declaration:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """The words a value is held against; none when anything goes."""
+        """The alternatives for a value; empty if it may be anything."""
         if self.alternatives or self.default is None or is_deferred(self.default):
             return self.alternatives
         if isinstance(self.default, dict):
@@ -73,11 +73,11 @@ class Declaration:
         return tuple(name for name, is_type in TYPES.items() if is_type(self.default))[:1]
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` may stand here. An interpolation may: its value is only known once all is composed."""
+        """Whether `value` is accepted. An interpolation always is: its value is only known once all is composed."""
         return not self.expected or is_deferred(value) or any(_fits(value, word) for word in self.expected)
 
     def complaint(self, value: object) -> str:
-        """What is wrong with a `value` that is not accepted, beginning with what would be right."""
+        """The message for a `value` that is not accepted: what is expected, where that is declared, and a remedy."""
         words = ["a mapping"] if self.expected == ("dict", "null") else list(self.expected)
         literals = [word for word in self.expected if not (word in TYPES or BOUNDED.fullmatch(word))]
         types = {*self.expected} - {*literals, "null"}
@@ -88,7 +88,7 @@ class Declaration:
         return f"{wanted} (declared in {self.file}){remedy}"
 
     def redeclared(self, new: Declaration) -> Declaration:
-        """This key after another file declared it anew: alternatives stay where the new file gives none."""
+        """This key after another file has redeclared it: alternatives stay if the new file gives none."""
         takes_any_key = new.takes_any_key or (self.takes_any_key and self.default == {})
         if self.alternatives and not new.alternatives:
             return replace(new, alternatives=self.alternatives, file=self.file, takes_any_key=takes_any_key)
@@ -101,16 +101,16 @@ ANYTHING = Declaration(default=None, file="")
 
 
 class Declared:
-    """All keys of one run, dotted. `mistakes` names defaults that an inherited list of alternatives does not allow."""
+    """All keys of one run, dotted; `mistakes` are messages about defaults that inherited alternatives do not allow."""
 
     def __init__(self) -> None:
         self.keys: dict[str, Declaration] = {}
         self.mistakes: list[str] = []
 
     def add(self, tree: Mapping[str, object], file: str, comments: Mapping[str, str], package: str = "") -> None:
-        """Declare what a `file` holds, `tree`, at the place `package` of the run's config."""
+        """Declare the content `tree` of a `file` below the key `package` of the run's config ("": at its root)."""
         parents = package.split(".") if package else []
-        for depth in range(1, len(parents) + 1):  # the mapping that a group fills, `model: null` before included
+        for depth in range(1, len(parents) + 1):  # the mapping that a group fills, even after `model: null`
             place = ".".join(parents[:depth])
             if place not in self.keys or (tree and self.keys[place].default is None):
                 self.keys[place] = Declaration(dict(tree), file)
@@ -137,7 +137,7 @@ class Declared:
         return None
 
     def unknown(self, key: str, groups: Iterable[str] = ()) -> str:
-        """Says that `key` is none of this run's, and names the nearest keys or groups, or else what there is."""
+        """The message that `key` is not one of this run's, with the nearest keys or groups, or else those beside it."""
         names = {name for name in self.keys if not name.rpartition(".")[2].startswith("_")} | {*groups}
         if near := nearest(key, (name for name in names if not key.startswith(f"{name}."))):
             return f"{key} is not a key of this run; did you mean {' or '.join(near)}?"
@@ -157,7 +157,7 @@ def alternatives_in(comment: str) -> tuple[str, ...]:
 
 
 def comments_in(text: str) -> dict[str, str]:
-    """The comment on the line of each key (dotted) of a YAML text, without its `#`; keys without one are left out."""
+    """The comment on each key's line in a YAML text, without its `#`, by dotted key; keys without one are left out."""
     if "#" not in text:
         return {}
     lines = text.split("\n")
@@ -166,7 +166,7 @@ def comments_in(text: str) -> dict[str, str]:
 
 
 def undocumented(conf: Path) -> list[str]:
-    """Keys with no comment on their line or on the line above, as `file:key`, for all that declares keys in `conf`."""
+    """Keys with no comment on their line or the line above, as `file:key`, in all files of `conf` that declare keys."""
     missing = []
     for path in sorted(conf.rglob("*.yaml")):
         file, text = path.relative_to(conf).as_posix(), path.read_text(encoding="utf-8")
@@ -189,7 +189,7 @@ def is_deferred(value: object) -> bool:
 
 
 def _fits(value: object, word: str) -> bool:
-    """Whether a value is of the type that `word` names and within its bounds, or is that word."""
+    """Whether a value is of the type that `word` names and within its bounds, or is that very word."""
     if word in TYPES:
         return TYPES[word](value)
     if bounded := BOUNDED.fullmatch(word):
@@ -215,7 +215,7 @@ def _key_nodes(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _comment(lines: list[str], name: yaml.Node, value: yaml.Node) -> str:
-    """The comment on a key's own line, behind its value if that ends there."""
+    """The comment on a key's own line, after its value if that ends there; "" if there is none."""
     line = name.start_mark.line
     end = value.end_mark if value.end_mark.line == line else name.end_mark
     found = re.search(r"(?:^|\s)#\s*(.*)", lines[line][end.column :])

@@ -1,4 +1,4 @@
-"""What a run trains on: before there is a Trainer to ask, and where its memory does not suffice."""
+"""The device of a run before there is a Trainer to ask, and the message for running out of its memory."""
 
 import re
 
@@ -6,7 +6,7 @@ import torch
 
 
 def training_device(accelerator: str) -> torch.device:
-    """The kind of device that Lightning would choose: ``cuda``, ``mps`` or ``cpu``, which stands for all others too.
+    """The kind of device that Lightning would choose: ``cuda``, ``mps``, or ``cpu``, also in place of any other.
 
     Args:
         accelerator: ``trainer.accelerator``.
@@ -16,9 +16,9 @@ def training_device(accelerator: str) -> torch.device:
 
 
 def lacking_memory(error: BaseException) -> str | None:
-    """What to say where an error is an allocation that failed, in the memory of a machine or of a GPU; None elsewhere.
+    """The message for an error that is a failed memory allocation, on the CPU or a GPU; None for any other error.
 
-    Torch has a class of its own for such errors on a GPU; on a CPU they are RuntimeErrors.
+    Torch has its own exception class for those on a GPU; on a CPU they are RuntimeErrors.
     """
     text = str(error)
     if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in text:

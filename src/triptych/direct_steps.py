@@ -1,4 +1,4 @@
-"""Training steps with less around each than Lightning's, which is what a small network spends most of its time on."""
+"""A training loop with less overhead per step than Lightning's, on which a small network spends most of its time."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -27,74 +27,74 @@ HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
-"""Hooks of a callback that are called in every step."""
+"""The callback hooks that are called in every step."""
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-"""Hooks of a module or its data that make of a loader's batch what ``training_step`` is given."""
+"""Hooks of a module or datamodule that turn a loader's batch into the argument of ``training_step``."""
 OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
-"""Hooks by which a module replaces a part of the step."""
+"""Hooks with which a module overrides part of the step."""
 PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
-"""Those that leave the step as it is, but for a scaled loss."""
+"""Precision plugins that leave the step as it is, except for scaling the loss."""
 OPTIMIZERS = ("torch.optim.", f"{__package__}.optimizers")
-"""Modules of optimizers that need no closure, but for LBFGS; others may, whatever they declare."""
+"""Modules (or their prefix) of optimizers that need no closure, except LBFGS; others may, whatever they declare."""
 
 
 def write_out_steps(trainer: Trainer) -> None:
-    """Let a Trainer's steps be made by DirectLoop."""
+    """Replace a Trainer's loop over batches by a DirectLoop."""
     loop = trainer.fit_loop.epoch_loop
     trainer.fit_loop.epoch_loop = DirectLoop(trainer, loop.min_steps, loop.max_steps)
 
 
 class DirectLoop(_TrainingEpochLoop):
-    """Lightning's loop over the batches of an epoch, its steps written out.
+    """Lightning's loop over the batches of an epoch, with the steps written out.
 
-    Lightning looks through all callbacks for each hook of a step, finds out anew whose hooks a batch goes through and
-    what ``training_step`` takes, wraps the step in four closures for the optimizer, and asks behind each whether to
-    validate, to stop or to log. Here the same things follow each other, a hook is called where somebody has one, and
-    steps follow each other for as long as Lightning has nothing to do in between.
+    In every step Lightning searches all callbacks for each hook, determines again whose hooks a batch passes through
+    and what ``training_step`` takes, wraps the step in four closures for the optimizer, and afterwards asks whether to
+    validate, to stop or to log. Here the operations and their order are the same, but only hooks that somebody
+    overrides are called, and steps follow each other for as long as Lightning has nothing to do in between.
 
-    What is not the plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an
-    optimizer that needs a closure or is unknown, a schedule by steps that follows a metric, a module that replaces a
-    part of the step, a profiler that times the parts, the first step of an epoch that is resumed in its middle.
+    All but the plain case is left to Lightning: several processes, accumulated gradients, a scaled loss, an optimizer
+    that needs a closure or is unknown, a step-wise schedule that follows a metric, a module that overrides part of the
+    step, a profiler that times the parts, the first step of an epoch that is resumed midway.
     """
 
     about: tuple[Any, ...] = ()
-    """What the attributes below were derived from; they are anew where it changes."""
+    """The state from which the attributes below were derived; they are derived again when it changes."""
     module: LightningModule
-    """The Trainer's."""
+    """The Trainer's module."""
     direct: bool = False
-    """Whether steps are the plain case."""
+    """Whether the steps are the plain case."""
     listeners: dict[str, list[Callable[..., None]]]
-    """Who has which of HOOKS."""
+    """For each of HOOKS, those of the callbacks and then the module that override it."""
     batch_hooks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
-    """What a batch goes through, the precision's conversion and those of BATCH_HOOKS, with their further arguments."""
+    """What a batch passes through (the precision's conversion, BATCH_HOOKS), each with its further arguments."""
     logged: int
-    """How many results Lightning keeps, of which the following is known."""
+    """The number of results that Lightning kept when ``logs`` was determined."""
     logs: bool
-    """Whether one of them has a value for each step."""
+    """Whether one of these results has a value for each step."""
     takes: int
-    """How much of a batch and its number ``training_step`` takes."""
+    """How many of ``(batch, batch_idx)`` ``training_step`` takes."""
     context: Callable[[], AbstractContextManager[Any]]
-    """The precision's, for ``training_step``."""
+    """The precision plugin's context for ``training_step``."""
     can_end: bool
-    """Whether the module has a say in the start of a batch, where it can end the epoch."""
+    """Whether the module overrides ``on_train_batch_start``, by which it can end the epoch."""
     clips: bool
-    """Whether the module has a clipping of its own."""
+    """Whether the module overrides ``configure_gradient_clipping``."""
 
     @property
     def global_step(self) -> int:
-        # Lightning asks the module first how it is optimized, and several callbacks ask this in each step.
+        # Lightning first asks the module whether it optimises manually, and several callbacks read this in each step.
         steps = self.automatic_optimization.optim_progress
         return steps.optimizer_steps if self.direct else super().global_step
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
-        self.about, self.direct = (), False  # for the module may be another one
+        self.about, self.direct = (), False  # the module may be another one
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
-        """Make a step, and those behind it up to the next at which Lightning may have something to do.
+        """Run a step and those that follow, up to the next after which Lightning may have something to do.
 
         Raises:
-            StopIteration: there are no more batches, or a module ends the epoch.
+            StopIteration: there are no more batches, or the module ends the epoch.
         """
         trainer = self.trainer
         if self.about != (seen := self._seen()):
@@ -105,25 +105,25 @@ class DirectLoop(_TrainingEpochLoop):
             return
         self.val_loop.restarting = False
         validates_within = self._validates_within()
-        source = single_source(data_fetcher)  # not to be kept, for workers live as long as it does
+        source = single_source(data_fetcher)  # not stored: its workers live as long as it does
         while True:
             self._step(data_fetcher, source, trainer.optimizers[0])
             if validates_within or self._is_training_done or trainer.should_stop or trainer.received_sigterm:
                 return
             if self.about != self._seen():
-                return  # and is looked at anew
-            self._batches_that_stepped += 1  # which Lightning would do now, and nothing else
+                return  # the next call derives the attributes again
+            self._batches_that_stepped += 1  # all that Lightning would do now
 
     def _seen(self) -> tuple[Any, ...]:
-        """What may change within an epoch, and with it the steps."""
+        """The state that may change within an epoch and that the steps depend on."""
         trainer, skips = self.trainer, self.automatic_optimization._skip_backward
         return (trainer.accumulate_grad_batches, skips, *trainer.optimizers, *trainer.callbacks)
 
     def _validates_within(self) -> bool:
         """Whether this epoch may have a validation before its last step."""
         trainer = self.trainer
-        at_the_end = trainer.val_check_batch in (float("inf"), trainer.num_training_batches)  # None: by the clock
-        counts_on = trainer.check_val_every_n_epoch is None  # steps of earlier epochs too
+        at_the_end = trainer.val_check_batch in (float("inf"), trainer.num_training_batches)  # None: time-based
+        counts_on = trainer.check_val_every_n_epoch is None  # counts steps across epochs
         return self._should_check_val_epoch() and (counts_on or not at_the_end)
 
     def _step(self, data_fetcher: _DataFetcher, source: Iterator[Any] | None, optimizer: Optimizer) -> None:
@@ -131,7 +131,7 @@ class DirectLoop(_TrainingEpochLoop):
         if source is None:
             batch, _, _ = next(data_fetcher)
         else:
-            # Past what Lightning makes one of several loaders with.
+            # Bypasses the machinery with which Lightning combines several loaders.
             batch = next(source)
             data_fetcher.fetched += 1
             data_fetcher.done = data_fetcher.fetched >= data_fetcher.length  # type: ignore[operator]
@@ -140,7 +140,7 @@ class DirectLoop(_TrainingEpochLoop):
         for function, arguments in self.batch_hooks:
             batch = function(batch, *arguments)
         progress.increment_ready()
-        # As the connector's `on_batch_start`, which finds out anew whose results they are.
+        # As in the connector's `on_batch_start`, which would look up the current results again.
         connector._first_loop_iter = connector._first_loop_iter is None
         results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         output, ends = None, False
@@ -159,7 +159,7 @@ class DirectLoop(_TrainingEpochLoop):
             raise StopIteration
         self._tell("on_train_batch_end", output, batch, batch_idx)
         if len(results) != self.logged:
-            # What was logged for the epoch alone has no value of this step.
+            # Values logged per epoch only have none for this step.
             self.logged, self.logs = len(results), any(result.meta.on_step for result in results.values())
         if self.logs:
             connector.on_batch_end()
@@ -169,7 +169,7 @@ class DirectLoop(_TrainingEpochLoop):
             connector.update_train_step_metrics()
 
     def _optimize(self, optimizer: Optimizer, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Lightning's automatic optimization; returns what callbacks are given of the step."""
+        """Lightning's automatic optimization; returns the step's outputs as callbacks receive them."""
         trainer, module = self.trainer, self.module
         progress = self.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()
@@ -198,16 +198,16 @@ class DirectLoop(_TrainingEpochLoop):
             )
         self._call("optimizer_step", optimizer.step)
         progress.step.increment_completed()
-        # A copy, for what is kept of it must not change with the next step.
+        # A copy: whoever keeps it must not see it change with the next step.
         return {} if loss is None else {"loss": loss.detach().clone(), **more}
 
     def _unpacked(self, output: Any) -> tuple[Tensor | None, dict[str, Any]]:
-        """The loss, None for a batch to be skipped, and what else a training step gave; Lightning refuses the rest."""
+        """The loss (None skips the batch) and the other outputs of a training step; Lightning refuses invalid ones."""
         result = self.automatic_optimization.output_result_cls.from_training_step_output(output)
         return result.closure_loss, result.extra
 
     def _step_schedules(self) -> None:
-        """Move the learning rates, but for those that follow a metric: Lightning moves them behind the validation."""
+        """Step the schedulers, except those that follow a metric: Lightning steps these after the validation."""
         for config in self.trainer.strategy.lr_scheduler_configs:
             if config.interval == "step" and (self.batch_idx + 1) % config.frequency == 0:
                 self.scheduler_progress.increment_ready()
@@ -217,22 +217,22 @@ class DirectLoop(_TrainingEpochLoop):
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
 
     def _tell(self, hook: str, *arguments: Any) -> Any:
-        """Call the listeners of a hook; what the last one answered, which is the module if it has the hook."""
+        """Call the listeners of a hook; returns what the last one returned, the module if it overrides the hook."""
         answer = None
         for listener in self.listeners[hook]:
             answer = self._call(hook, listener, *arguments)
         return answer
 
     def _call(self, hook: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function as this hook of Lightning's, by which it knows what may be logged there."""
-        state = vars(self.module)  # past torch, which asks at each that is set whether it is a weight
+        """Call a function as the named hook, from which Lightning knows what may be logged there."""
+        state = vars(self.module)  # bypasses nn.Module.__setattr__, which checks each value for a parameter
         outside, state["_current_fx_name"] = state["_current_fx_name"], hook
         answer = function(*arguments)
         state["_current_fx_name"] = outside
         return answer
 
     def _look(self) -> None:
-        """Find out what the steps are like."""
+        """Derive the attributes of this class from the Trainer and its module."""
         trainer, module = self.trainer, self.trainer.lightning_module
         precision, optimizers = trainer.precision_plugin, trainer.optimizers
         self.module, self.context, self.logged = module, precision.forward_context, -1
@@ -265,7 +265,7 @@ class DirectLoop(_TrainingEpochLoop):
             function = getattr(owner(hook), hook)
             if hook == "transfer_batch_to_device":
                 self.batch_hooks.append((function, (trainer.strategy.root_device, 0)))
-            elif has_own(owner(hook), DataHooks, hook):  # Lightning's own give the batch back as it is
+            elif has_own(owner(hook), DataHooks, hook):  # Lightning's own return the batch as it is
                 self.batch_hooks.append((function, (0,)))
         self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
         self.can_end = has_own(module, LightningModule, "on_train_batch_start")
@@ -273,7 +273,7 @@ class DirectLoop(_TrainingEpochLoop):
 
 
 def single_source(data_fetcher: _DataFetcher) -> Iterator[Any] | None:
-    """The iterator over the batches, if they are those of one loader and what is behind them need not be known."""
+    """The iterator of the loader, if it is the only one, of known length, and none of its batches was prefetched."""
     combined = data_fetcher.combined_loader
     iterators = getattr(combined._iterator, "iterators", [])
     plain = type(data_fetcher) is _PrefetchDataFetcher and data_fetcher.length is not None and not data_fetcher.batches
@@ -281,7 +281,7 @@ def single_source(data_fetcher: _DataFetcher) -> Iterator[Any] | None:
 
 
 def is_idle(callback: Callback, hook: str) -> bool:
-    """Whether a hook is that of a checkpoint which is written by epochs, and finds so in each step."""
+    """Whether a hook is that of a checkpoint callback which saves per epoch only, and so does nothing in a step."""
     return (
         isinstance(callback, ModelCheckpoint)
         and hook == "on_train_batch_end"
@@ -292,6 +292,6 @@ def is_idle(callback: Callback, hook: str) -> bool:
 
 
 def has_own(owner: Any, base: type, hook: str) -> bool:
-    """Whether an object does something at a hook that its base class has as well."""
+    """Whether an object overrides a hook of its base class, with something callable."""
     own = getattr(owner, hook)
     return callable(own) and own != getattr(base, hook).__get__(owner)

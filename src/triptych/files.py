@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing of files, and a check that a path is a regular file."""
 
 import errno
 import secrets
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path, mark: str = "") -> Iterator[Path]:
-    """A path beside ``path`` to write to, renamed to ``path`` when all went well and removed when not.
+    """Yield a path beside ``path`` to write to; it is renamed to ``path`` on success and removed on failure.
 
-    The suffix stays, since writers choose their format by it. The rest of the name does not: made longer, a name of the
-    greatest length would be refused.
+    The suffix is kept, since writers choose their format by it. The rest of the name is not: a name of maximum length
+    could not be extended.
 
     Args:
         path: the file.
-        mark: what the name begins with behind its dot, for those who look for what a killed run left.
+        mark: what the temporary name begins with after its dot, to find what a killed run left.
     """
     aside = path.with_name(f".{mark}{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -28,10 +28,10 @@ def replaced(path: Path, mark: str = "") -> Iterator[Path]:
 
 
 def plain(path: Path) -> Path:
-    """The path itself, which is a file or a link to one.
+    """Return the path itself if it is a regular file or a link to one.
 
     Raises:
-        OSError: it is something else: to open a pipe would wait for ever, and a device may never end.
+        OSError: it does not exist or is something else: opening a pipe would block for ever, a device may never end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "no plain file", str(path))

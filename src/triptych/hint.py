@@ -1,28 +1,28 @@
-"""What a message about an unknown name ends with: the nearest of those that are known."""
+"""Suggestions for unknown names in error messages: the nearest known names."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
 NEAR = 0.65
-"""difflib's similarity from which a dotted name is worth suggesting."""
+"""Similarity, by difflib's ratio, from which a dotted name is worth suggesting."""
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """``; did you mean NAME?``, or nothing where none is near.
+    """``; did you mean NAME?``, or an empty string if no name is near.
 
     Args:
-        name: what is not known.
-        known: what is.
-        cutoff: how alike the two have to be, 0 to 1, by ``difflib``'s ratio.
+        name: the unknown name.
+        known: the known names.
+        cutoff: minimum similarity, 0 to 1, by ``difflib``'s ratio.
     """
     near = get_close_matches(name, list(known), 1, cutoff)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The dotted names that `name` may have been meant for, best first, at most three: alike in their last part.
+    """Up to three dotted names that `name` may stand for, best first, similar in their last part.
 
-    Where some end just like it, only those are named: `lr` finds every `*.lr`.
+    If some have the very same last part, only those are returned: `lr` finds only `*.lr`.
     """
 
     def likeness(one: str, other: str) -> float:

@@ -1,4 +1,4 @@
-"""Imports of much code at once."""
+"""Faster imports of large packages."""
 
 import gc
 import sys
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Import without the garbage collector: with torch, Lightning and torchmetrics it takes an eighth of the time.
+    """Import without the garbage collector, an eighth of the import time of torch, Lightning and torchmetrics.
 
-    It would walk through all modules, classes and functions so far, again and again, and they stay until the end. So it
-    leaves them out afterwards too, unless all was imported before.
+    It would traverse all modules, classes and functions so far again and again, although they stay until the end. So
+    they are also exempted from later collections (frozen), unless everything was imported before.
     """
     collects, known = gc.isenabled(), len(sys.modules)
     gc.disable()

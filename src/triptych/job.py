@@ -1,4 +1,4 @@
-"""One run, by itself or as a job of a sweep: its exit code, and what it leaves of an error."""
+"""Start, resume or repeat one run, alone or as a job of a sweep: exit codes, error reports, the directory's lock."""
 
 import logging
 import sys
@@ -21,27 +21,27 @@ from triptych.results.record import read_record
 from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler, harmless
 
-# One name for a run or sweep, however often it is asked for; `${now:...}` alone would collide within a second.
+# Cached: one ID per run or sweep, however often it is resolved; `${now:...}` alone would collide within a second.
 OmegaConf.register_new_resolver("run_id", lambda: agreed("run_id", new_run_id), use_cache=True, replace=True)
 
 MOST_NUMBERS = 1000
-"""More metrics are no run's, and nobody would read their table."""
+"""Upper limit on the number of metrics of a run; a record with more is taken to be damaged."""
 
-# What trains is imported inside the functions: train.py checks the config first.
+# Training code is imported inside the functions: train.py checks the config first.
 
 
 class InUse(ConfigError):
-    """Another process is training in the run directory, which is its own until it ends."""
+    """Another process is training in the run directory, and holds its lock until it ends."""
 
 
 def train(config: DictConfig) -> float | None:
-    """Hydra's task: one run, or one job of a sweep.
+    """Hydra's task function: train one run, or one job of a sweep.
 
     Returns:
-        The best value of the monitored metric; None for a job that failed, which does not end its sweep.
+        The best value of the monitored metric; None for a failed job, which does not end its sweep.
 
     Raises:
-        SystemExit: 1 for a run that diverged, 2 for the user's mistake, 130 and 143 for a run or a job interrupted.
+        SystemExit: 1 if a run diverged or the disk is full, 2 for a user error, 130 or 143 after an interruption.
     """
     try:
         with _alone(directory := Path(HydraConfig.get().runtime.output_dir)):
@@ -72,7 +72,7 @@ def _train(config: DictConfig, directory: Path) -> float | None:
 
 
 def go_on(resumed: Resumption) -> int:
-    """Go on with a run that was interrupted; returns the exit code.
+    """Resume an interrupted run; returns the exit code.
 
     Raises:
         InUse: another process is training it.
@@ -87,7 +87,7 @@ def go_on(resumed: Resumption) -> int:
     except Exception as error:
         from triptych.run import UserError
 
-        if not isinstance(error, UserError) or _bug(error):  # what is refused stays as it was
+        if not isinstance(error, UserError) or _bug(error):  # a refused resume leaves the directory as it was
             leave_error(resumed.directory, error)
         code = complain(error)
         if code is None:
@@ -97,7 +97,7 @@ def go_on(resumed: Resumption) -> int:
 
 
 def train_on(resumed: Resumption) -> None:
-    """Train on from the last checkpoint, or from the start where there is none.
+    """Resume training from the last checkpoint, or from the start if there is none.
 
     Raises:
         InUse: another process is training the run.
@@ -106,7 +106,7 @@ def train_on(resumed: Resumption) -> None:
         with without_collector():
             from triptych.run import run
 
-        # With these Lightning starts the other processes of a distributed run.
+        # Lightning starts the other ranks of a distributed run with these arguments.
         sys.argv[1:] = [f"resume={resumed.directory}", *resumed.overrides]
         _log_to(resumed.directory)
         _say_which(resumed)
@@ -116,11 +116,11 @@ def train_on(resumed: Resumption) -> None:
 
 
 def repeat(asked: Reproduction, tolerance: float) -> int:
-    """Train a finished run once more and compare; returns 0 where the metrics agree, else 1, and 2 where it is refused.
+    """Train a finished run again and compare; returns 0 if the metrics agree, 1 if not or it crashed, 2 if refused.
 
     Raises:
-        ValueError: the finished run has no metrics.
-        SystemExit: 130 and 143 for a run that was interrupted; it goes on as any other does.
+        ValueError: the finished run has no metrics, or more than MOST_NUMBERS.
+        SystemExit: 130 or 143 after an interruption; the new run can be resumed like any other.
     """
     with without_collector():
         from lightning.pytorch.utilities import rank_zero_only
@@ -152,7 +152,7 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
             return 1
         return code
     if rank_zero_only.rank:  # type: ignore[attr-defined]
-        return 0  # one process speaks for all of a distributed run
+        return 0  # rank 0 compares and reports for all
     repeated = read_record(asked.directory)
     agreement = compare(asked.original, repeated, tolerance)
     print_agreement(agreement, asked.original, repeated)
@@ -160,7 +160,7 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
 
 
 def _say_which(resumed: Resumption) -> None:
-    """Name the run before its data are read: ``latest`` may be another than the user thinks of."""
+    """Print which run is resumed before its data are read: ``latest`` may not be the one the user expects."""
     began = datetime.fromtimestamp((resumed.directory / CONFIG).stat().st_mtime)
     whence = (
         "which has no checkpoint yet: it starts again" if resumed.checkpoint is None else "from its last checkpoint"
@@ -171,10 +171,10 @@ def _say_which(resumed: Resumption) -> None:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keep other processes from training in a run directory; the first process of a run does it for all.
+    """Lock a run directory against training by other processes; rank 0 does so for all ranks of a run.
 
     Raises:
-        InUse: another one is.
+        InUse: another process holds the lock.
     """
     with ExitStack() as lock:
 
@@ -188,7 +188,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _log_to(directory: Path) -> None:
-    """Log as ``conf/hydra/job_logging/triptych.yaml`` has it."""
+    """Set up logging like ``conf/hydra/job_logging/triptych.yaml``."""
     handlers: list[logging.Handler] = [TerminalHandler()]
     if process_number() == 0:
         handlers.append(logging.FileHandler(directory / "train.log"))
@@ -197,7 +197,7 @@ def _log_to(directory: Path) -> None:
 
 
 def leave_error(directory: Path, error: Exception) -> None:
-    """Write ``error.txt``: the user's mistake as it is, else the kind of error and the message, then the traceback."""
+    """Write ``error.txt``: a user error's message, and the traceback of a bug; else type, message and traceback."""
     from triptych.run import UserError
 
     text = f"{error}\n"
@@ -206,22 +206,22 @@ def leave_error(directory: Path, error: Exception) -> None:
     elif bug := _bug(error):
         text += f"\n{bug}"
     if process_number() and (directory / ERROR).exists():
-        return  # the first to fail of several processes has the cause
-    with suppress(OSError):  # the disk may be full, which is then the error
+        return  # the process that failed first knows the cause
+    with suppress(OSError):  # a full disk may be the very error
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def say_failed(directory: Path, number: int) -> None:
-    """Say on the terminal that a job of a sweep failed, and why in one line."""
+    """Print that a job of a sweep failed, and why in one line."""
     why = read_record(directory).error or f"{directory / ERROR} could not be written; is the disk full?"
     print(f"job {number} failed: {harmless(why)}", file=sys.stderr)
 
 
 def _bug(error: Exception) -> str:
-    """The traceback of a ValueError that no code said by a ``raise``, but Python itself, in code of one's own.
+    """The traceback of a ValueError from Python itself and not from a ``raise`` statement: a bug in the user's code.
 
-    Empty for all other mistakes, whose message is enough.
+    Empty for all other user errors, whose message is enough.
     """
     cause = error.__cause__
     frames = traceback.extract_tb(cause.__traceback__) if isinstance(cause, ValueError) else []
@@ -230,7 +230,7 @@ def _bug(error: Exception) -> str:
 
 
 def complain(error: Exception) -> int | None:
-    """Say in one message what the user can mend, and return the exit code; None for anything else, which is a bug."""
+    """Print one message for an error the user can fix and return the exit code; None for any other, which is a bug."""
     from triptych.callbacks.divergence import Diverged
     from triptych.device import lacking_memory
     from triptych.run import OutOfSpace, UserError

@@ -19,7 +19,7 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
     for name, config in (configs or {}).items():
         more: dict[str, Any] = {"save_dir": str(directory)}
         if issubclass(resolve(config["_target_"], (Logger,)), TensorBoardLogger):
-            # What an earlier part of the run logged from there on is not shown.
+            # Hides what the run logged from this step on before it was interrupted.
             more["purge_step"] = first_step
         try:
             loggers.append(build(config, kinds=(Logger,), **more))
@@ -31,14 +31,14 @@ def build_loggers(configs: dict[str, Any], directory: Path, first_step: int) -> 
 
 
 def log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: float | None, step: int) -> None:
-    """Fill TensorBoard's HParams tab: the knobs of the run beside its best monitored metric."""
+    """Log the hyperparameters, in TensorBoard's HParams tab beside the best monitored metric, and close the loggers."""
     groups = {name: settings[name] for name in ("data", "model", "optimizer", "scheduler")}
     groups |= {"seed": settings["seed"], "trainer.max_epochs": settings["trainer"]["max_epochs"]}
     knobs = {key: value if isinstance(value, int | float) else str(value) for key, value in leaves(groups)}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            # A name of its own: under the monitor's it would be one more point of that curve.
-            # At the last step, where a resume has it replaced.
+            # Under a name of its own, as under the monitor's it would be one more point of that curve. At the last
+            # step, so that resuming the run replaces it.
             logger.log_hyperparams(knobs, {} if score is None else {f"best/{settings['monitor']}": score}, step)
         else:
             logger.log_hyperparams(knobs)
@@ -46,5 +46,5 @@ def log_hyperparameters(loggers: list[Logger], settings: dict[str, Any], score: 
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.close()
         if isinstance(logger, WandbLogger):
-            # Or the next job of a sweep, in the same process, would go on in this one's run.
+            # Or the next job of a sweep, in the same process, would log to this job's W&B run.
             logger.experiment.finish()

@@ -1,7 +1,7 @@
-"""The processes of one run, as the environment tells of them before torch is imported.
+"""Rank and number of a run's processes, from the environment before torch is imported, and agreement among them.
 
-Lightning starts processes of its own on one machine. torchrun and SLURM start them all, on any number of machines, and
-each comes to the door alone.
+On one machine Lightning starts the other ranks itself. torchrun and SLURM start all of them, on any number of machines,
+and each runs the program from its beginning.
 """
 
 import os
@@ -11,44 +11,44 @@ from datetime import timedelta
 from typing import Any
 
 _stores: list[Any] = []
-"""Kept open, for the process group is going to meet there too."""
+"""Holds the store, once open; kept open, as the process group will rendezvous there too."""
 
 
 def process_number() -> int:
-    """The number of this process among all of the run, from 0; the first speaks and writes for all."""
-    # SLURM sets its own for a process that torchrun started, too.
+    """The global rank of this process, from 0; rank 0 prints and writes for all."""
+    # In this order: SLURM sets its variable for a process that torchrun started, too.
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def process_count() -> int:
-    """How many processes were started for this run, by torchrun or by `srun`."""
+    """How many processes torchrun or `srun` started for this run."""
     return int(os.environ["WORLD_SIZE" if by_torchrun() else "SLURM_NTASKS"])
 
 
 def speaks_for_machine() -> bool:
-    """Whether this is the first process on its machine: another machine may lack files that the first one has."""
+    """Whether this process has local rank 0: each machine reports for itself, as files may be missing on only one."""
     return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))) == 0
 
 
 def by_torchrun() -> bool:
-    """Whether torchrun has started the processes."""
+    """Whether torchrun started the processes."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def by_slurm() -> bool:
-    """Whether `srun` has started several processes; those of an interactive shell or of torchrun are not its own."""
+    """Whether `srun` started several processes, judging by SLURM's variables; an interactive shell does not count."""
     shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ and not shell
 
 
 def started_apart() -> bool:
-    """Whether something else than Lightning has started the processes."""
+    """Whether torchrun or SLURM, and not Lightning, started the processes."""
     return by_torchrun() or by_slurm()
 
 
 def agreed(key: str, make: Callable[[], str]) -> str:
-    """One text in all processes of the run: the first makes it, and the others ask for it by its key."""
+    """The same text in all processes that were started apart: rank 0 makes it, the others fetch it by its key."""
     if not started_apart():
         return make()
     store = _store()
@@ -59,16 +59,16 @@ def agreed(key: str, make: Callable[[], str]) -> str:
 
 
 def refused(key: str, ask: Callable[[], str]) -> str:
-    """Why the run is refused, "" where it is not: the first process asks, and its answer is that of all.
+    """Why the run is refused, "" if it is not: rank 0 asks, and its answer holds for all.
 
-    Processes that were started apart would else wait for one that has left until their time is over.
+    Otherwise processes that were started apart would wait for one that has exited until their timeout.
     """
     if not started_apart():
         return "" if process_number() else ask()
     why, store = agreed(key, ask), _store()
     if not why:
         return ""
-    # The first takes the answer with it when it leaves.
+    # Where rank 0 serves the store, the answer is lost when it exits: it waits until the others have read it.
     if process_number():
         store.set(_key(f"{key}/{process_number()}"), "heard")
     else:
@@ -80,13 +80,13 @@ def refused(key: str, ask: Callable[[], str]) -> str:
 
 
 def _store() -> Any:
-    """Where the processes that were started apart leave each other word."""
+    """The key-value store through which processes that were started apart communicate."""
     if _stores:
         return _stores[0]
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     host, port = _meeting_place()
-    # torchrun has a server there already, which outlives a restart of the processes.
+    # torchrun already runs a server there, which outlives a restart of the processes.
     serves = process_number() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     store = TCPStore(
         host, port, is_master=serves, timeout=timedelta(minutes=10), wait_for_workers=False, multi_tenant=True
@@ -96,12 +96,12 @@ def _store() -> Any:
 
 
 def _key(name: str) -> str:
-    """A name in the store, which outlives a restart of the processes."""
+    """A key in the store, distinct for each restart of the processes, which the store outlives."""
     return f"triptych/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
 
 
 def _meeting_place() -> tuple[str, int]:
-    """Host and port of the first process."""
+    """Host and port of rank 0."""
     if by_torchrun():
         return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment

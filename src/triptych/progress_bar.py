@@ -1,4 +1,4 @@
-"""The bar on a terminal, at a price that a small step can pay."""
+"""A progress bar for terminals that is cheap even for small training steps."""
 
 import time
 from typing import Any
@@ -7,13 +7,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 REDRAWS = 2
-"""A second. A thread of its own draws, and each of its redraws holds up the step under way."""
+"""Redraws per second. A separate thread draws, and each redraw holds up the current step."""
 
 
 class ProgressBar(RichProgressBar):
-    """Rich's bar, which hears of a step when it is about to be redrawn and not in between.
+    """Rich's progress bar, updated only when it is about to be redrawn.
 
-    Lightning's own hears of every step, and is redrawn a hundred times a second.
+    Lightning's own is updated in every step, and redrawn a hundred times a second.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class ProgressBar(RichProgressBar):
         self.told = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Rich would draw before the first step, and once more with its own thread.
+        # Rich would draw before the first step, and again from its own thread.
         if self.progress is not None:
             self.progress.disable = True
         super().on_train_epoch_start(trainer, pl_module)

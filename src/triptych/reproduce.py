@@ -1,4 +1,4 @@
-"""What `triptych reproduce RUN` is about to do: a finished run once more, from its saved config, in a new directory."""
+"""Plan `triptych reproduce RUN`: repeat a finished run, from its saved config, in a new directory."""
 
 import os
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ class Reproduction:
 
     Attributes:
         original: the run as it ended.
-        config: its config, at its number of threads and with its data.
+        config: its config, with its number of threads and its data.
         choices: the option of each group, its experiment among them.
         directory: where the new run goes.
         overrides: the command line that repeats it.
-        fingerprint: of the data that it was trained on.
+        fingerprint: that of the data it was trained on.
     """
 
     original: Record
@@ -43,7 +43,7 @@ class Reproduction:
     fingerprint: str
 
     def begin(self) -> None:
-        """Make the new run directory, as Hydra makes that of any run."""
+        """Create the new run directory, with the files that Hydra writes for any run."""
         hydra = self.directory / CONFIG.parent
         hydra.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.directory / CONFIG)
@@ -55,12 +55,12 @@ class Reproduction:
 def reproduction(
     run: str, root: str | None = None, output: Path | None = None, trust: Sequence[str] = ()
 ) -> Reproduction:
-    """Read back what there is to repeat. The directory may be a stranger's, and is only read.
+    """Read the run to repeat. Its directory is untrusted, and is only read.
 
     Args:
         run: a run directory or ``latest``.
-        root: where the data lie, if not where they lay in training.
-        output: the new run directory; by default one more of the experiment's.
+        root: the folder of the data, if they have moved since training.
+        output: the new run directory; by default a new one of the experiment.
         trust: packages of your own whose classes the run's config names.
 
     Raises:
@@ -78,15 +78,15 @@ def reproduction(
         check_threads(threads)
     except ValueError as error:
         raise ValueError(f"{record.directory / METRICS}: {error}") from error
-    # The same data, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
+    # The same data, wherever TRIPTYCH_DATA points now; never synthetic data in place of files.
     place = {"source": "synthetic"}
     if data["source"] == "files" or root is not None:
         place = {"source": "files", "root": root or str(Path(data["root"]).parent)}
     if any("${" in value for value in place.values()):
-        # The config would fill it in, from the environment too.
+        # OmegaConf would interpolate it, also from the environment.
         raise ValueError(f"{place['root']!r} is no folder of data: it has ${{ in it")
     config["data"] |= place
-    # Whose code may run is not for a run directory to say.
+    # A run directory must not decide whose code may run.
     config |= {"threads": threads, "packages": list(trust)}
     directory = output or LOGS / choices["experiment"] / new_run_id()
     if "LOCAL_RANK" not in os.environ and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -99,7 +99,7 @@ def reproduction(
 
 
 def _quoted(value: Any) -> str:
-    """A value as Hydra reads it."""
+    """A value quoted as Hydra reads it."""
     if isinstance(value, int):
         return str(value)
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

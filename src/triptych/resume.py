@@ -1,4 +1,4 @@
-"""Going on with a run: `python train.py resume=RUN [key=value ...]`, before Hydra sees the arguments."""
+"""Resume a run: `python train.py resume=RUN [key=value ...]`, handled before Hydra sees the arguments."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ from triptych.results.untrusted import refuse_links
 
 @dataclass(frozen=True)
 class Resumption:
-    """A run to go on with.
+    """A run to resume.
 
     Attributes:
-        config: the saved one with the given values.
+        config: the saved config with the given values applied.
         directory: the run directory.
         experiment: name of the experiment.
-        checkpoint: the newest whole one; None for a run that was stopped before its first.
-        damaged: newer ones that are torn.
-        finished: whether the run is done, and nothing more was asked for.
+        checkpoint: the newest intact one; None if the run was stopped before its first.
+        damaged: newer checkpoints that are corrupt.
+        finished: whether the run is done and no values were given.
         overrides: the given values.
     """
 
@@ -48,7 +48,7 @@ class Resumption:
     overrides: list[str]
 
     def record(self) -> None:
-        """Keep the config in ``.hydra/resume-N/``; the first one stays as it is."""
+        """Save the config and the given values in ``.hydra/resume-N/``; the original config stays as it is."""
         number = 1 + max((int(folder.name.removeprefix("resume-")) for folder in resumes(self.directory)), default=0)
         folder = self.directory / ".hydra" / f"resume-{number}"
         folder.mkdir()
@@ -57,18 +57,16 @@ class Resumption:
 
 
 def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption | None:
-    """What ``resume=RUN`` among the arguments asks for; None without it.
-
-    The config is the saved one with the given values.
+    """The run that ``resume=RUN`` among the arguments asks to resume; None without it.
 
     Args:
         arguments: what follows the program's name, without flags.
-        conf: the folder with ``config.yaml``, whose files say what the values may be; None: each keeps its type.
+        conf: the folder with ``config.yaml``, whose files declare the accepted values; None: each keeps its type.
 
     Raises:
         ConfigError: there is no such run, or an argument is not a value that its config has.
     """
-    # In quotes too, as Hydra wants a path with blanks.
+    # Quoted too, as Hydra requires of a path with spaces.
     names = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     if not names:
         return None
@@ -81,12 +79,12 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
             "without -m"
         )
     try:
-        # Of several processes that were started apart, the first may be training there already.
+        # If processes were started apart, rank 0 may be training there already.
         directory = find_run(names[0], unfinished=True, free=not started_apart())
         refuse_links(directory)
         overrides = OverridesParser.create().parse_overrides(list(rest))
         anew = [override.key_or_group for override in overrides]
-        # Whose code may run is not for a run directory to say, which may be a stranger's: packages=[...] says it anew.
+        # A run directory is untrusted and must not decide whose code may run: packages=[...] has to be given again.
         config = OmegaConf.create(read_config(directory, anew=anew) | {"packages": []})
         choices = read_choices(directory)
     except (OSError, ValueError, HydraException) as error:
@@ -103,10 +101,10 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
 
 
 def refuse_used_folder(arguments: Sequence[str]) -> None:
-    """Refuse ``hydra.run.dir`` and ``hydra.sweep.dir`` that hold runs: what is there would be overwritten in part.
+    """Refuse a ``hydra.run.dir`` or ``hydra.sweep.dir`` that holds runs: they would be partly overwritten.
 
     Raises:
-        ConfigError: there is a run in that folder.
+        ConfigError: there is a run or a sweep in that folder.
     """
     named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
 
@@ -125,10 +123,10 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
 
 
 def make_run_folder(arguments: Sequence[str]) -> None:
-    """Make the folder that runs are to lie in, where the arguments name it plainly: Hydra would end in a traceback.
+    """Create the folder for runs, unless its name has interpolations; Hydra would fail with a traceback.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be created.
     """
     if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
         return  # such as --help, which trains nothing
@@ -142,13 +140,13 @@ def make_run_folder(arguments: Sequence[str]) -> None:
 
 
 def _declared(choices: Mapping[str, str], conf: Path) -> Declared:
-    """What the files of a run's choices declare today; an option that is no longer there declares nothing."""
+    """What the current files of a run's choices declare; an option that no longer exists declares nothing."""
     found = Declared()
     try:
         composer = Composer(conf, PRIMARY, None, [])
         there = [group for group in composer.groups() if choices.get(group) in composer.options(group)]
         declared = composer.compose(composer.parse(f"{group}={choices[group]}" for group in there)).declared
-    except Refusal:  # files of today that do not go together with choices of then
+    except Refusal:  # the current files do not fit the choices of that time
         return found
     gone = tuple(f"{group.replace('/', '.')}." for group in choices if group not in there)
     found.keys = {key: declaration for key, declaration in declared.keys.items() if not f"{key}.".startswith(gone)}
@@ -156,12 +154,12 @@ def _declared(choices: Mapping[str, str], conf: Path) -> Declared:
 
 
 def _apply(config: DictConfig, override: Override, declared: Declared) -> None:
-    """Set one value. Only what the saved config has can be set, and only to a value."""
+    """Set one value. Only keys that the saved config has can be set, and only to a value."""
     key = override.key_or_group
     text = override.input_line
     if override.is_delete() or override.is_add() or override.is_force_add() or override.is_sweep_override():
         raise ConfigError(f"{text}: a resumed run takes values only (key=value)")
-    # By monitor and mode the best epoch so far was chosen, and with the seed all of it was drawn.
+    # Monitor and mode have selected the best epoch so far, and the seed has determined every random draw.
     if key in ("experiment", "monitor", "mode", "seed") or OmegaConf.is_dict(OmegaConf.select(config, key)):
         raise ConfigError(f"{text}: a resumed run keeps its {key}; start a new run to change it")
     group, _, last = key.rpartition(".")
@@ -173,7 +171,7 @@ def _apply(config: DictConfig, override: Override, declared: Declared) -> None:
     declaration = declared.find(key)
     if declaration is None or not declaration.expected:
         declaration = Declaration(OmegaConf.select(config, key), "the run's config")
-        # Text such as `auto` may have stood for a number, but a number for nothing else.
+        # A string such as `auto` may be replaced by a number, but a number only by a number.
         if isinstance(declaration.default, str):
             declaration = ANYTHING
     if not declaration.accepts(override.value()):

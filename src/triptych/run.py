@@ -1,4 +1,4 @@
-"""One run: build, fit, test, write the results."""
+"""Run one experiment: build its parts, fit, test and write the results."""
 
 import errno
 import logging
@@ -45,19 +45,19 @@ from triptych.trainer import build_trainer, compiled, exit_codes, spare_idle_hoo
 
 log = logging.getLogger(__name__)
 
-# Deterministic algorithms would also fill every new tensor with NaN, to show what reads memory it never wrote.
+# With deterministic algorithms torch would also fill every new tensor with NaN, to expose uninitialised reads.
 torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 if not torch.cuda.is_available():
-    # Set by `import lightning`; without a GPU every optimizer step would then look for NVIDIA's library.
+    # Set by `import lightning`; without a GPU every optimizer step would then search for NVIDIA's NVML library.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 class UserError(Exception):
-    """Something the user got wrong, found before training; the message says what and how to mend it."""
+    """A user error found before training or in its first batch; the message says what is wrong and how to fix it."""
 
 
 class OutOfSpace(Exception):
-    """The disk, the quota or the largest file is full; what was written before is whole."""
+    """The disk or quota is full, or a file has reached the size limit; what was written before is intact."""
 
 
 def run(
@@ -71,35 +71,35 @@ def run(
     """Train, test and write ``metrics.json`` and ``DONE``.
 
     Args:
-        config: the whole config of the run, as composed.
+        config: the complete, composed config of the run.
         directory: the run directory.
         experiment: name of the experiment.
-        resume_from: a checkpoint to go on from.
+        resume_from: the checkpoint to resume from.
         on_start: called once training starts.
-        fingerprint: what the data must have, for a run that is to repeat another.
+        fingerprint: the fingerprint that the data must have, for a run that reproduces another.
 
     Returns:
-        What ``metrics.json`` holds.
+        The content of ``metrics.json``.
 
     Raises:
-        UserError: the config or the data are wrong.
-        Diverged: the loss is no longer a finite number.
-        OutOfSpace: nothing more could be written.
+        UserError: the config, the data or the checkpoint cannot be used.
+        Diverged: the loss became NaN or infinite.
+        OutOfSpace: a file could not be written for lack of space.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM; a checkpoint has been saved.
     """
     began = time.perf_counter()
     memory_at_start = memory_in_use(torch.device("cpu"))
     if rank_zero_only.rank:  # type: ignore[attr-defined]
-        # One process speaks for all of a distributed run.
+        # Only rank 0 of a distributed run logs.
         logging.getLogger(__package__).setLevel(logging.ERROR)
-    # The code that is about to be run, not what it has been changed to by the end.
+    # Read now: the source files may be edited before the run ends.
     code = None if rank_zero_only.rank else read_code()  # type: ignore[attr-defined]
     directory.mkdir(parents=True, exist_ok=True)
-    # A config read back from a directory, which may be a stranger's: its values may have any shape.
+    # The config was read back from a run directory, which is untrusted: its values may be of any type.
     saved = on_start is not None or fingerprint is not None
     with quiet_lightning(), user_errors(saved):
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        settings = {"callbacks": {}, "logger": {}} | settings  # which ~callbacks and logger=[] leave out
+        settings = {"callbacks": {}, "logger": {}} | settings  # keys that ~callbacks and logger=[] remove
         trust(settings["packages"])
         start = Start.read(resume_from)
         threads = start.threads if settings["threads"] is None else settings["threads"]
@@ -126,9 +126,9 @@ def run(
             restore_best(resume_from.parent, start.step)
     if trainer.world_size > 1:
         StopTogether().attach(trainer)
-        os.environ.pop("PL_GLOBAL_SEED", None)  # from which Lightning would begin anew where the processes meet
+        os.environ.pop("PL_GLOBAL_SEED", None)  # or Lightning would reseed from it once the processes have connected
     if threads is not None and isinstance(trainer.strategy, ParallelStrategy):
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would give each process its share of the cores
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would divide the cores among the processes
     device = trainer.strategy.root_device
     if device.type == "cuda":
         reset_peak_memory(device)
@@ -136,7 +136,7 @@ def run(
     if trainer.is_global_zero:
         link_latest(directory, experiment)
         for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
-            stale.unlink()  # of a run that was killed
+            stale.unlink()  # left by a run that was killed
     about = surroundings(code, device)
 
     def record() -> None:
@@ -153,12 +153,12 @@ def run(
     with quiet_lightning(), saying_how_to_go_on(trainer, directory):
         with compiled(model.network, settings["trainer"].get("compile", False)):
             fit(trainer, model, datamodule, resume_from)
-        # Where nothing was left to train, Lightning has not counted the epoch that the checkpoint ends with.
+        # If nothing was left to train, Lightning has not counted the last epoch of the checkpoint as completed.
         epochs: Any = trainer.fit_loop.epoch_progress.current
         epochs.completed = epochs.processed
         if trainer.received_sigterm:
-            raise SIGTERMException  # too late for Lightning to look
-        books.begin()  # where the run was killed behind its last epoch
+            raise SIGTERMException  # it arrived after Lightning's last check
+        books.begin()  # a no-op unless the run was killed after its last epoch
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = history.best(settings["monitor"], settings["mode"])
@@ -191,7 +191,7 @@ def run(
 
 
 def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:
-    """The model of the config, told what it must know of the data; a ValueError where it is made for others."""
+    """Build the config's model with the arguments that its data provide; ValueError if it is made for other data."""
     parts = {name: settings[name] for name in ("optimizer", "scheduler", "monitor")}
     of_data = datamodule.model_arguments()
     try:
@@ -207,15 +207,16 @@ def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:
 
 @contextmanager
 def user_errors(saved: bool = False) -> Iterator[None]:
-    """Turn what users can mend into UserErrors: ValueErrors, references to nothing, files that cannot be used.
+    """Convert errors that users can fix to UserError: ValueError, OSError and OmegaConf's (a bad interpolation, say).
 
     Args:
-        saved: whether the config is one read back, of which keys may be missing or of another kind.
+        saved: whether the config was read back from a run directory. Its keys may be missing or of another type, so
+            LookupError, TypeError, AttributeError and RuntimeError are converted too.
     """
     try:
         yield
     except (ValueError, OSError, OmegaConfBaseException) as error:
-        # What a stranger's config leads to is no bug in the user's code, of which the traceback would tell.
+        # What an untrusted config leads to is no bug in the user's own code, so its traceback would not help.
         raise UserError(str(error)) from (None if saved else error)
     except (LookupError, TypeError, AttributeError, RuntimeError) as error:
         if not saved:
@@ -224,11 +225,11 @@ def user_errors(saved: bool = False) -> Iterator[None]:
 
 
 def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
-    """Find now what would otherwise show after an epoch, or with a traceback.
+    """Find mistakes that would otherwise surface only after an epoch, or as a traceback.
 
     Raises:
-        ValueError: the optimizer's arguments are wrong, nothing is logged by the name of the monitor or of a callback's
-            own, or the mode would have its worst value.
+        ValueError: the optimizer's arguments are wrong, the monitor or that of a callback is never logged, or the mode
+            would select the worst value of the monitor.
     """
     model.make_optimizer()
     logged: dict[str, Any] = {"val/loss": model.val_loss, **dict(model.val_metrics.items(copy_state=False))}
@@ -236,7 +237,7 @@ def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
     watched = {"monitor": settings["monitor"]}
     for name, callback in settings["callbacks"].items():
         own = callback.get("monitor") if isinstance(callback, dict) else None
-        # Other callbacks log what they measure, by names of their own.
+        # Other prefixes are those of metrics that callbacks measure and log themselves.
         if isinstance(own, str) and own.startswith(("val/", "train/")):
             watched[f"callbacks.{name}.monitor"] = own
     for key, metric in watched.items():
@@ -244,7 +245,7 @@ def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
             hint = did_you_mean(metric, logged)
             raise ValueError(f"{key}={metric} is never logged: choose one of {', '.join(logged)}{hint}")
     monitor, mode = settings["monitor"], settings["mode"]
-    larger = logged[monitor].higher_is_better  # None where a metric does not say
+    larger = logged[monitor].higher_is_better  # None if the metric does not declare it
     if larger is not None and mode != (right := "max" if larger else "min"):
         raise ValueError(f"monitor={monitor} mode={mode}: that would keep the worst epoch; set mode={right}")
     kept = settings["callbacks"].get("checkpoint")
@@ -256,10 +257,11 @@ def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
 
 
 def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Path | None) -> None:
-    """Train.
+    """Fit the model, starting from a checkpoint if there is one.
 
     Raises:
-        UserError: the config does not fit together, which shows by the end of the first batch.
+        UserError: the config is inconsistent, which shows by the end of the first batch, or the checkpoint is not one
+            of this run.
     """
     started: list[int] = []
     if resume_from:
@@ -271,8 +273,8 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
     except MisconfigurationException as error:
-        done = "current_epoch" in str(error)  # Lightning's, where the checkpoint has more epochs than are asked for
-        text = str(error).strip().replace("=None", "=null")  # as the command line has it
+        done = "current_epoch" in str(error)  # Lightning's message if the checkpoint has more epochs than asked for
+        text = str(error).strip().replace("=None", "=null")  # as written on the command line
         raise UserError(f"{text}{' Ask for more: trainer.max_epochs=N' if done else ''}") from error
     except ValueError as error:
         if started and batches.completed > started[0]:
@@ -286,16 +288,16 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
                 f"the weights in {resume_from} are not those of this network: a resumed run keeps its "
                 "network; start a new run to change it"
             ) from error
-        # What it restores are states of many classes, and each has words of its own for one that is not its own.
+        # Many classes restore their state here, and each raises its own error for a state that does not fit.
         raise UserError(f"{resume_from} is no checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 @contextmanager
 def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
-    """End an interrupted run with its exit code, and say of this and of any other end how to go on.
+    """Turn an interruption into its exit code, and log for it and for any crash how to resume the run.
 
     Raises:
-        OutOfSpace: nothing more could be written.
+        OutOfSpace: a file could not be written for lack of space.
     """
     try:
         with exit_codes(trainer):
@@ -315,10 +317,10 @@ def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
 
 
 def _test(trainer: Trainer, model: Model, datamodule: DataModule) -> dict[str, float]:
-    """Metrics of the test split with the best checkpoint, or with the weights as they are where none was saved."""
+    """Metrics on the test split of the best checkpoint, or of the current weights if none was saved."""
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-    # The checkpoint holds the mean of the weights, which was validated, and beside it those that were stepped: the
-    # callback would load these.
+    # The checkpoint's weights are the averaged ones, which were validated; beside them it holds those being trained,
+    # which this callback would load instead.
     trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*callbacks used to create the checkpoint need to be provided.*Averaging")

@@ -1,4 +1,4 @@
-"""Training with weights that several devices hold in parts (FSDP), as one device would train them."""
+"""Sharded training (FSDP) with the results of training on one device: fixes to Lightning, and checks."""
 
 from functools import cache
 from pathlib import Path
@@ -11,35 +11,35 @@ from lightning.pytorch.strategies import FSDPStrategy
 
 
 def mend_sharding(strategy: FSDPStrategy) -> None:
-    """Let a sharded network train as it does on one device, be tested as training has left it, and be resumed.
+    """Patch the strategy so that a sharded network trains as on one device, is tested as trained, and can be resumed.
 
-    Of itself Lightning shards a network anew for the test, its shards too, shows hooks a checkpoint without weights,
-    and refuses to clip gradients by their norm. In a mixed precision it rounds targets and buffers as well, prices in
-    dollars to hundreds, and the metrics with them.
+    By default Lightning shards the network again for the test, although it is sharded already, passes hooks a
+    checkpoint without weights, and refuses to clip gradients by their norm. In mixed precision it also rounds targets
+    and buffers, prices in dollars to hundreds, and the metrics with them.
     """
     from torch.distributed.fsdp import MixedPrecision
 
     load = strategy.load_checkpoint
 
     def load_checkpoint(path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        torch.load(path, map_location="meta", weights_only=True)  # or Lightning would run what a stranger put there
+        torch.load(path, map_location="meta", weights_only=True)  # refuses pickled code, which Lightning would run
         return {"state_dict": {}, **load(path, weights_only)}
 
     strategy._setup_model = cache(strategy._setup_model)  # type: ignore[method-assign]
     strategy.load_checkpoint = load_checkpoint  # type: ignore[method-assign, assignment]
-    strategy.mixed_precision = MixedPrecision()  # nothing beside autocast
+    strategy.mixed_precision = MixedPrecision()  # nothing but autocast
     clipper: Any = strategy.precision_plugin
     clipper.clip_grad_by_norm = lambda _, norm: strategy.model.clip_grad_norm_(norm)  # type: ignore[union-attr, operator]
     if strategy._layer_sync is not None:
-        # It would put layers that know of no shards in the place of its own; those do not synchronize in a test.
+        # Reverting would restore layers that cannot handle shards; the synchronised ones do not synchronise in a test.
         strategy._layer_sync.revert = lambda model: model  # type: ignore[method-assign]
 
 
 def check_sharding(trainer: Trainer, optimizer: str) -> None:
-    """Refuse what needs whole weights in every step, where a process holds parts of them.
+    """Refuse what needs whole weights in every step, if each process holds only shards of them.
 
     Raises:
-        ValueError: the optimizer, by its class, is Muon; or weights are averaged.
+        ValueError: the optimizer's class is Muon, or weights are averaged.
     """
     if trainer.world_size == 1:
         return

@@ -1,9 +1,9 @@
-"""Going on with a sweep: `python train.py -m resume=SWEEP`, before Hydra sees the arguments.
+"""Resume a sweep: `python train.py -m resume=SWEEP`, handled before Hydra sees the arguments.
 
-The command line that the sweep was started with is read back from its ``multirun.yaml`` and run again in the same
-directory: its sweeper plans the same jobs, and the launcher (``hydra_plugins.triptych.launcher``) asks for each what
-there is to do. A sweep's directory may be a stranger's: what it says may choose options and set values, as anyone's
-command line may, and nothing else.
+The command line that started the sweep is read back from its ``multirun.yaml`` and run again in the same directory: its
+sweeper plans the same jobs, and the launcher (``hydra_plugins.triptych.launcher``) determines what remains to be done
+for each. A sweep's directory is untrusted: it may choose options and set values, as any command line may, and nothing
+else.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from triptych.results.trials import DATABASE
 from triptych.results.untrusted import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
 
 LAUNCHERS = Path("hydra") / "launcher"
-"""Below conf/: the launchers that go on with jobs. Others, such as Hydra's own, would write over them."""
+"""Below conf/: the launchers that can resume jobs. Others, such as Hydra's own, would overwrite them."""
 TRIALS = "hydra.sweeper.trials"
 SEARCHPATH = "hydra.searchpath"
 GIVEN = re.compile(rf"hydra/launcher=|hydra\.launcher\.|{re.escape(TRIALS)}=|{re.escape(SEARCHPATH)}=")
-"""Overrides that may be given behind ``resume=``, beside those that ``may_change``."""
+"""Overrides that may be given with ``resume=``, besides those that ``may_change``."""
 FLAGS = (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp"))
-"""Hydra's flags that say where the config is read."""
+"""Hydra's flags that say where the config is read from."""
 JOBS = ".jobs.json"
-"""In the directory of a sweep: how many jobs it is to have in the end, as far as its launcher knows."""
+"""File in a sweep's directory: how many jobs it is to have in total, as far as its launcher knows."""
 MOST_JOBS = 10**9
 
 
@@ -43,15 +43,15 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     """The command line that ``-m resume=SWEEP`` stands for; None for any other.
 
     Args:
-        arguments: what follows the program's name. Beside the two, a launcher and its settings may be chosen, of a
-            search the number of trials, and what its directory is not believed given again: ``packages=[...]``,
+        arguments: what follows the program's name. Besides these two, it may choose a launcher and its settings, the
+            number of trials of a search, and give again what its directory is not trusted to say: ``packages=[...]``,
             ``--config-dir`` and the like.
         conf: the folder of the config.
 
     Raises:
         ConfigError: there is no such sweep, its directory cannot be trusted, or an argument is none of those.
     """
-    # In quotes too, as Hydra wants a path with blanks.
+    # Quoted too, as Hydra requires of a path with spaces.
     names = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     if not (names and flags):
@@ -89,12 +89,12 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
 
 
 def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
-    """The directory of the sweep with this path, or with ``latest`` the newest below ``logs/sweeps`` with jobs to run.
+    """The directory of the sweep with this path, or for ``latest`` the newest below ``logs/sweeps`` with jobs to run.
 
     Args:
         name: a path or ``latest``.
-        logs: folder with the folder of sweeps.
-        searches: whether ``latest`` is to be the newest search, which more trials are asked of, finished or not.
+        logs: folder that contains ``sweeps``.
+        searches: whether ``latest`` means the newest search, finished or not, as more trials are asked for.
 
     Raises:
         ConfigError: there is no such sweep.
@@ -123,35 +123,35 @@ def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
 
 
 def note_jobs(folder: Path, count: int) -> None:
-    """Note in a sweep's directory how many jobs it is to have in the end."""
+    """Note in a sweep's directory how many jobs it is to have in total."""
     write_json(folder / JOBS, {"jobs": count})
 
 
 def may_change(override: str) -> bool:
-    """Whether an override may have another value when a sweep goes on: whose code may run, where caches and logs go.
+    """Whether an override may change when a sweep is resumed: whose code may run, where caches and logs go.
 
-    A job stays the same job, and goes on with the value that is given then.
+    The job remains the same job, and continues with the new value.
     """
     return bool(ANEW.match(override))
 
 
 def standing(directory: Path, overrides: Iterable[str]) -> str:
-    """What there is to do for a job of a sweep, as its directory tells.
+    """What remains to be done for a job of a sweep, judging by its directory.
 
     Args:
-        directory: where the job has, or will have, its run directory.
-        overrides: what the job is planned with, without the threads that a launcher adds.
+        directory: the job's run directory, which may not exist yet.
+        overrides: those the job is planned with, without the threads that a launcher adds.
 
     Returns:
-        ``new``: run it. ``begun``: go on from its last checkpoint, or if it has none begin again with its config.
-        ``ended``: leave it, for it is done, or diverged and would do so again.
+        ``new``: run it. ``begun``: resume from its last checkpoint, or restart with its config if it has none.
+        ``ended``: skip it, since it is done, or diverged and would do so again.
 
     Raises:
         ConfigError: the directory is another job's.
     """
     planned = _jobs_own(overrides)
     record = read_record(directory)
-    # The last file that Hydra writes before a job starts: without it none did.
+    # Hydra writes the overrides last before a job starts: without them, none has.
     if not record.overrides:
         return "new"
     recorded = _jobs_own(record.overrides)
@@ -166,13 +166,13 @@ def standing(directory: Path, overrides: Iterable[str]) -> str:
 
 
 def _jobs_own(overrides: Iterable[str]) -> list[str]:
-    """The overrides that make a job this one and no other, in order of their keys; Hydra's own do not."""
+    """The overrides that identify a job, sorted; Hydra's own are not among them."""
     own = [line for line in overrides if not (line.startswith(("hydra.", "hydra/")) or may_change(line))]
     return sorted(as_read(line).lstrip("+") for line in own)
 
 
 def _has_ended(directory: Path, of_search: bool = False) -> bool:
-    """Whether a job that was begun is not run again; of a search one that failed is not either."""
+    """Whether a job is not to be run again: it is done or diverged, or in a search failed."""
     if (directory / DONE).exists():
         return True
     return (directory / ERROR).exists() and (of_search or read_record(directory).state == "diverged")
@@ -183,7 +183,7 @@ def _is_search(sweep: Path) -> bool:
 
 
 def _is_unfinished(sweep: Path) -> bool:
-    """Whether there are jobs to run in a sweep, and no other process is at it; a search may have several."""
+    """Whether a sweep has jobs to run and no other process is running it; a search may have several processes."""
     jobs = [path for path in sweep.glob("[0-9]*") if path.name.isdecimal()]
     ended = sum(_has_ended(job, _is_search(sweep)) for job in jobs)
     if ended == len(jobs) >= _jobs_noted(sweep) and (sweep / REPORT).exists():
@@ -192,7 +192,7 @@ def _is_unfinished(sweep: Path) -> bool:
 
 
 def _jobs_noted(sweep: Path) -> int:
-    """How many jobs a sweep is to have; 0 where that is not known."""
+    """How many jobs a sweep is to have in total; 0 if unknown."""
     try:
         count = read_json(sweep / JOBS)["jobs"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -201,7 +201,7 @@ def _jobs_noted(sweep: Path) -> int:
 
 
 def _parse_places(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What Hydra's FLAGS say, in all the forms that Hydra takes, and the other arguments."""
+    """Parse Hydra's FLAGS, in all the forms that Hydra accepts; returns them and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for names in FLAGS:
         parser.add_argument(*names)
@@ -212,10 +212,10 @@ def _parse_places(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
 
 
 def _check_trials(trials: str, sweep: Path) -> None:
-    """Look that a search can be asked for so many trials in all, and say it if it has them already.
+    """Check that a search can be asked for this total number of trials, and print it if it has them already.
 
     Raises:
-        ConfigError: it cannot, or it is none.
+        ConfigError: the sweep is not a search, or this is not a number from 1.
     """
     if not _is_search(sweep):
         raise ConfigError(f"{TRIALS}={trials}: {sweep} is no search")
@@ -227,11 +227,11 @@ def _check_trials(trials: str, sweep: Path) -> None:
 
 
 def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> list[str]:
-    """The overrides that a sweep was started with, without those that are given anew or only say where it lies.
+    """The overrides that a sweep was started with, without those that are given again or only name its directory.
 
     Raises:
-        ConfigError: it cannot be read, one of them is more than a choice or a value, or its config was read at a place
-            that is not given anew.
+        ConfigError: the file cannot be read, an override is more than a choice or a value, or the config was read from
+            a place that is not given again.
     """
     plan = folder / SWEEP
     try:
@@ -244,7 +244,7 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
     except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError, HydraException) as error:
         raise ConfigError(f"{plan} cannot be used: {type(error).__name__}: {error}") from error
     anew = {argument.partition("=")[0].lstrip("+") for argument in given}
-    # The files there can name any code to run, and that they are one's own is not for the sweep's directory to say.
+    # Config files can name any code to run, and a sweep's directory must not vouch for them.
     if missing := [place for place in config_places(hydra) if place.partition("=")[0] not in anew]:
         raise ConfigError(
             f"{folder} was started with {shlex.join(missing)}, which decides what runs: "
@@ -259,7 +259,7 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
         key = override.key_or_group
         if key in left_out or ("hydra/launcher" in left_out and key.startswith("hydra.launcher.")):
             continue
-        line = as_read(line)  # nothing is downloaded: what was is there
+        line = as_read(line)  # nothing is downloaded again: the data are there
         if complaint := _distrust(line, override, composer):
             raise ConfigError(f"{plan}: {line} {complaint}; its jobs can be resumed one by one, resume={folder}/NUMBER")
         kept.append(line)
@@ -267,7 +267,7 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
 
 
 def _distrust(line: str, override: Override, composer: Composer) -> str:
-    """Why an override is not taken from a sweep's directory; "" where it may be."""
+    """Why an override of a sweep's directory is not trusted; "" if it is."""
     key, _, value = line.lstrip("+~").partition("=")
     is_hydras = key.startswith("hydra")
     if key.startswith("hydra.sweeper.params."):

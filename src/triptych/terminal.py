@@ -1,4 +1,4 @@
-"""What a run says on the terminal: its own lines whole, and Lightning's where they help."""
+"""Terminal output of a run: control characters removed, and only those of Lightning's messages that help."""
 
 import logging
 import sys
@@ -9,13 +9,13 @@ from typing import TextIO
 
 
 def harmless(text: object) -> str:
-    """Text of any origin without control characters other than line breaks: they could command the terminal."""
+    """Replace by spaces what is not printable, except line breaks: untrusted text could control the terminal."""
     lines = str(text).split("\n")
     return "\n".join("".join(letter if letter.isprintable() else " " for letter in line) for line in lines)
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Logs to what ``sys.stdout`` is at the moment: a progress bar replaces it, to put lines above itself."""
+    """Logs to the current ``sys.stdout``: a progress bar replaces it, to put lines above itself."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
@@ -29,34 +29,34 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
     @stream.setter
     def stream(self, value: TextIO) -> None:
-        """Whatever stream it is made with, it follows ``sys.stdout``."""
+        """Ignored: the handler always follows ``sys.stdout``."""
 
 
 def _tells_no_signal(record: logging.LogRecord) -> bool:
-    """A filter of log records: Ctrl-C reaches Lightning as SIGTERM, and the run says itself that it was interrupted."""
+    """Log filter: Ctrl-C reaches Lightning as SIGTERM, and the run itself reports that it was interrupted."""
     return "Received SIGTERM" not in record.getMessage()
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says that does not help here, each by its own filter."""
-    # Handlers of its own would print everything twice.
+    """Suppress those of Lightning's messages that do not help here, each with its own filter."""
+    # Lightning's own handlers would print everything twice.
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
-        # What comes from here repeats the config and advertises packages. Profilers speak elsewhere; warnings stay.
+        # These messages repeat the config and advertise packages. Profilers log elsewhere; warnings stay.
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
-    # Each process of a distributed run says that it is there.
+    # Each process of a distributed run announces itself.
     logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
-    # And each fit and each test names the GPUs that it sees.
+    # Each fit and each test lists the visible GPUs.
     logging.getLogger("lightning.pytorch.accelerators.cuda").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").addFilter(_tells_no_signal)
     with warnings.catch_warnings():
         for message in (
-            # Batches lie in memory: workers would only copy them.
+            # The data are in memory: workers would only copy batches.
             ".*does not have many workers.*",
-            # Few batches and a large log_every_n_steps: the epoch's numbers are logged in any case.
+            # Few batches and a large log_every_n_steps: the metrics of the epoch are logged in any case.
             ".*smaller than the logging interval.*",
-            # A resumed run goes on in its own directory.
+            # A resumed run continues in its own directory.
             ".*exists and is not empty.*",
             # That is what debug=overfit is for.
             ".*requested to overfit but enabled train dataloader shuffling.*",

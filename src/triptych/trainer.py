@@ -1,4 +1,4 @@
-"""The Trainer of a run, with its callbacks and loggers."""
+"""Build the Trainer of a run with its callbacks and loggers, and end it cleanly on Ctrl-C and SIGTERM."""
 
 import logging
 import os
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def exit_codes(trainer: Trainer) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run where its state is whole, as SystemExit with the usual codes, 130 and 143.
+    """Let Ctrl-C and SIGTERM end the run at a consistent state, as SystemExit with the usual codes, 130 and 143.
 
-    A step under way is finished first, and so is a validation, for behind it the epoch counts: ``LastCheckpoint`` saves
-    there. A test changes nothing that would be worth saving, and stops at once, as does anything at a second Ctrl-C.
+    The current step is finished first, and so is a validation, since the epoch counts only after it: ``LastCheckpoint``
+    saves there. A test has no state worth saving and stops at once, as does everything on a second Ctrl-C.
     """
     interrupt = _Interrupt(trainer)
     watch = LambdaCallback(on_validation_start=interrupt.hold, on_validation_end=interrupt.go_on)
@@ -55,7 +55,7 @@ def exit_codes(trainer: Trainer) -> Iterator[None]:
     except (SIGTERMException, KeyboardInterrupt) as error:
         raise SystemExit(interrupt.code) from error
     except SystemExit as error:
-        # Lightning's answer to KeyboardInterrupt, after the callbacks have had their word.
+        # Lightning raises this on KeyboardInterrupt, once the callbacks' hooks have run.
         raise SystemExit(interrupt.code if trainer.state.status == TrainerStatus.INTERRUPTED else error.code) from error
     finally:
         for number, handler in handlers.items():
@@ -63,14 +63,14 @@ def exit_codes(trainer: Trainer) -> Iterator[None]:
 
 
 class _Interrupt:
-    """Handler of SIGINT and SIGTERM; Lightning calls it behind its own of SIGTERM, which lets a step end first."""
+    """Handler of SIGINT and SIGTERM; Lightning calls it after its own SIGTERM handler, which lets a step end first."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.code = 130
         self.first: float | None = None
         self.holding = self.held = False
-        # A sweep tells its jobs more than once, and has its own way to end those that do not listen.
+        # A sweep signals its jobs repeatedly, and has its own way to end those that do not react.
         self.alone = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def __call__(self, number: int, _: Any) -> None:
@@ -91,19 +91,19 @@ class _Interrupt:
             self.hold()
 
     def hold(self, *_: Any) -> None:
-        """Keep a signal from Lightning, which would leave the validation and could not go on with it."""
+        """Hide a signal from Lightning, which would abandon the validation and could not resume within it."""
         signals = self.trainer._signal_connector
         self.holding, self.held, signals.received_sigterm = True, self.held or signals.received_sigterm, False
 
     def go_on(self, *_: Any) -> None:
-        """Let Lightning know of the signal, now that the validation is over."""
+        """Pass the signal on to Lightning, now that the validation is over."""
         self.holding = False
         if self.held:
             self.trainer._signal_connector.received_sigterm = True
 
 
 class NoProfiler(PassThroughProfiler):
-    """Lightning's own profiler for a run that has none makes thirty context managers a step; this one has one."""
+    """A no-op profiler with one shared context manager; Lightning's own creates thirty of them a step."""
 
     nothing = nullcontext("")
 
@@ -112,10 +112,10 @@ class NoProfiler(PassThroughProfiler):
 
 
 def check_devices(arguments: dict[str, Any]) -> None:
-    """Refuse what would otherwise wait for ever, or end within Lightning.
+    """Refuse device settings that would otherwise hang for ever or fail inside Lightning.
 
     Raises:
-        ValueError: several machines of which none was started but this one, or sharding without a GPU.
+        ValueError: several nodes of which only this one was started, or sharding without a GPU.
     """
     nodes, strategy = arguments.get("num_nodes", 1), str(arguments.get("strategy", "auto"))
     if nodes > 1 and not (started_apart() or "NODE_RANK" in os.environ):
@@ -131,15 +131,16 @@ def check_devices(arguments: dict[str, Any]) -> None:
 
 
 def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logger], validates: bool) -> Trainer:
-    """The Trainer with its callbacks, those left out that are to come every 0 epochs or steps.
+    """Build the Trainer with its callbacks, except those that are to run every 0 epochs or steps.
 
-    Without validation nothing stops early and the last state is the best.
+    Without validation there is no early stopping, and the last state counts as the best.
 
     Raises:
-        ValueError: Lightning refuses the arguments, or a compiler is missing.
+        ValueError: a callback cannot be built, Lightning refuses the arguments, they do not match the devices or the
+            processes started, or a compiler is missing.
     """
     arguments = dict(settings["trainer"])
-    compiles = arguments.pop("compile", False)  # not Lightning's: see ``compiled``
+    compiles = arguments.pop("compile", False)  # not an argument of Lightning's: see ``compiled``
     check_devices(arguments)
     arguments["precision"] = choose_precision(arguments["precision"], arguments["accelerator"])
     if arguments.get("deterministic") == "auto":
@@ -150,7 +151,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     callbacks: list[Callback] = []
     for config in filter(None, settings["callbacks"].values()):
         if 0 in (config.get("every_n_epochs"), config.get("every_n_steps")):
-            continue  # off; a callback that looks away still costs some microseconds a step
+            continue  # disabled; even an idle callback costs some microseconds a step
         target = resolve(config["_target_"], (Callback,))
         if issubclass(target, EarlyStopping) and not validates:
             continue
@@ -177,7 +178,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             logger=loggers,
             plugins=[WholeCheckpointIO()],
             default_root_dir=str(directory),
-            use_distributed_sampler=False,  # which has samples come twice to even out; see DistributedBatchSampler
+            use_distributed_sampler=False,  # it would repeat samples to pad the shards; see DistributedBatchSampler
         )
     except (MisconfigurationException, TypeError) as error:
         of_devices = re.search("accelerator|device|gpu|cuda", str(error), re.IGNORECASE)
@@ -195,18 +196,18 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     if isinstance(trainer.strategy, FSDPStrategy):
         check_sharding(trainer, settings["optimizer"]["_target_"])
         mend_sharding(trainer.strategy)
-    # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the first.
+    # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the earlier epoch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
 
 
 @contextmanager
 def compiled(network: nn.Module, mode: bool | str) -> Iterator[None]:
-    """Let torch.compile make the network's kernels, for as long as this lasts; its weights keep their names.
+    """Compile the network with torch.compile within this context; its parameters keep their names.
 
     Args:
-        network: what is compiled at its first batch, in place.
-        mode: False for not at all, True for torch's default, or one of torch.compile's modes.
+        network: compiled in place, at its first batch.
+        mode: False to leave it as it is, True for torch.compile's default mode, or the name of one of its modes.
     """
     if not mode:
         yield
@@ -219,19 +220,19 @@ def compiled(network: nn.Module, mode: bool | str) -> Iterator[None]:
 
 
 def end_with_a_validation(trainer: Trainer, *_: Any) -> None:
-    """Validate behind ``trainer.max_steps``, where Lightning leaves the steps since the last validation unmeasured.
+    """Validate after ``trainer.max_steps``, where Lightning leaves the steps since the last validation unmeasured.
 
-    Early stopping and the best checkpoint would miss them, and without a validation before have nothing to go by.
+    Early stopping and the best checkpoint would miss them, and without an earlier validation have no metric at all.
     """
     if trainer.global_step == trainer.max_steps:
         trainer.should_stop = True
 
 
 def spare_idle_hooks(trainer: Trainer) -> None:
-    """Keep Lightning from calling, six times a step, hooks that a callback has inherited, which do nothing.
+    """Disable the per-step hooks that callbacks inherit as no-ops, which Lightning would call six times a step.
 
-    Where Lightning makes the steps, a dozen callbacks cost a small network a third of them so. What is not callable is
-    passed over.
+    Where Lightning runs the steps, a dozen callbacks would cost a small network a third of its step rate. Lightning
+    skips a hook that is not callable.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for hook in HOOKS:

@@ -1,1 +1,1 @@
-"""What Hydra finds by itself: how jobs are planned and launched."""
+"""Sweepers and launchers, discovered by Hydra as plugins: how jobs are planned and launched."""

@@ -1,4 +1,4 @@
-"""The process of one job of a sweep: what is set up before the job runs in it."""
+"""Run or resume one job of a sweep: the job, and the set-up of the process it runs in."""
 
 import io
 import os
@@ -30,10 +30,10 @@ class Job:
 
     Attributes:
         number: its number, which names its directory.
-        overrides: what the sweep plans it with.
-        directory: its run directory, which may not be there yet.
+        overrides: those the sweep plans it with.
+        directory: its run directory, which may not exist yet.
         standing: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.standing``.
-        threads: the CPU threads that its launcher gives it; None for those of its config.
+        threads: the number of CPU threads that its launcher assigns; None for that of its config.
     """
 
     number: int
@@ -44,31 +44,34 @@ class Job:
 
     @property
     def arguments(self) -> list[str]:
-        """What it is run with, were it run anew: its overrides, and the threads of its launcher."""
+        """The overrides of a new run of the job: its own, and the threads of its launcher."""
         return [*self.overrides, *([] if self.threads is None else [f"threads={self.threads}"])]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job runs: the GPU it is given, None for whatever there is, and whether others run at the same time."""
+    """Where a job runs: its GPU (None: not restricted to one), and whether other jobs run at the same time."""
 
     gpu: str | None = None
     shared: bool = False
 
 
 def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
-    """Run one job, or go on with it. An error is left in its directory; only an interruption is seen from outside.
+    """Run or resume one job in this process. Errors are left in its directory; exits with 1 if one cannot be.
 
     Args:
         job: the job; ``new`` or ``begun``.
         place: where it runs.
-        context: Hydra's, of the sweep.
+        context: the sweep's Hydra context.
         config: the sweep's config.
         task: Hydra's task function.
+
+    Raises:
+        SystemExit: 130 or 143 after an interruption.
     """
     _die_with_the_sweep()
     interrupt_once()
-    set_start_method(None, force=True)  # for the workers of DataLoaders as in any other process, not as for this one
+    set_start_method(None, force=True)  # DataLoader workers start as in any other process, not as this one did
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     if place.shared:
@@ -76,7 +79,7 @@ def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task
     try:
         code = perform(job, context, config, task)
     except Exception as error:
-        # The launcher will see that this process failed, and not why.
+        # The launcher sees only that this process failed, not why.
         print(f"job {job.number}: {type(error).__name__}: {harmless(error)}", file=sys.stderr)
         code = 1
     if code:
@@ -84,11 +87,11 @@ def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task
 
 
 def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> int:
-    """Run one job, or go on with it, in this process; returns 130 after Ctrl-C, else 0.
+    """Run or resume one job in this process; returns 130 after Ctrl-C, else 0.
 
     Raises:
         SystemExit: the job was interrupted.
-        Exception: it failed before its task began, and that could not be left in its directory.
+        Exception: it failed before its task began, and the error could not be left in its directory.
     """
     try:
         if job.standing == "begun":
@@ -97,15 +100,15 @@ def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunct
             _begin(job, context, config, task)
     except KeyboardInterrupt:
         return 130
-    except runs.InUse as error:  # its directory tells of that process
+    except runs.InUse as error:  # the directory is that other process's to write to
         print(f"job {job.number} is left alone: {harmless(error)}", file=sys.stderr)
-    except Exception as error:  # before the task began: it leaves its own
+    except Exception as error:  # before the task began, which records its own errors
         fail(job, error)
     return 0
 
 
 def fail(job: Job, error: Exception) -> None:
-    """Leave in the directory of a job, and say, why it failed before its task began; where that cannot be, raise it."""
+    """Write to a job's directory and print why it failed before its task began; if that is impossible, raise it."""
     runs.leave_error(job.directory, error)
     if not read_record(job.directory).error:
         raise error
@@ -115,12 +118,12 @@ def fail(job: Job, error: Exception) -> None:
 def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
     setup_globals()
     if config.hydra.searchpath:
-        Plugins.instance()  # Hydra opens the places anew then, by plugins that a new process has not found yet
+        Plugins.instance()  # Hydra then reopens the search path, with plugins that a new process has not loaded yet
     composed = context.config_loader.load_sweep_config(config, job.arguments)
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = job.number
         composed.hydra.run.dir = str(job.directory)
-    # With this and hydra.run.dir Lightning starts the other processes of a distributed run.
+    # Lightning starts the other ranks of a distributed run with these arguments and hydra.run.dir.
     places = config_places(OmegaConf.to_container(config.hydra))
     sys.argv[1:] = [*places, *(line for line in job.arguments if not re.match(r"\+*(study|search)[.=]", line))]
     ended = run_job(
@@ -135,7 +138,7 @@ def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFuncti
 
 def _go_on(job: Job) -> None:
     recorded = read_record(job.directory).overrides
-    # A mapping cannot be set as a whole, and one that is as it was need not be.
+    # A mapping cannot be set as a whole, and an unchanged one need not be.
     anew = [line for line in job.overrides if may_change(line) and not ("={" in line and line in recorded)]
     arguments = [f"resume={job.directory}", *(line.lstrip("+") for line in anew)]
     resumed = resumption(arguments)
@@ -151,14 +154,14 @@ def count_gpus() -> int:
 
 
 class _SharedTerminal(io.TextIOWrapper):
-    """A terminal that several jobs write their lines to: no place for a progress bar."""
+    """The output of several jobs to one terminal; it denies being a terminal, so that no progress bar is drawn."""
 
     def isatty(self) -> bool:
         return False
 
 
 def _die_with_the_sweep() -> None:
-    """End this process at once when the one that runs the sweep is gone, killed as it may have been."""
+    """End this process at once when the one that runs the sweep has ended, even if it was killed."""
     sweep = parent_process()
     assert sweep is not None
 
@@ -170,7 +173,7 @@ def _die_with_the_sweep() -> None:
 
 
 def interrupt_once() -> None:
-    """Take the first Ctrl-C, which the terminal and the sweep may both send; the fork server takes none."""
+    """React to the first Ctrl-C only, as terminal and sweep may both send one; the fork server ignores SIGINT."""
 
     def interrupt(*_: Any) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

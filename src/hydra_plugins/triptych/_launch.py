@@ -1,4 +1,4 @@
-"""What all launchers of sweeps share: which jobs there are to run, how the sweep ends, and how it is gone on with."""
+"""Base class of all launchers of sweeps: which jobs are to run, how the sweep ends, and how it is resumed."""
 
 import shlex
 import signal
@@ -23,18 +23,18 @@ from triptych.results.sweep import untold
 from triptych.sweeps import note_jobs, standing
 
 SHARED = ("search",)
-"""The sweepers with which several processes may work on one sweep: they agree on who runs which job."""
+"""Sweepers with which several processes may work on one sweep: they agree on who runs which job."""
 
 
 class SweepLauncher(Launcher):
-    """Runs the jobs of a sweep, each in its directory.
+    """Runs the jobs of a sweep, each in its own directory.
 
-    A job that is done is left as it is, one under way goes on from its last checkpoint: that is how a sweep is resumed.
+    A finished job is left as it is, an unfinished one resumes from its last checkpoint: that is how a sweep is resumed.
     """
 
     lock: Any = None
     side_by_side = 1
-    """The most jobs at a time of any batch so far."""
+    """The largest number of concurrent jobs of any batch so far."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
@@ -42,23 +42,23 @@ class SweepLauncher(Launcher):
 
     @abstractmethod
     def at_once(self) -> int:
-        """How many jobs run at a time: what a search draws together, before it sees how they end.
+        """The number of concurrent jobs, and so of trials that a search draws together before it sees their results.
 
         Raises:
-            ConfigError: the launcher cannot run jobs as it is set.
+            ConfigError: the launcher cannot run jobs with its settings.
         """
 
     @abstractmethod
     def threads(self, side_by_side: int) -> int | None:
-        """The CPU threads of a job where so many run at a time; None leaves torch's own choice."""
+        """The number of CPU threads of a job if so many run at a time; None leaves it to torch."""
 
     @abstractmethod
     def start(self, waiting: deque[Job]) -> None:
-        """Take from the left of ``waiting`` the jobs that can be started, and start them."""
+        """Pop the jobs that can be started from the left of ``waiting``, and start them."""
 
     @abstractmethod
     def ended(self) -> Iterator[Job]:
-        """Wait a while for jobs to end, and yield those that did; of one that died, say why in its directory."""
+        """Wait a while for jobs to end, and yield those that did; record why one died in its directory."""
 
     @abstractmethod
     def under_way(self) -> bool:
@@ -66,24 +66,24 @@ class SweepLauncher(Launcher):
 
     @abstractmethod
     def tell(self, sent: signal.Signals) -> None:
-        """Tell all jobs to save and end. Told again and again: one that has only just been started does not listen."""
+        """Tell all jobs to save and end. Called repeatedly: a job that has only just started does not react yet."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """End all jobs at once, whatever they have to save."""
+        """End all jobs at once, without letting them save."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs that are not done yet.
 
         Args:
-            job_overrides: what each is run with.
-            initial_job_idx: the number of the first; the others follow.
+            job_overrides: the overrides of each job.
+            initial_job_idx: the number of the first job; the others follow.
 
         Returns:
             For each job the best value of its monitored metric; None for one that failed.
 
         Raises:
-            SystemExit: 1 for a failure with ``sweep.fail_fast``, 2 for a mistake, 130 for Ctrl-C, 143 for SIGTERM.
+            SystemExit: 1 for a failure with ``sweep.fail_fast``, 2 for a user error, 130 for Ctrl-C, 143 for SIGTERM.
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -102,7 +102,7 @@ class SweepLauncher(Launcher):
         return [self._result(job) for job in jobs]
 
     def _hold(self) -> None:
-        """Keep other processes from driving this sweep until this one ends; the kernel frees it, however that is."""
+        """Lock this sweep against other processes until this one ends; the kernel releases the lock in any case."""
         from filelock import FileLock, Timeout
 
         if self.lock or self._is_shared():
@@ -122,18 +122,19 @@ class SweepLauncher(Launcher):
         return self.config.hydra.runtime.choices.get("hydra/sweeper") in SHARED
 
     def _side_by_side(self, jobs: int) -> int:
-        """How many jobs run at a time, and share the cores.
+        """The number of jobs that run at a time and share the cores.
 
-        The same for all jobs of a sweep, those that are left when it goes on too: threads change the last digits.
+        The same for all jobs of a sweep, even for the rest when it is resumed: results depend on the number of threads,
+        in the last digits.
         """
         at_once = self.at_once()
-        # The batches of a search are of all sizes; of other sweeps the first is the largest, if there are several.
+        # The batches of a search vary in size; in other sweeps, if there are several, the first is the largest.
         self.side_by_side = at_once if self._is_shared() else max(self.side_by_side, min(at_once, jobs))
         return self.side_by_side
 
     def _note_jobs(self, so_far: int) -> None:
         trials = OmegaConf.select(self.config, "hydra.sweeper.trials") if self._is_shared() else None
-        with suppress(OSError):  # the disk may be full, which the jobs will say
+        with suppress(OSError):  # the disk may be full, which the jobs will report
             note_jobs(self.folder, trials or so_far)
 
     def _plan(self, number: int, overrides: Sequence[str], threads: int | None) -> Job:
@@ -168,12 +169,12 @@ class SweepLauncher(Launcher):
                 self.abandon()
 
     def _is_finding(self, job: Job) -> bool:
-        """Whether a job diverged in a study, where that is what it was run to find out."""
+        """Whether a job of a study diverged, which is a finding there and not a failure."""
         return bool(self.config.get("study")) and read_record(job.directory).state == "diverged"
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Note Ctrl-C and SIGTERM: raised where they happen to come they could be lost, or leave a job half begun."""
+        """Record Ctrl-C and SIGTERM: as exceptions, raised anywhere, they could be lost or leave a job half started."""
 
         def note(number: int, _: Any) -> None:
             self.told.append(signal.Signals(number))
@@ -187,7 +188,7 @@ class SweepLauncher(Launcher):
                 signal.signal(number, handler)
 
     def _stop(self, sent: signal.Signals) -> None:
-        """Tell all jobs to save and end, and wait for them; a Ctrl-C meanwhile ends them at once."""
+        """Tell all jobs to save and end, and wait for them; another Ctrl-C gives up waiting, and they are killed."""
         before = self.told.count(signal.SIGINT)
         while self.under_way():
             self.tell(sent)
@@ -214,21 +215,21 @@ class SweepLauncher(Launcher):
 
 
 def _failed(job: Job) -> bool:
-    """Whether a job that has ended left an error, or could not."""
+    """Whether a job that has ended left an error, or tried to and could not."""
     record = read_record(job.directory)
-    if record.error and record.ended:  # refused, for another's run is done there
+    if record.error and record.ended:  # refused, as another job's run has ended there
         untold[job.directory] = record.error
     return (job.directory / ERROR).exists() or job.directory in untold
 
 
 def say_started(job: Job) -> None:
-    """Say on the terminal that a job starts or goes on, and with which settings."""
+    """Print that a job starts or resumes, and with which settings."""
     verb = "goes on" if job.standing == "begun" else "starts"
     print(f"\njob {job.number} {verb}: {' '.join(filter_overrides(job.arguments))}", flush=True)
 
 
 def leave_word(job: Job, what: str) -> None:
-    """Say in the directory of a job that died, and on the terminal, what is known of it."""
+    """Write to the directory of a job that died, and print, what is known about its end."""
     try:
         job.directory.mkdir(exist_ok=True)
         (job.directory / ERROR).write_text(f"{what}\n")

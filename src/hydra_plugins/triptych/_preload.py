@@ -1,10 +1,10 @@
-"""What the fork server imports before it forks the first job, so that no job has to."""
+"""Imports that the fork server makes before it forks the first job, so that no job has to."""
 
 import pkgutil
 import signal
 from importlib import import_module
 
-# The server ends with its sweep, whatever is sent to the whole process group; jobs answer for themselves.
+# The server ignores signals sent to the whole process group and ends with its sweep; jobs have their own handlers.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

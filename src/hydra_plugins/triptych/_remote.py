@@ -1,4 +1,4 @@
-"""A job of a sweep on another machine: what it is sent with, and what is set up there before it runs."""
+"""Run a job of a sweep on another machine: what is sent there, and the set-up before it runs."""
 
 import os
 import signal
@@ -20,20 +20,20 @@ from triptych.sweeps import standing
 
 @dataclass(frozen=True)
 class Errand:
-    """A job with all that running it takes; pickled, and run in a process of its own.
+    """A job with everything needed to run it; pickled, and run in its own process.
 
-    What there is to do is asked there and not where it was planned: it may be run anew, on another machine, after the
-    first died.
+    What remains to be done is determined when it runs, not when it is planned: if its machine dies, it may be run again
+    on another.
 
     Attributes:
         job: the job.
-        context: Hydra's, of the sweep.
+        context: the sweep's Hydra context.
         config: the sweep's config.
         task: Hydra's task function.
         program: the script that was started, which Lightning starts again for a run on several GPUs.
         folder: the working directory.
-        environment: the variables of the process that runs the sweep, for those that are not set there.
-        version_base: the version of Hydra whose habits are kept.
+        environment: environment variables of the process that runs the sweep, as defaults for those not set there.
+        version_base: Hydra's ``version_base``.
     """
 
     job: Job
@@ -46,10 +46,10 @@ class Errand:
     version_base: str = field(default_factory=lambda: str(version.getbase()))
 
     def run(self) -> int:
-        """Run the job, or go on with it; returns 0, or 130 or 143 where it was told to stop and has saved.
+        """Run or resume the job; returns 0, or 130 or 143 if it was told to stop and has saved.
 
         Raises:
-            Exception: it failed before its task began, and that could not be left in its directory.
+            Exception: it failed before its task began, and the error could not be left in its directory.
         """
         from filelock import FileLock
 
@@ -58,7 +58,7 @@ class Errand:
         os.chdir(self.folder)
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
-        # A job has one node, of which Lightning is to start the processes itself: this hides from it that SLURM might.
+        # A job has one node, on which Lightning is to start the processes itself: this hides SLURM from it.
         os.environ.pop("SLURM_NTASKS", None)
         warnings.filterwarnings("ignore", "The `srun` command is available")
         __main__.__spec__, sys.argv[0] = None, self.program
@@ -66,14 +66,14 @@ class Errand:
         interrupt_once()
         signal.signal(signal.SIGTERM, _end)
         try:
-            # One process at a time, also where a scheduler believes one dead that is not, or a resumed sweep sends a
-            # job again that an earlier one has in the queue.
+            # One process at a time, even if a scheduler wrongly believes one dead, or a resumed sweep submits a job
+            # that an earlier one still has in the queue.
             locks = self.job.directory.with_name(".locks")
             locks.mkdir(exist_ok=True)
             with FileLock(locks / str(self.job.number)):
                 try:
                     todo = standing(self.job.directory, self.job.overrides)
-                except ConfigError as error:  # another job, planned and sent away before this one, has begun there
+                except ConfigError as error:  # another job, planned and submitted before this one, has begun there
                     fail(self.job, error)
                     return 0
                 if todo == "ended":

@@ -1,4 +1,4 @@
-"""The launcher of sweeps on this machine: every job in a process of its own."""
+"""Launcher of sweeps on this machine: every job in its own process."""
 
 import multiprocessing
 import os
@@ -19,17 +19,17 @@ from triptych.config import ConfigError
 from triptych.results.directory import DONE
 
 INTERRUPTED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
-"""How a job's process ends that was told to."""
+"""Exit codes of a job's process that was told to stop."""
 
 
 class ProcessLauncher(SweepLauncher):
-    """Runs each job in a process of its own, so that its memory, and its end, whatever that is, are the job's alone.
+    """Runs each job in its own process, so that its memory and any crash concern that job alone.
 
-    The processes are forked from a server that has imported what jobs need, so that none pays for it.
+    The processes are forked from a server that has imported what jobs need, so that no job spends time on it.
 
     Args:
-        n_jobs: jobs at a time; -1: one for each GPU, or for each CPU core where there is none. With several at a time
-            each has one GPU, and its share of the cores unless ``threads`` is given. Fewer jobs have larger shares.
+        n_jobs: number of concurrent jobs; -1: one per GPU, or per CPU core if there is none. Concurrent jobs have one
+            GPU each, and an equal share of the cores unless ``threads`` is given. Fewer jobs have larger shares.
     """
 
     def __init__(self, n_jobs: int = 1) -> None:
@@ -39,7 +39,7 @@ class ProcessLauncher(SweepLauncher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        # Fork-safe as the server is: it imports and waits. There is none on Windows.
+        # The fork server only imports and waits, so forking it is safe. Windows has none.
         methods = multiprocessing.get_all_start_methods()
         self.processes: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
@@ -53,7 +53,7 @@ class ProcessLauncher(SweepLauncher):
         return max(1, _cores() // side_by_side) if side_by_side > 1 else None
 
     def slots(self) -> list[str | None]:
-        """The GPU of each job that runs at a time, None where it has whatever there is."""
+        """The GPU of each concurrent job, None if a job is not restricted to one."""
         n_jobs = self.n_jobs
         if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):
             raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: expected a number from 1, or -1")
@@ -64,7 +64,7 @@ class ProcessLauncher(SweepLauncher):
         return [gpus[slot % len(gpus)] if gpus else None for slot in range(count)]
 
     def _gpus(self) -> list[str]:
-        """The GPUs by the names that CUDA_VISIBLE_DEVICES has for them; looked for in a process that ends again."""
+        """The GPUs, named as in CUDA_VISIBLE_DEVICES; counted in a temporary process."""
         from concurrent.futures import ProcessPoolExecutor
 
         with ProcessPoolExecutor(1, self.processes) as pool:
@@ -79,7 +79,7 @@ class ProcessLauncher(SweepLauncher):
         while waiting and self.free:
             job, gpu = waiting.popleft(), self.free.popleft()
             say_started(job)
-            task = wrap_non_picklable_objects(self.task)  # the task of a script is not to be had by its name
+            task = wrap_non_picklable_objects(self.task)  # a script's task cannot be pickled by name
             place = Place(gpu, shared)
             process = self.processes.Process(
                 target=work, args=(job, place, self.context, self.config, task), name=f"job {job.number}"
@@ -113,7 +113,7 @@ class ProcessLauncher(SweepLauncher):
 
 
 def _death(code: int) -> str:
-    """What is known of a process that ended without a word."""
+    """What is known about a process that ended without recording an error."""
     if code > 0:
         return f"its process ended with exit code {code} and left no word in its directory"
     name = signal.Signals(-code).name

@@ -1,4 +1,4 @@
-"""The launcher of sweeps on a Ray cluster."""
+"""Launcher of sweeps on a Ray cluster."""
 
 import os
 import signal
@@ -17,15 +17,15 @@ from triptych.results.record import read_record
 
 
 class RayLauncher(SweepLauncher):
-    """Runs each job as a task of Ray, in a process of its own, wherever there is room.
+    """Runs each job as a Ray task, in its own process, wherever resources are free.
 
-    A task whose process or node dies is run again by Ray on another, where the job goes on from its last checkpoint.
+    If its process or node dies, Ray runs a task again on another, where the job resumes from its last checkpoint.
 
     Args:
-        address: of the cluster, ``HOST:PORT`` or ``auto``; null starts a Ray on this machine for the sweep.
-        num_cpus: CPU cores of a job.
-        num_gpus: GPUs of a job; less than one shares a GPU.
-        max_retries: how often a job that died is run again; -1 without end.
+        address: of the cluster, ``HOST:PORT`` or ``auto``; null starts Ray on this machine for the sweep.
+        num_cpus: CPU cores per job.
+        num_gpus: GPUs per job; a fraction shares a GPU.
+        max_retries: how often a job that died is run again; -1 for no limit.
     """
 
     def __init__(self, address: str | None, num_cpus: int, num_gpus: float, max_retries: int) -> None:
@@ -41,7 +41,7 @@ class RayLauncher(SweepLauncher):
         return max(1, int(min(room)))
 
     def _connect(self) -> None:
-        # Ray's counting of its users, which a sweep of one's own need not take part in.
+        # Opts out of Ray's usage statistics, unless the user has decided.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -65,7 +65,7 @@ class RayLauncher(SweepLauncher):
     def start(self, waiting: deque[Job]) -> None:
         import ray
 
-        # A process each: what a job leaves in memory ends with it.
+        # One process per job, which frees all its memory when it ends.
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1)(_task)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CUDA_"))}
         while waiting:
@@ -84,7 +84,7 @@ class RayLauncher(SweepLauncher):
                 ray.get(reference)
             except ray.exceptions.RayError as error:
                 if not self.told and not (job.directory / DONE).exists():
-                    cause = getattr(error, "cause", error)  # what the task raised; a death has none
+                    cause = getattr(error, "cause", error)  # what the task raised; a process that died raised nothing
                     leave_word(job, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
             else:
                 if read_record(job.directory).error:
@@ -108,7 +108,7 @@ class RayLauncher(SweepLauncher):
 
 
 def _task(errand: Errand) -> int:
-    """Ray's task. A node that is shut down ends it by SIGTERM: it saves, and dies as Ray expects, to be run again."""
+    """Ray's task. A node that shuts down sends SIGTERM: the job saves, then kills itself, so that Ray runs it again."""
     code = errand.run()
     if code == 128 + signal.SIGTERM:
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The sweeper of the searches in conf/search."""
+"""Sweeper for the searches in conf/search, with Optuna."""
 
 import os
 import secrets
@@ -20,30 +20,30 @@ from triptych.results.record import as_read
 from triptych.sweeps import may_change
 
 if TYPE_CHECKING:
-    # Else in functions only: Hydra imports this file at every start, and Optuna takes most of a second.
+    # Otherwise imported in functions only: Hydra imports this file at every start, and Optuna takes most of a second.
     from optuna.trial import FrozenTrial, Trial
 
 CONTROLLER = "controller"
-"""The attribute of a trial that names the process that launched it."""
+"""The user attribute of a trial that names the process that launched it."""
 
 
 class SearchSweeper(Sweeper):
-    """Searches settings with Optuna's TPE (Bergstra et al. 2011), a run a trial.
+    """Searches settings with Optuna's TPE (Bergstra et al. 2011), one run per trial.
 
-    The study lies in ``search.db`` in the sweep's directory. A search that was killed goes on to the same total.
-    Several processes on one directory share it, and each takes over what another left when it died.
+    The study is stored in ``search.db`` in the sweep's directory. A search that was killed resumes to the same total.
+    Several processes may share one directory, and each takes over what another left when it died.
 
     Args:
-        trials: how many there are in the end, failed ones included.
-        objectives: ``minimize`` or ``maximize`` for each metric; null is the experiment's monitor.
-        seed: what is drawn depends on it, on the trial's number and on the trials before.
-        startup_trials: trials drawn at random before the others are learnt from.
-        pruning: null for none, or ``startup_trials`` and ``warmup_epochs``: what is not pruned.
-        params: the settings of every job; those that are searched as Hydra writes sweeps.
+        trials: total number of trials, failed ones included.
+        objectives: ``minimize`` or ``maximize`` for each metric; null for the experiment's monitor.
+        seed: what is drawn depends on it, on the trial's number and on earlier trials.
+        startup_trials: trials drawn at random before the search learns from results.
+        pruning: null for none, or ``startup_trials`` and ``warmup_epochs``: the first trials and epochs, never pruned.
+        params: the settings of every job; those to be searched are in Hydra's sweep syntax.
     """
 
     poll = 2.0
-    """Seconds between two looks at the trials of other processes, when none is left to launch."""
+    """Seconds between polls of other processes' trials, when none is left to launch."""
 
     hydra_context: HydraContext
     config: DictConfig
@@ -71,7 +71,7 @@ class SearchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Launch trials until all have ended; a mistake in what was asked ends the program with exit code 2."""
+        """Launch trials until all have ended; a user error ends the program with exit code 2."""
         from filelock import FileLock
 
         from triptych.files import replaced
@@ -91,16 +91,16 @@ class SearchSweeper(Sweeper):
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        # Freed by the kernel when this process ends, however it does.
+        # Released by the kernel when this process ends, in whatever way.
         with FileLock(self._controller(self.id)):
             self._run()
         self._controller(self.id).unlink(missing_ok=True)
 
     def _plan(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Sort out what is fixed and what is searched; returns what the study is asked.
+        """Separate fixed from searched settings; returns what defines the study.
 
         Raises:
-            ValueError: something cannot be searched or be an objective.
+            ValueError: an argument is invalid, or something cannot be searched or be an objective.
         """
         for name, value, least in (("trials", self.trials, 1), ("startup_trials", self.startup_trials, 0)):
             if value < least:
@@ -113,7 +113,7 @@ class SearchSweeper(Sweeper):
         own = {name: value for name, value in self.params.items() if name not in debug}
         overrides = given(own, arguments, parser)
         self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        # The config without what is searched; of a group, whose option must be known, with the first.
+        # The config without the searched settings; a searched group must have some option, so has its first.
         searched = [override for override in overrides if override.is_sweep_override()]
         first = [
             f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
@@ -140,7 +140,7 @@ class SearchSweeper(Sweeper):
         return {"objectives": self.objectives, "settings": settings, "pruning": self.pruning or None}
 
     def _run(self) -> None:
-        """Launch a batch after the other; at the end, wait for what others have under way, lest one of them dies."""
+        """Launch batch after batch; at the end, wait for other processes' trials, in case one of them dies."""
         while True:
             with self.lock:
                 batch = self._next_batch(self.at_once)
@@ -154,7 +154,7 @@ class SearchSweeper(Sweeper):
             try:
                 self.launcher.launch(jobs, initial_job_idx=batch[0].number)
             except BaseException:
-                # Interrupted, or told to stop at a failure: what has no end yet is for who goes on with the search.
+                # Interrupted, or stopped by a failure: trials without an end are left to whoever resumes the search.
                 for trial in batch:
                     self._tell(trial.number)
                 raise
@@ -162,12 +162,12 @@ class SearchSweeper(Sweeper):
                 self._tell(trial.number, final=True)
 
     def _jobs_at_once(self) -> int:
-        """How many jobs the launcher runs side by side; one for a launcher that says nothing of it."""
+        """How many jobs the launcher runs at a time, by its ``at_once`` or else its ``n_jobs``; by default 1."""
         at_once = getattr(self.launcher, "at_once", None)
         return at_once() if at_once else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
 
     def _next_batch(self, size: int) -> "list[Trial]":
-        """The trials to launch next, their numbers without a gap: those that a dead process left, or else new ones."""
+        """The trials to launch next, with consecutive numbers: those that a dead process left, or else new ones."""
         from optuna.samplers import TPESampler
         from optuna.trial import Trial
 
@@ -179,7 +179,7 @@ class SearchSweeper(Sweeper):
         batch = []
         for place in range(count):
             number = left[0].number + place if left else len(trials) + place
-            # Anew for each trial: a search that went on after a stop draws what it would have drawn without.
+            # A new one for each trial: a resumed search draws what it would have drawn without the interruption.
             self.study.sampler = TPESampler(
                 n_startup_trials=self.startup_trials,
                 multivariate=True,
@@ -189,13 +189,13 @@ class SearchSweeper(Sweeper):
             trial = Trial(self.study, left[place]._trial_id) if left else self.study.ask()
             for part in self.space:
                 part.draw(trial)
-            # Last, so that a trial of a process that was killed in between is nobody's.
+            # Set last, so that a trial whose process was killed in between belongs to none.
             trial.set_user_attr(CONTROLLER, self.id)
             batch.append(trial)
         return batch
 
     def _is_at_work(self, trial: "FrozenTrial") -> bool:
-        """Whether the process that launched a trial lives."""
+        """Whether the process that launched a trial is alive."""
         from filelock import FileLock, Timeout
 
         name = str(trial.user_attrs.get(CONTROLLER, ""))
@@ -214,11 +214,11 @@ class SearchSweeper(Sweeper):
         return self.folder / "controllers" / f"{Path(name).name}.lock"
 
     def _tell(self, number: int, final: bool = False) -> bool:
-        """Tell the study how a trial's run stands; returns whether it has ended.
+        """Report the state of a trial's run to the study; returns whether it has ended.
 
         Args:
             number: of the trial and of its run.
-            final: whether a run that stands without an end is a failed one.
+            final: whether a run that has not ended counts as failed.
         """
         from optuna.trial import TrialState
 
@@ -251,7 +251,7 @@ class SearchSweeper(Sweeper):
         return "  ".join(f"{name} {format_number(value)}" for name, value in zip(self.objectives, values, strict=True))
 
     def _best(self) -> str:
-        """The best trial so far; nothing where there is none, or none alone."""
+        """The best trial so far, as text; empty if there is none yet, or if there are several objectives."""
         trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
         if len(self.objectives) > 1 or not trials:
             return ""
@@ -260,7 +260,7 @@ class SearchSweeper(Sweeper):
 
 
 def _mix(seed: int, number: int) -> int:
-    """A seed of its own for each trial."""
+    """A different seed for each trial."""
     import numpy as np
 
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""What a study or search gives its jobs, written in Hydra's own syntax of sweeps."""
+"""The settings that a study or search gives its jobs, written in Hydra's sweep syntax."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 LOG = "log"
-"""The tag of a number that is drawn by its logarithm: ``tag(log, interval(1e-4, 1e-1))``."""
+"""The tag of a number that is drawn on a logarithmic scale: ``tag(log, interval(1e-4, 1e-1))``."""
 
 DIGITS = 5
-"""Significant digits of a number that is drawn."""
+"""Significant digits of a float that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Parameter:
 
     Attributes:
         key: the setting, such as ``optimizer.lr``.
-        prefix: ``+`` or ``++`` where it was given so.
-        distribution: what it is drawn from; a choice is one of texts, each as Hydra reads it.
+        prefix: ``+`` or ``++`` if it was given with one.
+        distribution: what it is drawn from; a choice is among strings, each as Hydra reads it.
     """
 
     key: str
@@ -40,13 +40,13 @@ class Parameter:
         """The override that sets it in this trial; the same one if the trial has drawn it before."""
         value = trial._suggest(self.key, self.distribution)
         if isinstance(value, float):
-            # What is read and typed again need not have seventeen digits.
+            # Rounded, as people read and retype it: seventeen digits are not needed.
             value = float(f"{value:.{DIGITS}g}")
         return f"{self.prefix}{self.key}={value}"
 
 
 def flat(params: Mapping[str, Any] | None, above: str = "") -> dict[str, Any]:
-    """``hydra.sweeper.params`` by dotted keys: on the command line a dot in a key makes a mapping in a mapping."""
+    """``hydra.sweeper.params`` by dotted keys: on the command line a dot in a key makes nested mappings."""
     found: dict[str, Any] = {}
     for name, value in (params or {}).items():
         nested = isinstance(value, Mapping | DictConfig) and value
@@ -55,14 +55,14 @@ def flat(params: Mapping[str, Any] | None, above: str = "") -> dict[str, Any]:
 
 
 def given(params: Mapping[str, Any], arguments: Sequence[str], parser: OverridesParser) -> list[Override]:
-    """The overrides of ``hydra.sweeper.params`` and of the command line, which has the last word."""
+    """The overrides of ``hydra.sweeper.params`` and of the command line, which takes precedence."""
     planned = parser.parse_overrides([f"{key}={show(value)}" for key, value in params.items()])
     last = parser.parse_overrides(list(arguments))
     return list({key(override): override for override in (*planned, *last)}.values())
 
 
 def debug_keys(loader: Any, config: DictConfig) -> set[str]:
-    """The keys that ``debug=`` sets, which has the last word.
+    """The keys that ``debug=`` sets, which takes precedence.
 
     Args:
         loader: Hydra's config loader.
@@ -75,12 +75,12 @@ def debug_keys(loader: Any, config: DictConfig) -> set[str]:
 
 
 def key(override: Override) -> str:
-    """The setting or group that an override is about, without ``+`` and ``~``."""
+    """The setting or group that an override sets, without ``+`` and ``~``."""
     return override.get_key_element().lstrip("+~")
 
 
 def parameter(override: Override, usual: object, parser: OverridesParser) -> Parameter:
-    """What an override with several values asks to search.
+    """The search parameter that an override with several values describes.
 
     Args:
         override: one with ``interval``, ``range``, ``choice``, ``glob`` or values separated by commas.
@@ -116,7 +116,7 @@ def _interval(start: float | None, end: float | None, is_log: bool, usual: objec
         raise ValueError("an interval has two ends")
     counts = isinstance(usual, int) and not isinstance(usual, bool)
     if isinstance(start, int) or (counts and start.is_integer() and end.is_integer()):
-        # Asked for, with int(interval(...)), or because the setting is a whole number: both ends are drawn too.
+        # By request, with int(interval(...)), or because the setting is an integer; both ends are included.
         return IntDistribution(int(start), int(end), log=is_log)
     return FloatDistribution(start, end, log=is_log)
 
@@ -148,7 +148,7 @@ def _choice(values: list[Any], is_log: bool, parser: OverridesParser) -> "BaseDi
 
 
 def _text(value: Any, parser: OverridesParser) -> str:
-    """A value as Hydra reads it, of the same type; ``choice('1', 'a b')`` has lost its quotes."""
+    """A value as text that Hydra reads as the same value and type; ``choice('1', 'a b')`` has lost its quotes."""
     if isinstance(value, bool):
         return show(value)
     if not isinstance(value, str):

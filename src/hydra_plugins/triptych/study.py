@@ -1,4 +1,4 @@
-"""The sweeper of the studies in conf/study."""
+"""Sweeper for the studies in conf/study."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ from triptych.results.directory import SWEEP
 class StudySweeper(Sweeper):
     """Runs every arm of a study with every combination of its swept values and seeds.
 
-    A job is told all its settings as overrides, so that they lie in its directory and its command can be repeated by
-    itself. What is given on the command line wins over the study's own, and so does what ``debug=`` sets; the check of
-    the command line has refused what would leave its arms nothing but their names.
+    A job gets all its settings as overrides, so that they are recorded in its directory and its command can be repeated
+    on its own. The command line takes precedence over the study, and so does what ``debug=`` sets; the check of the
+    command line has refused what would make the arms equal.
 
     Args:
         params: settings of every job, ``a,b`` for several values.
@@ -47,7 +47,7 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan the jobs and launch them; a mistake in the study's file ends the program with exit code 2."""
-        # Here and not above: Hydra imports this file at every start.
+        # Not imported above, since Hydra imports this file at every start.
         from triptych.results.study.reading import read_study
 
         content: Any = OmegaConf.to_container(self.config.study, resolve=True)
@@ -65,7 +65,7 @@ class StudySweeper(Sweeper):
         jobs = plan(study.arms, self.params, debug, arguments, OverridesParser.create(config_loader=loader))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        # One that is there is of the process that began the sweep, and may be at it: the launcher will find out.
+        # An existing file is from the process that began the sweep and may still run it: the launcher will find out.
         if not (folder / SWEEP).exists():
             with replaced(folder / SWEEP) as aside:
                 OmegaConf.save(self.config, aside)
@@ -98,7 +98,7 @@ def plan(
 
 
 def _named(arm: str, parser: OverridesParser) -> Override:
-    """The override that tells a job its arm, quoted where Hydra would not read this very text: 1e-3, true, L1 (0.1)."""
+    """The override that tells a job its arm, quoted if Hydra would not read this very string: 1e-3, true, L1 (0.1)."""
     try:
         plain = parser.parse_override(f"+study.arm={arm}")
     except HydraException:

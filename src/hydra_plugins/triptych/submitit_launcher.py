@@ -1,4 +1,4 @@
-"""The launcher of sweeps on a SLURM cluster, by submitit."""
+"""Launcher of sweeps on a SLURM cluster, with submitit."""
 
 import logging
 import os
@@ -25,21 +25,21 @@ from triptych.results.record import read_record
 
 
 class SubmititLauncher(SweepLauncher):
-    """Hands the jobs to SLURM as one array, or runs them here as submitit would run them there.
+    """Submits the jobs to SLURM as one array, or runs them on this machine as submitit would run them there.
 
-    A job that nears its time limit saves, and SLURM puts it into the queue again, to go on.
+    A job close to its time limit saves, and SLURM requeues it to be resumed.
 
     Args:
-        executor: ``slurm``, or ``local``.
-        array_parallelism: jobs at a time.
-        timeout_min: minutes that a job may take at a stretch.
-        max_num_timeout: how often a job that took longer goes on.
-        cpus_per_task: CPU cores of a job; null leaves it to the cluster.
-        gpus_per_node: GPUs of a job.
-        mem_gb: memory of a job in GB; null leaves it to the cluster.
-        partition: where SLURM queues the jobs; null is its own default.
+        executor: ``slurm`` or ``local``.
+        array_parallelism: number of concurrent jobs.
+        timeout_min: time limit of a job in minutes, anew each time it is resumed.
+        max_num_timeout: how often a job that reached the limit is resumed.
+        cpus_per_task: CPU cores per job; null leaves it to the cluster.
+        gpus_per_node: GPUs per job.
+        mem_gb: memory per job in GB; null leaves it to the cluster.
+        partition: SLURM partition of the jobs; null for the cluster's default.
         signal_delay_s: how many seconds before the limit a job is told to save.
-        setup: shell commands that go before the job, such as ``module load``.
+        setup: shell commands to run before the job, such as ``module load``.
         additional_parameters: further options of ``sbatch`` by their long names.
     """
 
@@ -84,12 +84,12 @@ class SubmititLauncher(SweepLauncher):
         if self.parallel < 1:
             raise ConfigError(f"hydra.launcher.array_parallelism={self.parallel}: expected a number from 1")
         if self.executor is None:
-            # What submitit keeps of the jobs, pickled. A new folder, for one that is there may be a stranger's.
+            # For submitit's pickles of the jobs. Always a new folder, since an existing one may be untrusted.
             folder = Path(self.config.hydra.sweep.dir).absolute() / ".submitit" / new_run_id()
             try:
                 self.executor = submitit.AutoExecutor(folder, self.kind, slurm_max_num_timeout=self.max_num_timeout)
                 self.executor.update_parameters(name="triptych", **self.parameters)
-            except (AssertionError, RuntimeError, ValueError) as error:  # no srun here; a value of another type
+            except (AssertionError, RuntimeError, ValueError) as error:  # no srun here; a value of the wrong type
                 raise ConfigError(f"hydra/launcher=submitit_{self.kind}: {error}") from error
         return self.parallel
 
@@ -97,7 +97,7 @@ class SubmititLauncher(SweepLauncher):
         return self.cpus
 
     def start(self, waiting: deque[Job]) -> None:
-        # SLURM itself holds back what is too much, and has all jobs in its queue meanwhile.
+        # SLURM itself limits how many jobs run, and queues the others.
         room = len(waiting) if self.kind == "slurm" else self.parallel - len(self.running)
         jobs = [waiting.popleft() for _ in range(min(room, len(waiting)))]
         if not jobs:
@@ -107,9 +107,9 @@ class SubmititLauncher(SweepLauncher):
                 sent = [
                     self.executor.submit(Preemptible(Errand(job, self.context, self.config, self.task))) for job in jobs
                 ]
-        except RuntimeError as error:  # submitit's, with what sbatch says
+        except RuntimeError as error:  # submitit's, with sbatch's message
             raise ConfigError(f"the jobs were not taken: {error}") from error
-        # Links by absolute paths, which would lead out of the sweep's directory once that is moved.
+        # Links with absolute paths, which would point outside the sweep's directory once it is moved.
         for link in self.executor.folder.glob(".submission_file_*"):
             link.unlink()
         for job in jobs:
@@ -128,7 +128,7 @@ class SubmititLauncher(SweepLauncher):
             yield job
 
     def _death(self, sent: Any) -> str:
-        """What is known of a job that ended without a word; submitit's own complaint where it has one."""
+        """What is known about a job that ended without recording an error; submitit's own message if there is one."""
         complaint = (sent.stderr() or "").strip().splitlines() if sent.paths.result_pickle.exists() else []
         state = f" ({sent.state}, says SLURM)" if self.kind == "slurm" else " (out of memory?)"
         log = os.path.relpath(sent.paths.stderr, self.folder)
@@ -143,7 +143,7 @@ class SubmititLauncher(SweepLauncher):
                 job.cancel(check=False)
             else:
                 with suppress(ProcessLookupError):
-                    os.kill(int(job.job_id), signal.SIGTERM)  # to submitit, which hands it on
+                    os.kill(int(job.job_id), signal.SIGTERM)  # to submitit, which forwards it
 
     def abandon(self) -> None:
         for _, job in self.running:
@@ -152,21 +152,21 @@ class SubmititLauncher(SweepLauncher):
 
 @dataclass(frozen=True)
 class Preemptible:
-    """A job that saves and is queued again when submitit's signal says that its time is up."""
+    """A job that saves and is requeued when submitit's signal says that its time is up."""
 
     errand: Errand
 
     def __call__(self) -> int:
-        logging.getLogger("submitit").propagate = False  # its lines are in files of its own, not in train.log
+        logging.getLogger("submitit").propagate = False  # it logs to its own files, not to train.log
         queue_again = signal.getsignal(signal.SIGUSR2)
         times_up: list[int] = []
 
         def save(number: int, _: FrameType | None) -> None:
             times_up.append(number)
-            os.kill(os.getpid(), signal.SIGTERM)  # upon which a run ends its step, and saves
+            os.kill(os.getpid(), signal.SIGTERM)  # on which a run finishes its step and saves
 
-        # SLURM tells every process of the job. Blocked, the signal does not end those that this one will start, which
-        # inherit that; here a thread waits for it, or else the handler has it, if a thread from before took it.
+        # SLURM signals every process of the job. Processes started from here inherit the mask, so the signal does not
+        # end them; in this one a thread waits for it, or the handler runs, if a thread started earlier receives it.
         signal.signal(signal.SIGUSR2, save)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         waiting = threading.Thread(target=lambda: save(signal.sigwait({signal.SIGUSR2}), None), daemon=True)
@@ -177,7 +177,7 @@ class Preemptible:
         return code
 
     def checkpoint(self) -> Any:
-        """What submitit runs the next time: the same, for what is to do is asked then."""
+        """What submitit runs the next time: the same, since what remains to be done is determined then."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
