@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 from tests.harness import FASTEST, REPOSITORY, cheapest, command, train
 
 from triptych.cli import main
-from triptych.job import go_on
+from triptych.job import InUse, go_on, repeat
 from triptych.reproduce import reproduction
+from triptych.results.directory import LOCK, held
 from triptych.results.record import read_record
 from triptych.resume import resumption
 
@@ -66,6 +67,14 @@ def test_the_saved_config_comes_back_with_the_threads_and_the_data_of_the_run(ru
     assert asked.fingerprint == "f1"
     assert asked.directory.parent == run.parent
     assert not asked.directory.exists()
+
+
+def test_a_directory_that_another_process_trains_in_is_left_as_it_is(run: Path, tmp_path: Path) -> None:
+    asked = reproduction(str(run), output=tmp_path / "again")
+    asked.directory.mkdir()
+    with held(asked.directory / LOCK), pytest.raises(InUse, match=r"another process is training .*again: wait for it"):
+        repeat(asked, 0.0)
+    assert [path.name for path in (asked.directory / ".hydra").iterdir()] == [LOCK.name]
 
 
 def test_whose_code_may_run_and_where_caches_go_is_not_for_the_run_to_say(run: Path) -> None:

@@ -120,6 +120,7 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
 
     Raises:
         ValueError: the finished run has no metrics, or more than MOST_NUMBERS.
+        InUse: another process is training in the new directory.
         SystemExit: 130 or 143 after an interruption; the new run can be resumed like any other.
     """
     with without_collector():
@@ -134,23 +135,25 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         raise ValueError(f"{asked.original.directory} has no metrics to compare with")
     if len(numbers) > MOST_NUMBERS:
         raise ValueError(f"{asked.original.directory} has {len(numbers):,} metrics, more than any run: it is damaged")
-    asked.begin()
-    _log_to(asked.directory)
-    if asked.original.changes:
-        print(
-            f"The run began with other settings and was resumed with {printable(' '.join(asked.original.changes))}: "
-            "one that has these from the start may come to other numbers."
-        )
-    try:
-        with _alone(asked.directory):
+    asked.directory.mkdir(parents=True, exist_ok=True)
+    with _alone(asked.directory):
+        asked.begin()
+        _log_to(asked.directory)
+        if asked.original.changes:
+            changes = printable(" ".join(asked.original.changes))
+            print(
+                f"The run began with other settings and was resumed with {changes}: one that has these from the start "
+                "may come to other numbers."
+            )
+        try:
             run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
-    except Exception as error:
-        leave_error(asked.directory, error)
-        code = complain(error)
-        if code is None:
-            traceback.print_exc()
-            return 1
-        return code
+        except Exception as error:
+            leave_error(asked.directory, error)
+            code = complain(error)
+            if code is None:
+                traceback.print_exc()
+                return 1
+            return code
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return 0  # rank 0 compares and reports for all
     repeated = read_record(asked.directory)
