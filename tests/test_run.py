@@ -288,7 +288,7 @@ def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> 
 def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -> None:
     few = ("data.train_size=1000", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
     quick = (*few, "trainer.limit_test_batches=2", "trainer.max_epochs=1", "threads=1", "logger=none")
-    quick += without_pictures(experiment)
+    quick = (*quick, *without_pictures(experiment))
     metrics = train(tmp_path / "run", f"experiment={experiment}", "trainer=cpu", *quick)
     assert metrics["data"]["source"] == "files"
     assert metrics["best"][metrics["monitor"]] > 0

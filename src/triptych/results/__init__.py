@@ -1,4 +1,4 @@
-"""Finished runs: their directories, metrics, pictures, and the way back from a directory to a trained model."""
+"""Finished runs: their directories, metrics and reports, and ``load_run`` to load a trained model from one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from triptych.results.saved_config import read_config
 
 @dataclass(frozen=True)
 class Run:
-    """A trained network with what belongs to it.
+    """A trained model with its config and data.
 
     Attributes:
         directory: the run directory.
         config: the run's whole config, as plain dicts and lists.
-        model: the LightningModule with its best weights, in evaluation mode, on the CPU.
-        datamodule: the LightningDataModule as the run had it; call ``setup()`` to read the data.
+        model: the LightningModule with the checkpoint's weights, in evaluation mode, on the CPU.
+        datamodule: the LightningDataModule, configured as in the run; call ``setup()`` to read the data.
     """
 
     directory: Path
@@ -28,7 +28,7 @@ class Run:
 
 
 def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = ()) -> Run:
-    """Load a finished run from its directory, without running any code that the directory may hold.
+    """Load a run from its directory, without executing any code that the directory may contain.
 
     >>> run = load_run("latest")                          # doctest: +SKIP
     >>> run.model.predict(run.datamodule.examples(4)[0])  # doctest: +SKIP
@@ -36,10 +36,11 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
     Args:
         run: a run directory, or ``latest`` for the newest of any experiment.
         checkpoint: ``best`` or ``last``.
-        trust: packages of your own whose classes the run's config names.
+        trust: your own packages whose classes the run's config may name.
 
     Raises:
-        ValueError: there is no such run or checkpoint, or its config names a class that is not allowed.
+        ValueError: there is no such run or checkpoint, one of its files is damaged, or its config names a class that is
+            not allowed.
     """
     from lightning.pytorch import LightningDataModule, LightningModule
 
@@ -54,25 +55,25 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
     config = read_config(directory, trains=False)
     data = config["data"]
     if (directory / METRICS).exists():
-        # The data of the run, wherever TRIPTYCH_DATA points by now; never synthetic ones in place of files.
+        # The data that the run used, wherever TRIPTYCH_DATA points now; synthetic data never replace missing files.
         data = data | _data_used(directory)
     datamodule = build(data, kinds=(LightningDataModule,))
     model_class: Any = resolve(config["model"]["_target_"], (LightningModule,))
     refuse_bomb(path)
     try:
-        # A checkpoint can name a function of Lightning's that makes the model in its own way: none here.
+        # An untrusted checkpoint can name an `_instantiator`, a function that builds the model: None overrides it.
         model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True, _instantiator=None)
     except Exception as error:
-        # Torch and zip errors of every kind, for a checkpoint of any origin.
+        # An untrusted checkpoint can raise any error of torch or zipfile.
         raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
     return Run(directory, config, model.eval(), datamodule)
 
 
 def _data_used(directory: Path) -> dict[str, str]:
-    """Where the data of a run lay and what they were, as its ``metrics.json`` tells."""
+    """Return the ``root`` and ``source`` of the data that a run used, according to its ``metrics.json``."""
     used = read_metrics(directory).get("data")
     root, source = (used.get(name) if isinstance(used, dict) else None for name in ("root", "source"))
-    # Never ``kaggle``: what was downloaded then lies in files.
+    # ``kaggle`` does not occur: once downloaded, the data are recorded as ``files``.
     if not isinstance(root, str) or source not in ("files", "synthetic"):
         raise ValueError(f"{directory / METRICS} does not say what data the run had: it is damaged")
     return {"root": str(Path(root).parent), "source": source}

@@ -1,4 +1,4 @@
-"""Whether two runs came to the same numbers, and what else differs between them where they did not."""
+"""Check whether a repeated run reproduced the metrics of the original, and list what else differs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +17,12 @@ Number = float | None
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a run compares with an earlier one that it repeats.
+    """The comparison of a run with an earlier one that it repeats.
 
     Attributes:
-        numbers: of each metric its value then and now; None for one that is missing or was no finite number.
-        tolerance: the largest relative difference of numbers that agree.
-        causes: what differs between the two runs beside the metrics, a line each.
+        numbers: the value of each metric then and now; None if missing, NaN or infinite.
+        tolerance: the largest relative difference that counts as agreement.
+        causes: what differs between the two runs besides the metrics, a line each.
     """
 
     numbers: dict[str, tuple[Number, Number]]
@@ -31,7 +31,7 @@ class Agreement:
 
     @property
     def exact(self) -> bool:
-        """Whether all numbers are the same to the last bit."""
+        """Whether all numbers are bitwise equal."""
         return all(then == now for then, now in self.numbers.values())
 
     @property
@@ -59,7 +59,7 @@ def compare(then: Record, now: Record, tolerance: float) -> Agreement:
 
 
 def comparable(record: Record) -> dict[str, Number]:
-    """The metrics of the best epoch and of the test; of a run on all data, which has neither, what was logged last."""
+    """Return the metrics of the best epoch and the test; for a run on all data, which has neither, the last logged."""
     found = {
         str(name): finite(value) for key in ("best", "test") for name, value in mapping(record.metrics.get(key)).items()
     }
@@ -67,7 +67,7 @@ def comparable(record: Record) -> dict[str, Number]:
 
 
 def causes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs in what two runs were made with, by what their ``metrics.json`` say."""
+    """Return the differences in provenance between two runs, a line each, given their ``metrics.json``."""
     lines: list[str] = []
     if any(mapping(with_) for with_ in _list(then.get("resumed_with"))):
         lines.append("then it was resumed on other code, packages or hardware than it was started on")
@@ -115,7 +115,7 @@ def print_agreement(agreement: Agreement, then: Record, now: Record) -> None:
 
 
 def _last_row(record: Record) -> dict[str, Number]:
-    """What was logged last: all there is of a run on all data, without validation and test."""
+    """Return the last row of ``metrics.csv`` with ``train/loss``; empty if there is none."""
     try:
         rows = read_history(record.directory / "metrics.csv")
         row = next((row for row in reversed(rows) if "train/loss" in row), {})
@@ -132,12 +132,12 @@ def _agree(then: Number, now: Number, tolerance: float) -> bool:
 
 def _difference(name: str, then: Any, now: Any) -> list[str]:
     if then is None or now is None or then == now:
-        return []  # what one of the two does not say may be the same
+        return []  # unknown for one of the two, so possibly the same
     return [f"{name}: {shortened(then, 60)} then, {shortened(now, 60)} now"]
 
 
 def _uncommitted(metrics: dict[str, Any]) -> str | None:
-    """Which patch there was on the commit; None where that is not known."""
+    """Describe the uncommitted changes by the hash of their patch; None if unknown."""
     if _at(metrics, ("git", "dirty")) is False:
         return "none"
     digest = _at(metrics, ("git", "patch"))

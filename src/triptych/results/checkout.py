@@ -1,7 +1,7 @@
-"""The checkout that a run's code comes from: its commit, what differs from that, and its lock.
+"""The Git checkout that a run's code comes from: its commit, uncommitted changes, and the hash of its lock file.
 
-Git is only asked: it writes nothing, runs no hook, no external diff and no file monitor, and never waits for an answer.
-Clean filters, such as those of Git LFS, do run.
+Git is used read-only: it runs no hook, no external diff and no file monitor, and never prompts. Clean filters, such as
+those of Git LFS, do run.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ PACKAGE = Path(__file__).parents[1]
 LOCK = PACKAGE.parents[1] / "requirements.lock"
 
 FILE_LIMIT = 2**20
-"""Bytes that one file may take in a patch; data and weights that were never committed are no code."""
+"""Most bytes of one file in a patch; larger ones are taken for data or weights, not code."""
 PATCH_LIMIT = 10 * 2**20
 FILES_LIMIT = 200
-"""New files that a patch may take."""
+"""Most new files in a patch."""
 SECONDS = 20
 
-# Set by a hook or an editor that starts a run, these would lead to another checkout than the code's.
+# If set by a hook or an editor that starts a run, these would point Git to another checkout than the code's.
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 ASK_ONLY = {
     "GIT_OPTIONAL_LOCKS": "0",
@@ -31,7 +31,7 @@ ASK_ONLY = {
     "LC_ALL": "C",
 }
 NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
-# What `git apply` reads, whatever the user's config prefers to look at.
+# The format that `git apply` reads, whatever the user's config says.
 PLAIN = (
     "--binary",
     "--no-ext-diff",
@@ -49,13 +49,13 @@ PLAIN = (
 
 @dataclass(frozen=True)
 class Code:
-    """A checkout as it is at the moment.
+    """The state of a checkout.
 
     Attributes:
-        commit: its hash.
-        dirty: whether files differ from it, or are new and not ignored.
-        patch: what ``git apply`` makes of the commit the files as they are; empty for a clean checkout.
-        left_out: what the patch lacks, each with the reason.
+        commit: the hash of HEAD.
+        dirty: whether files differ from the commit, or are new and not ignored.
+        patch: turns the commit into the present files with ``git apply``; empty for a clean checkout.
+        left_out: the files that the patch lacks, each with the reason.
     """
 
     commit: str
@@ -64,15 +64,16 @@ class Code:
     left_out: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
-        """What ``metrics.json`` says of it: the patch by its SHA-256, None for none."""
+        """Return the entry for ``metrics.json``, with the SHA-256 of the patch, or None without one."""
         digest = hashlib.sha256(self.patch).hexdigest() if self.patch else None
         return {"commit": self.commit, "dirty": self.dirty, "patch": digest, "left_out": self.left_out}
 
 
 def read_code(folder: Path = PACKAGE) -> Code | None:
-    """The checkout around ``folder``; None without git, without a commit, and where git ignores the folder.
+    """Return the checkout that contains ``folder``; None without Git, without a commit, or if Git ignores the folder.
 
-    The last is a package installed into the environment of another project, whose commit says nothing about it.
+    An ignored folder is a package installed into another project's environment; that project's commit says nothing
+    about it.
     """
     try:
         if _git(folder, "check-ignore", "--quiet", ".", may_fail=True).returncode == 0:
@@ -91,7 +92,7 @@ def read_code(folder: Path = PACKAGE) -> Code | None:
 
 
 def lock_hash(lock: Path = LOCK) -> str | None:
-    """SHA-256 of the checkout's ``requirements.lock``; None where there is none, as for an installed package."""
+    """Return the SHA-256 of the checkout's ``requirements.lock``; None if missing, as for an installed package."""
     try:
         return hashlib.sha256(lock.read_bytes()).hexdigest()
     except OSError:
@@ -99,7 +100,7 @@ def lock_hash(lock: Path = LOCK) -> str | None:
 
 
 def _changes(top: Path) -> tuple[bytes, list[str]]:
-    """What differs from the commit, then the new files, each as long as there is room."""
+    """Return the patch of changed, then new files, up to the size limits, and the files left out."""
     pieces = re.split(rb"^(?=diff --git )", _git(top, "diff", "HEAD", *PLAIN).stdout, flags=re.MULTILINE)
     changes = [(_name(piece), piece) for piece in pieces if piece]
     left_out = []
@@ -112,7 +113,7 @@ def _changes(top: Path) -> tuple[bytes, list[str]]:
         if reason := _no_code(top / name):
             left_out.append(f"{name} ({reason})")
         else:
-            # It exits with 1 where there is a difference, as there is to no file.
+            # Exits with 1 if there is a difference, which is the case for any new file.
             piece = _git(top, "diff", "--no-index", *PLAIN, "--", os.devnull, name, may_fail=True).stdout
             changes.append((name, piece))
     patch = bytearray()
@@ -125,7 +126,7 @@ def _changes(top: Path) -> tuple[bytes, list[str]]:
 
 
 def _no_code(path: Path) -> str:
-    """Why a new file is not taken; "" where it is."""
+    """Return why a new file is left out; empty if it is not."""
     if path.is_symlink() or not path.is_file():
         return "no plain file"
     size = path.stat().st_size
@@ -135,7 +136,7 @@ def _no_code(path: Path) -> str:
 
 
 def _name(piece: bytes) -> str:
-    """The file's name, of a piece that begins with ``diff --git a/NAME b/NAME``."""
+    """Return the name of the file in a piece of a patch that begins with ``diff --git a/NAME b/NAME``."""
     line = os.fsdecode(piece.partition(b"\n")[0]).removeprefix("diff --git ")
     return line[len(line) // 2 + 1 :].removeprefix("b/")
 

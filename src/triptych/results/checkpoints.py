@@ -1,4 +1,4 @@
-"""The checkpoints of a run directory, of any origin, looked at before torch reads them."""
+"""Checks on the checkpoints of a run directory, which may be damaged or untrusted, before torch reads them."""
 
 import zipfile
 import zlib
@@ -6,14 +6,14 @@ from pathlib import Path
 
 CHECKPOINTS = "checkpoints"
 RESUMABLE = ("last.ckpt", "previous.ckpt")
-"""What a run can go on from, the newest first."""
+"""Checkpoints from which a run can be resumed, the newest first."""
 
 
 def refuse_bomb(path: Path) -> None:
-    """Refuse a checkpoint that would unpack to more than its own size: torch stores its files uncompressed.
+    """Refuse a checkpoint that is a zip bomb; torch stores the files in a checkpoint uncompressed.
 
     Raises:
-        ValueError: it is no such file, its end is missing, or it is compressed.
+        ValueError: it is not a zip archive, is truncated, or is compressed.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -26,9 +26,9 @@ def refuse_bomb(path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether every byte is there as it was written.
+    """Whether the checkpoint is intact, by its checksums.
 
-    Torch itself notices a missing end, but reads what a disk lost in the middle as zeros.
+    Torch detects a truncated file, but reads bytes lost in the middle as zeros.
     """
     try:
         refuse_bomb(path)
@@ -39,7 +39,7 @@ def is_whole(path: Path) -> bool:
 
 
 def resumable(directory: Path) -> tuple[Path | None, list[Path]]:
-    """The newest whole checkpoint that a run can go on from, if there is one, and the damaged ones before it."""
+    """Return the newest intact checkpoint to resume from, or None, and the newer ones that are damaged."""
     damaged: list[Path] = []
     for name in RESUMABLE:
         path = directory / CHECKPOINTS / name

@@ -1,4 +1,4 @@
-"""The run directory: what lies where in it, how it is found again, how its files are written and read."""
+"""The run directory: its layout, how to find one, and how its files are written and read."""
 
 import csv
 import io
@@ -16,32 +16,32 @@ from triptych.files import replaced
 from triptych.results.untrusted import read_json, read_text
 
 LOGS = Path("logs")
-"""Where runs land, below the folder from which one starts them."""
+"""Folder of all runs, relative to the working directory."""
 DONE = "DONE"
 ERROR = "error.txt"
-"""In the directory of a run that was refused, or of a job that failed: what went wrong, the message first."""
+"""What went wrong, message first, in the directory of a run that was refused or of a job that failed."""
 METRICS = "metrics.json"
 CONFIG = Path(".hydra") / "config.yaml"
 HYDRA = Path(".hydra") / "hydra.yaml"
-"""What Hydra keeps of itself beside a run's config."""
+"""Hydra's own config, which it saves beside the run's."""
 RESUMED = Path(".hydra") / "resumed.json"
 LOCK = Path(".hydra") / "lock"
-"""Held by the process that trains in the directory; the kernel frees it, however that process ends."""
+"""Lock held by the process that trains in the directory; the kernel releases it however that process ends."""
 SWEEP_LOCK = ".lock"
-"""The same in the directory of a sweep, held by the process that runs it."""
+"""The same for the directory of a sweep, held by the process that runs the sweep."""
 REPORT = "report.html"
-"""The last file that a sweep writes, at its end."""
+"""The last file that a sweep writes."""
 SWEEP = "multirun.yaml"
-"""In the directory of a sweep, written by its sweeper: the config and the command line."""
+"""The config and command line of a sweep, written by its sweeper into the sweep's directory."""
 
 
 def new_run_id() -> str:
-    """The time to the second, and ten random digits: of a thousand runs in one second no two collide."""
+    """Return the time to the second plus ten random hex digits, so that a thousand runs a second do not collide."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(5)}"
 
 
 def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
-    """Point ``logs/<experiment>/latest`` at ``directory``; in one step, for other runs may do so at the same time."""
+    """Point ``logs/<experiment>/latest`` at ``directory``, atomically: other runs may do so at the same time."""
     folder = logs / experiment
     folder.mkdir(parents=True, exist_ok=True)
     target = os.path.relpath(directory.resolve(), folder.resolve())
@@ -50,16 +50,16 @@ def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
         aside.symlink_to(target, target_is_directory=True)
         aside.replace(folder / "latest")
     except OSError:
-        # No symbolic links here (Windows without the right), or a folder of that name: the run does not need it.
+        # No symbolic links (Windows without the privilege), or a folder of that name. The run does not need the link.
         aside.unlink(missing_ok=True)
 
 
 @contextmanager
 def held(lock_file: Path) -> Iterator[bool]:
-    """Hold a lock; yields False where another process holds it, and True too where files cannot be locked."""
+    """Try to hold a lock; yield False if another process holds it, True otherwise, even if files cannot be locked."""
     from filelock import FileLock, Timeout
 
-    # In place of a lock that the file system lacks there would be a mark, which a killed process leaves behind.
+    # On a file system without locks, the fallback would be a marker file, which a killed process leaves behind.
     lock = FileLock(lock_file, fallback_to_soft=False)
     free = True
     try:
@@ -67,7 +67,7 @@ def held(lock_file: Path) -> Iterator[bool]:
     except Timeout:
         free = False
     except OSError:
-        pass  # where it cannot write, the run itself will say so
+        pass  # if the directory is not writable, the run itself will say so
     try:
         yield free
     finally:
@@ -75,7 +75,7 @@ def held(lock_file: Path) -> Iterator[bool]:
 
 
 def in_use(lock_file: Path) -> bool:
-    """Whether a process holds a lock."""
+    """Whether some process holds the lock."""
     if not lock_file.exists():
         return False
     with held(lock_file) as free:
@@ -83,23 +83,23 @@ def in_use(lock_file: Path) -> bool:
 
 
 def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool = False) -> Path:
-    """The run directory with this path, or with ``latest`` the newest of any experiment.
+    """Return the run directory at a path or, for ``latest``, the newest one of any experiment.
 
     Args:
         name: a path or ``latest``.
-        logs: folder with one folder an experiment.
-        unfinished: whether ``latest`` is to be the newest without DONE.
-        free: whether that is to be one that no process is training.
+        logs: folder with one subfolder per experiment.
+        unfinished: whether ``latest`` means the newest run without DONE.
+        free: with ``unfinished``, skip runs that a process is training right now.
 
     Raises:
-        ValueError: there is no such directory, or it holds no run.
+        ValueError: there is no such directory, it is no run, or no run qualifies as ``latest``.
     """
     if name == "latest":
         links = [link for link in logs.glob("*/latest") if (link / CONFIG).exists()]
         runs = {link.resolve() for link in links}
         runs |= {config.parent.parent.resolve() for config in logs.glob(f"*/*/{CONFIG}")}
         runs |= {config.parent.parent.resolve() for config in logs.glob(f"sweeps/*/*/{CONFIG}")}
-        # A run that was refused never began.
+        # Leave out runs that were refused: they never began.
         runs = {run for run in runs if (run / "checkpoints").exists() or not (run / ERROR).exists()}
         if not runs:
             raise ValueError(f"no run below {logs.absolute()}: train one first")
@@ -121,13 +121,13 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool 
 
 
 def resumes(directory: Path) -> list[Path]:
-    """The folders that the run's resumes left beside its first config, in order."""
+    """Return the ``.hydra/resume-N`` folders, one for each time the run was resumed, in order."""
     folders = [path for path in directory.glob(".hydra/resume-*") if path.name[7:].isdecimal()]
     return sorted(folders, key=lambda path: int(path.name[7:]))
 
 
 def resumed_steps(directory: Path) -> list[int]:
-    """The global steps that a run was resumed from, in order; none where the file is missing or damaged."""
+    """Return the global steps from which a run was resumed, in order; empty if the file is missing or damaged."""
     try:
         steps = read_json(directory / RESUMED)["steps"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -136,12 +136,12 @@ def resumed_steps(directory: Path) -> list[int]:
 
 
 def record_resume(directory: Path, step: int) -> None:
-    """Add a step to ``resumed_steps``, which an interruption later on leaves as they are."""
+    """Append a step to ``resumed_steps``; it is on disk at once, so a later interruption does not lose it."""
     write_json(directory / RESUMED, {"steps": [*resumed_steps(directory), step]})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write the file whole or not at all. NaN and infinities, which JSON lacks, become null."""
+    """Write a JSON file atomically. NaN and infinities, which JSON lacks, become null."""
     with replaced(path) as aside:
         aside.write_text(json.dumps(_finite(content), indent=2) + "\n")
 
@@ -157,7 +157,11 @@ def _finite(value: Any) -> Any:
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
-    """What ``metrics.json`` of a run holds."""
+    """Return the content of a run's ``metrics.json``.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
     path = directory / METRICS
     try:
         found = read_json(path)
@@ -169,14 +173,14 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``, as text; what was not logged at a step is left out.
+    """Return the rows of a ``metrics.csv`` as text; a row lacks the metrics that were not logged at its step.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such table.
+        ValueError: it is damaged or not a text file.
     """
     text = read_text(path)
-    # A run that was killed can leave half a row at the end.
+    # A killed run can leave an incomplete last row.
     whole = io.StringIO(text[: text.rfind("\n") + 1])
     try:
         return [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]

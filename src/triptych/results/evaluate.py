@@ -1,4 +1,4 @@
-"""Measure a finished run again."""
+"""Evaluate the best checkpoint of a run again, and compare with the metrics recorded in training."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,16 +19,19 @@ from triptych.trainer import exit_codes
 
 
 def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iterable[str] = ()) -> dict[str, float]:
-    """Print and return the metrics of a run's best checkpoint, beside those that its ``metrics.json`` holds.
+    """Evaluate a run's best checkpoint, print its metrics beside those in ``metrics.json``, and return them.
 
     Args:
         run: a run directory or ``latest``.
         split: ``val`` or ``test``.
-        root: where the data lie, if not where they lay in training.
-        trust: packages of your own whose classes the run's config names.
+        root: folder of the data, if they have moved since training.
+        trust: your own packages whose classes the run's config may name.
+
+    Returns:
+        the metrics by name, without the prefix ``val/`` or ``test/``.
 
     Raises:
-        ValueError: there is no such run, or the data are not there.
+        ValueError: there is no such run, the run has no such split, or the data are missing.
     """
     loaded = load_run(run, trust=trust)
     stored = read_record(loaded.directory)
@@ -38,7 +41,7 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
     datamodule.setup(split)
     if not datamodule.describe()["sizes"][split]:
         raise ValueError(f"the run has no {split} split (data.split={datamodule.split_rule})")
-    # A run that was interrupted behind its first epochs has a best checkpoint, and no metrics.json yet.
+    # A run interrupted after its first epochs has a best checkpoint but no metrics.json yet.
     known_data = stored.metrics.get("data")
     if isinstance(known_data, dict) and known_data.get("fingerprint") != datamodule.describe()["fingerprint"]:
         print("The data are not those of the run: their fingerprints differ.")
@@ -48,7 +51,7 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
         )
     with quiet_lightning():
         trainer = Trainer(
-            devices=1,  # of several each would measure a part of the split
+            devices=1,  # with several, each would see only a part of the split
             precision=recorded_precision(stored.metrics.get("precision")),
             logger=False,
             enable_checkpointing=False,
@@ -56,7 +59,7 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
             enable_model_summary=False,
         )
     with quiet_lightning(), exit_codes(trainer):
-        # Each split as training measured it: validation is what a classifier's threshold is chosen on.
+        # Each split by its own loop, as in training: a classifier's threshold is chosen on validation.
         measure = trainer.validate if split == "val" else trainer.test
         (metrics,) = measure(loaded.model, datamodule=datamodule, verbose=False)
     measured = {name.partition("/")[2]: value for name, value in metrics.items()}
@@ -72,8 +75,8 @@ def evaluate(run: str, split: str = "test", root: str | None = None, trust: Iter
 
 
 def _limit(config: dict[str, Any], split: str) -> int | float | None:
-    """Of how many batches, or of which share of them, the run measured the split; None for all."""
+    """Return the number (int) or share (float) of batches that the run evaluated; None if all."""
     trainer = config.get("trainer")
     limit = trainer.get(f"limit_{split}_batches") if isinstance(trainer, dict) else None
-    # One batch is 1, all are 1.0.
+    # The int 1 is one batch, the float 1.0 is all of them.
     return limit if isinstance(limit, int) or (isinstance(limit, float) and limit != 1) else None

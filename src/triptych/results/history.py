@@ -1,4 +1,4 @@
-"""metrics.csv: every logged number of a run, one row a step."""
+"""The logger that writes metrics.csv: every logged number of a run, one row per step."""
 
 import csv
 import math
@@ -15,20 +15,20 @@ from triptych.files import replaced
 from triptych.results.directory import read_history
 
 SECONDS = 1.0
-"""Between two writes of the steps' losses; all else is written at once."""
+"""Interval between two writes of the step losses; all other metrics are written at once."""
 OFTEN = {"train/loss_step", "epoch"}
-"""What is logged so often that the file need not have it at once."""
+"""Metrics logged so often that they may be written with a delay."""
 
 
 class History(Logger):
-    """Lightning's CSVLogger deletes the file that it finds; this one goes on with it.
+    """A CSV logger that continues an existing file, which Lightning's CSVLogger would delete.
 
-    Rows at one step are one row. A run resumed at ``first_step`` overwrites what was logged from there on, so that the
-    file holds each step once.
+    All metrics of a step share one row. A run resumed at ``first_step`` drops what was logged from there on, so that
+    the file has each step once.
 
     Args:
         path: the CSV file.
-        first_step: the global step at which this part of the run starts.
+        first_step: the global step from which the run is resumed; 0 drops all that was logged.
     """
 
     def __init__(self, path: Path, first_step: int = 0) -> None:
@@ -37,7 +37,7 @@ class History(Logger):
         self.rows: dict[int, dict[str, Any]] = {}
         self.columns: list[str] = []
         self.unwritten: dict[int, None] = {}
-        self.stale = True  # whether the file must be written anew, not only added to
+        self.stale = True  # whether the file must be rewritten, not only appended to
         self.due, self.written = False, 0.0
         if path.exists():
             self.rows = {int(row.pop("step")): row for row in read_history(path) if int(row["step"]) < first_step}
@@ -52,7 +52,7 @@ class History(Logger):
         return ""
 
     def best(self, monitor: str, mode: str) -> dict[str, float]:
-        """What was logged at the end of the epoch with the best monitor; nothing where none was validated."""
+        """Return the metrics logged with the best value of the monitor, ignoring NaN; empty if there is none."""
         rows = [row for row in self.rows.values() if monitor in row]
         scored = [row for row in rows if not math.isnan(float(row[monitor]))]
         if not scored:
@@ -62,7 +62,7 @@ class History(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run directory holds the config."""
+        """No-op: the run directory has the config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -79,7 +79,7 @@ class History(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        # Lightning asks for it at each log, and a file opened and closed takes as long as a tenth of a small step.
+        # Lightning calls this at every log, and opening and closing a file takes a tenth of a small step.
         if self.due or time.monotonic() - self.written >= SECONDS:
             self._save()
 

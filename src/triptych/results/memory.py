@@ -1,4 +1,4 @@
-"""How much memory a run takes."""
+"""Current and peak memory of a run, on CPU or GPU."""
 
 import sys
 from pathlib import Path
@@ -10,19 +10,19 @@ MEGABYTE = 2**20
 
 
 def memory_in_use(device: torch.device) -> float | None:
-    """What this process has resident now, or on a GPU what its tensors take, in MB of 2**20 bytes; None if unknown."""
+    """Return the resident memory of this process, or of its tensors on a GPU, in MB of 2**20 bytes; None if unknown."""
     if device.type == "cuda":
         return round(torch.cuda.memory_allocated(device) / MEGABYTE, 1)
     return _status("VmRSS") or _largest_resident()
 
 
 def peak_memory(device: torch.device, at_start: float | None = None) -> float | None:
-    """The most that ``memory_in_use`` has been: of this process, or on a GPU since ``reset_peak_memory``.
+    """Return the peak of ``memory_in_use`` in MB: of this process, or on a GPU since ``reset_peak_memory``.
 
     Args:
-        device: whose memory.
-        at_start: what ``memory_in_use`` said earlier. Linux counts the pages of each core in batches, so the peak that
-            it tells later may lie a little below.
+        device: the device whose memory is meant.
+        at_start: an earlier result of ``memory_in_use``, a lower bound: Linux counts the pages of each core in batches,
+            so the peak that it reports later may be slightly lower.
     """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / MEGABYTE, 1)
@@ -31,13 +31,13 @@ def peak_memory(device: torch.device, at_start: float | None = None) -> float | 
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget on a GPU what an earlier run of this process took; a process's own peak stays."""
+    """Reset the peak of a GPU, so that earlier runs in this process do not count; no-op for the CPU."""
     if device.type == "cuda" and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def _status(field: str) -> float | None:
-    """A field of Linux's account of this process. ``getrusage`` counts what its parent took before it was started."""
+    """Return a field of ``/proc/self/status`` in MB; ``getrusage`` would include the parent's peak before the fork."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:
@@ -46,7 +46,7 @@ def _status(field: str) -> float | None:
 
 
 def _largest_resident() -> float | None:
-    """The largest resident size so far, for systems without ``/proc``; Windows has no ``resource``."""
+    """Return the peak resident size in MB, for systems without ``/proc``; None on Windows, which lacks ``resource``."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""Which values of a metric are the better ones."""
+"""Tell whether larger or smaller values of a metric are better."""
 
 LARGER_IS_BETTER = (
     "accuracy",
@@ -16,12 +16,12 @@ SMALLER_IS_BETTER = ("brier", "ece", "loss", "mae", "mse", "rmse")
 
 
 def mode_of(metric: str, monitor: str, mode: str) -> str | None:
-    """``min`` or ``max``: which is better; None where neither a run's monitor nor the metric's name says.
+    """Return ``min`` or ``max``: which values are better; None if neither the monitor nor the metric's name tells.
 
     Args:
         metric: its name, such as ``val/rmse``.
         monitor: the metric that the run monitors.
-        mode: which values of that are better.
+        mode: which values of the monitor are better, ``min`` or ``max``.
     """
     if metric.partition("/")[2] == monitor.partition("/")[2]:
         return mode

@@ -1,17 +1,17 @@
-"""The folder that a command writes into."""
+"""Creation of the folder that a command writes to."""
 
 from pathlib import Path
 
 
 def make_folder(folder: Path, option: str = "--output") -> None:
-    """Make a folder, unless it is there, with those above it.
+    """Create a folder and its parents, if missing.
 
     Args:
         folder: its path.
-        option: what names it on the command line.
+        option: the command-line option that names it, for the error message.
 
     Raises:
-        ValueError: it cannot be made, or a file has its name.
+        ValueError: it cannot be created, or is a file.
     """
     try:
         if folder.exists() and not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Pictures of samples and answers, as matplotlib figures of their own (no pyplot, no window, any thread)."""
+"""Figures of samples and predictions, made without pyplot: no global state, no window, usable in any thread."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figur
 
 
 def pages(dirty: np.ndarray, cleaned: np.ndarray, target: np.ndarray) -> Figure:
-    """A row a page, each (count, height, width) in [0, 1], with the RMSE of the dirty and of the cleaned page."""
+    """Plot one row per page, with the RMSE before and after cleaning; all (count, height, width) in [0, 1]."""
     figure, axes = _panels(len(dirty), 3, 3.6, 3.6 * dirty.shape[1] / dirty.shape[2] + 0.25)
     for row, images in zip(axes, zip(dirty, cleaned, target, strict=True), strict=True):
         for axis, image, title in zip(row, images, ("dirty", "cleaned", "target"), strict=True):
@@ -28,7 +28,7 @@ def pages(dirty: np.ndarray, cleaned: np.ndarray, target: np.ndarray) -> Figure:
 
 
 def xrays(images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, columns: int = 6) -> Figure:
-    """X-rays (count, side, side) in [0, 1] with P(pneumonia) and the true label; red where they disagree at a half."""
+    """Plot X-rays (count, side, side) in [0, 1] with P(pneumonia) and true label; red if they disagree at 0.5."""
     figure, axes = _panels(-(-len(images) // columns), columns, 1.7, 1.95)
     for axis, image, probability, label in zip(axes.flat, images, probabilities, labels, strict=False):
         right = (probability > 0.5) == bool(label)
@@ -43,11 +43,11 @@ def xrays(images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, col
 
 
 def prices(true: np.ndarray, predicted: np.ndarray) -> Figure:
-    """Predicted against true prices (count,) in dollars, with the line on which they agree."""
+    """Plot predicted against true prices (count,), given in dollars, with the identity line."""
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     axis = figure.subplots()
     thousand = 1000
-    # Training that diverges predicts NaN or infinity; its picture shows as much, and the run goes on.
+    # A diverged model predicts NaN or infinity, which must not make the plot fail and end the run.
     limit = float(np.max(true, initial=1.0, where=np.isfinite(true)))
     limit = float(np.max(predicted, initial=limit, where=np.isfinite(predicted))) / thousand * 1.03
     axis.plot([0, limit], [0, limit], color=RED, linewidth=1)

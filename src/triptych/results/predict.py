@@ -1,4 +1,4 @@
-"""Run a trained network on files that are not of its data set."""
+"""Predict new files, outside the data set, with the best checkpoint of a run."""
 
 import errno
 import hashlib
@@ -28,21 +28,24 @@ def predict(
     strict: bool = False,
     **options: Any,
 ) -> list[str]:
-    """Predict what lies at ``source`` into the folder ``output``; returns a line for each input that was skipped.
+    """Predict the file or folder ``source`` into the folder ``output``.
 
     Args:
         run: a run directory or ``latest``.
         source: a file or folder of the kind that the run's task takes.
-        output: a folder, made if missing.
-        trust: packages of your own whose classes the run's config names.
-        resume: go on with a prediction that was interrupted. A page that is there, cleaned by these weights, is kept; a
-            table goes on behind the rows that are written.
+        output: a folder, created if missing.
+        trust: your own packages whose classes the run's config may name.
+        resume: resume an interrupted prediction. Pages already cleaned with the same weights are kept; a table is
+            continued after its last written row.
         strict: stop at the first input that would be skipped.
         options: see ``predict_files`` of the run's DataModule.
 
+    Returns:
+        one line for each input that was skipped.
+
     Raises:
-        ValueError: there is no such run, nothing at ``source``, the folder cannot be made, an option that the run's
-            task does not have, or an unreadable input: a single one that was named or, with ``strict``, any.
+        ValueError: there is no such run, ``source`` does not exist, the folder cannot be created, the run's task lacks
+            an option, or an input is unreadable: the only one of a file ``source`` or, with ``strict``, any.
         SystemExit: 1 when the disk is full, 130 after Ctrl-C, 143 after SIGTERM.
     """
     loaded = load_run(run, trust=trust)
@@ -73,7 +76,7 @@ def predict(
                 skipped.append(line)
     if source.is_file() and inputs == 1 and skipped:
         raise ValueError(skipped[0])
-    # What does not tell its progress is taken to have written.
+    # If no progress was reported (inputs is 0), assume that something was written.
     if skipped and len(skipped) == inputs:
         print("predicted nothing, for no input could be read")
     else:
@@ -83,7 +86,7 @@ def predict(
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, to be told how many inputs are done and of how many; only on a terminal."""
+    """Show a progress bar, on a terminal only; yield its update function, of the number of inputs done and in total."""
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("predicting", total=None)
@@ -92,12 +95,12 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def _saying_how_to_go_on() -> Iterator[None]:
-    """End an interrupted prediction with its exit code, nothing half-written left behind."""
+    """On an interruption or a full disk, say how to resume and raise SystemExit with the right exit code."""
 
     def stop(*_: Any) -> NoReturn:
         raise SystemExit(143)
 
-    is_main = threading.current_thread() is threading.main_thread()  # the others are given no signals
+    is_main = threading.current_thread() is threading.main_thread()  # Python delivers signals to no other thread
     before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
         yield

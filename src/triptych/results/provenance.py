@@ -1,10 +1,10 @@
-"""What a run was made with: code, packages, machine, as they were when it started.
+"""Provenance of a run: the code, packages and machine with which it was started and resumed.
 
-Each start of a run, the first and every resume, adds an entry to ``.hydra/started.json``, and the patch of a checkout
-with changes lies beside it: ``code.patch`` of the first start, ``code-1.patch`` of the first resume, and so on. In
-``metrics.json`` the keys ``git``, ``lock``, ``versions``, ``device``, ``threads`` and ``hardware`` are those of the
-first start. ``resumed_with`` has one mapping a resume, in the order of ``resumed``: the keys of those that were other
-than at first, ``{}`` where none was.
+Each start of a run, the first and every resume, appends an entry to ``.hydra/started.json``. If the checkout has
+uncommitted changes, their patch is saved beside it: ``code.patch`` for the first start, ``code-1.patch`` for the first
+resume, and so on. In ``metrics.json``, the keys ``git``, ``lock``, ``versions``, ``device``, ``threads`` and
+``hardware`` describe the first start. ``resumed_with`` has one mapping per resume, in the order of ``resumed``, with
+the new values of the keys that differed from the first start; ``{}`` if none did.
 """
 
 import os
@@ -27,7 +27,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def surroundings(code: Code | None, device: torch.device) -> dict[str, Any]:
-    """What ``metrics.json`` says of a start, for the code as it was and the machine as it is."""
+    """Return the entry of one start: the given code, and the packages and machine of this process."""
     return {
         "git": code and code.summary(),
         "lock": lock_hash(),
@@ -39,15 +39,15 @@ def surroundings(code: Code | None, device: torch.device) -> dict[str, Any]:
 
 
 def record_start(directory: Path, about: dict[str, Any], patch: bytes, resumed: bool) -> None:
-    """Add a start to a run directory; one that resumes nothing is the first, whatever was there before.
+    """Append a start to the record in a run directory; one that is not a resume replaces the record.
 
     Args:
         directory: the run directory.
         about: the ``surroundings``.
-        patch: what the checkout differed by from its commit; nothing is written for none.
-        resumed: whether the run goes on from a checkpoint.
+        patch: the uncommitted changes of the checkout; if empty, no file is written.
+        resumed: whether the run is resumed from a checkpoint.
     """
-    # A run that is older than this record had a first start too, of which nothing is known.
+    # A run from before this record existed had a first start too; its entry is empty.
     starts = (_starts(directory) or [{}]) if resumed else []
     if not resumed:
         for stale in directory.glob(".hydra/code*.patch"):
@@ -61,11 +61,11 @@ def record_start(directory: Path, about: dict[str, Any], patch: bytes, resumed: 
 
 
 def provenance(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``metrics.json`` that say what the run was made with.
+    """Return the provenance keys of ``metrics.json``, including ``resumed_with``.
 
     Args:
         directory: the run directory.
-        about: the ``surroundings`` now, for a run that had nothing to train and so recorded no start.
+        about: the current ``surroundings``, used if the run had nothing to train and so recorded no start.
     """
     first, *resumes = _starts(directory) or [about]
     changed = [{key: start.get(key) for key in about if start.get(key) != first.get(key)} for start in resumes]
@@ -73,7 +73,7 @@ def provenance(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _starts(directory: Path) -> list[dict[str, Any]]:
-    """The starts so far; none where the file is missing or no such record."""
+    """Return the recorded starts; empty if the file is missing or damaged."""
     try:
         starts = read_json(directory / STARTED)["starts"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -82,7 +82,7 @@ def _starts(directory: Path) -> list[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the packages' versions."""
+    """Return the versions of Python and of the installed PACKAGES."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -93,17 +93,17 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The device's kind, and the model where torch knows it."""
+    """Return the device type with, in brackets, the GPU model or the machine's architecture."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"{device.type} ({platform.machine()})"
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """The machine: ``platform``, ``cpu``, ``cores`` (logical), ``memory_mb``, and for GPUs ``gpus`` and ``driver``.
+    """Return ``platform``, ``cpu``, ``cores`` (logical), ``memory_mb`` and, on a GPU, ``gpus`` and ``driver``.
 
-    Memory is in MB of 2**20 bytes; what the system does not tell is None. The GPUs are those that this process sees,
-    and are looked for in a run on one only.
+    Memory is in MB of 2**20 bytes; what the system does not report is None. ``gpus`` are all that this process sees,
+    and are listed only if the run uses one.
     """
     found: dict[str, Any] = {
         "platform": platform.platform(),
@@ -119,7 +119,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def _cpu() -> str | None:
-    """The processor's model; on Linux ``platform.processor`` says its architecture, or nothing."""
+    """Return the CPU model; on Linux ``platform.processor`` is only the architecture, or empty."""
     try:
         lines = CPU_INFO.read_text().splitlines()
     except OSError:

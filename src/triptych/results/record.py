@@ -1,4 +1,4 @@
-"""What a run directory says about its run, finished or not, read without running or trusting anything in it."""
+"""Read what a run directory records about its run, finished or not, without trusting or executing any of it."""
 
 import math
 import re
@@ -14,33 +14,33 @@ from triptych.results.directory import CONFIG, DONE, ERROR, HYDRA, METRICS, resu
 from triptych.results.untrusted import mapping, read_json, read_text, read_yaml
 
 STATES = ("done", "pruned", "diverged", "failed", "interrupted")
-"""How a run can stand. ``interrupted`` is one without an end: stopped, killed, or still under way."""
+"""The states of a run; ``interrupted`` covers one that was stopped or killed, or that is still running."""
 ENDED = ("done", "pruned")
-"""The states of a run that ended well, and has results."""
+"""The states of a run that ended normally and has results."""
 ANEW = re.compile(r"\+*(packages=|data\.cache_dir=|logger\.)")
-"""Overrides that may have another value when a run or a sweep goes on, which stays the same for all that: whose code
-may run, where caches and logs go."""
+"""Overrides that may change when a run or sweep is resumed without making it a different one: whose code may run,
+where caches and logs go."""
 DOWNLOADS = re.compile(r"(\+*data\.source=)(?:kaggle|'kaggle'|\"kaggle\")")
-"""An override that has the data downloaded first."""
+"""An override that makes the run download its data first."""
 PRIMARY = "config"
-"""The primary config of train.py, where no ``--config-name`` says another."""
+"""The primary config of train.py, unless ``--config-name`` names another."""
 PLACES = ("hydra.searchpath=", "--config-dir=", "--config-name=")
-"""How what is kept of a command line begins that says where a config is read; of the flags a repeated run keeps it."""
+"""Prefixes of the saved Hydra overrides that say where configs are read; a repeated run keeps such flags there too."""
 DIVERGED = "Diverged"
-"""How the ``error.txt`` of a run begins whose loss was no longer a finite number."""
+"""Prefix of the ``error.txt`` of a run whose loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its directory tells it; what is missing or damaged is empty, for it may have been killed at any moment.
+    """A run as recorded in its directory; missing or damaged parts are empty, since it may be killed at any moment.
 
     Attributes:
         directory: the run directory.
         state: one of STATES.
         error: the first line of ``error.txt``.
-        overrides: what was given on the command line or by the sweeper.
-        metrics: what ``metrics.json`` holds.
-        changes: the values that were given when the run was resumed, in order.
+        overrides: the overrides from the command line or the sweeper.
+        metrics: the content of ``metrics.json``.
+        changes: the overrides that were given when the run was resumed, in order.
     """
 
     directory: Path
@@ -52,50 +52,50 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The job's number in a sweep, else the run's id."""
+        """The job number in a sweep, otherwise the run id."""
         return self.directory.resolve().name  # not `latest`
 
     @property
     def ended(self) -> bool:
-        """Whether the run ended well, and has results."""
+        """Whether the run ended normally and has results."""
         return self.state in ENDED
 
     @property
     def arm(self) -> str:
-        """The arm of a study that the run is of; empty where it is of none."""
-        # Not from the overrides, where it is quoted and escaped.
+        """The arm of a study that the run belongs to; empty if none."""
+        # Not from the overrides, where the name is quoted and escaped.
         arm = mapping(self.config.get("study")).get("arm", "")
         return str(arm) if isinstance(arm, str | int | float) else ""
 
     @property
     def monitor(self) -> str:
-        """The metric that picks the best epoch, such as ``val/rmse``."""
+        """The metric that selects the best epoch, such as ``val/rmse``."""
         return str(self.metrics.get("monitor") or self.config.get("monitor") or "")
 
     @property
     def mode(self) -> str:
-        """``min`` or ``max``: which monitor is better."""
+        """``min`` or ``max``: which values of the monitor are better."""
         return "max" if self.config.get("mode") == "max" else "min"
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The config as composed, or as the last resume changed it, references not filled in."""
+        """The composed config, as changed by the last resume; references such as ``${monitor}`` are not resolved."""
         resumed = [folder / CONFIG.name for folder in reversed(resumes(self.directory))]
         found = (read_yaml(path) for path in (*resumed, self.directory / CONFIG))
         return next((config for config in found if isinstance(config, dict)), {})
 
     @property
     def damage(self) -> str:
-        """Why a run that has its DONE counts as interrupted all the same; empty where that is not so."""
+        """Why a run counts as interrupted although it has a DONE file; empty for all other runs."""
         if self.state != "interrupted" or not (self.directory / DONE).exists():
             return ""
         return f"it is done, but its {METRICS} is {'damaged' if (self.directory / METRICS).exists() else 'missing'}"
 
     @property
     def settings(self) -> dict[str, str]:
-        """What was given, as it was at the run's end, as key and value.
+        """The overrides as they were at the end of the run, by key.
 
-        Without what only tells the sweep apart (``study=``, ``search=``), and where a resume put logs and caches.
+        Without those that only describe the sweep (``study=``, ``search=``), and those of a resume that match ANEW.
         """
         changes = (change for change in self.changes if not ANEW.match(change))
         pairs = (as_read(given).lstrip("+").partition("=")[::2] for given in (*self.overrides, *changes))
@@ -103,7 +103,7 @@ class Record:
 
     @property
     def arguments(self) -> list[str]:
-        """The overrides that repeat the run, by itself also if it was one of a sweep, and as it was at its end."""
+        """The overrides that repeat the run as it was at its end, on its own even if it was a job of a sweep."""
         kept = [line for line in self.overrides if re.split(r"[.=]", line.lstrip("+"))[0] not in ("study", "search")]
         for change in self.changes:
             key = change.partition("=")[0]
@@ -112,39 +112,39 @@ class Record:
 
     @cached_property
     def places(self) -> list[str]:
-        """The arguments that say where else than in conf/ the run's config was read; see ``config_places``."""
+        """The arguments that add places other than conf/ to read the run's config from; see ``config_places``."""
         return config_places(mapping(read_yaml(self.directory / HYDRA)).get("hydra"))
 
     @property
     def command(self) -> str:
-        """The command that repeats the run, quoted for a shell. Only to be shown: its directory may be a stranger's."""
+        """The command that repeats the run, quoted for a shell. Only for display: the directory may be untrusted."""
         return shlex.join(["python", "train.py", *self.places, *self.arguments])
 
     def best(self, name: str) -> float | None:
-        """A metric of the best epoch, such as ``val/rmse``; None where it is missing or no finite number."""
+        """Return a metric of the best epoch, such as ``val/rmse``; None if it is missing, NaN or infinite."""
         return finite(mapping(self.metrics.get("best")).get(name))
 
     def test(self, name: str) -> float | None:
-        """A metric of the test split, such as ``test/rmse``."""
+        """Return a metric of the test split, such as ``test/rmse``; None if it is missing, NaN or infinite."""
         return finite(mapping(self.metrics.get("test")).get(name))
 
     def number(self, name: str) -> float | None:
-        """A number at the top of ``metrics.json``, such as ``seconds``."""
+        """Return a top-level number of ``metrics.json``, such as ``seconds``; None if missing, NaN or infinite."""
         return finite(self.metrics.get(name))
 
 
 def as_read(override: str) -> str:
-    """The override; of one that has the data downloaded first, the one that reads them once they are there."""
+    """Return the override, but ``data.source=files`` for ``data.source=kaggle``: the data are there by then."""
     found = DOWNLOADS.fullmatch(override)
     return f"{found[1]}files" if found else override
 
 
 def config_places(hydra: Any) -> list[str]:
-    """The arguments that say where else than in conf/ a config is read: ``--config-dir=``, ``--config-name=`` and such.
+    """Return the arguments that add config places other than conf/, such as ``--config-dir=`` and ``--config-name=``.
 
     Args:
-        hydra: what Hydra kept of itself, below ``hydra`` in the config. It may be a stranger's, and the files at such a
-            place can name any code to run: so what is found is to be shown, not followed.
+        hydra: Hydra's own config, the content of its key ``hydra``. It may be untrusted, and config files at such a
+            place can name any code to run, so the result is for display and must not be followed.
     """
     kept = mapping(hydra)
     sources = mapping(kept.get("runtime")).get("config_sources")
@@ -159,7 +159,7 @@ def config_places(hydra: Any) -> list[str]:
 
 
 def read_record(directory: Path) -> Record:
-    """Read one run directory."""
+    """Read one run directory; never raises for missing or damaged files."""
     metrics = _json(directory / METRICS)
     changes = [line for folder in resumes(directory) for line in _overrides(folder)]
     error = _first_line(directory / ERROR)
@@ -173,14 +173,14 @@ def read_record(directory: Path) -> Record:
 
 
 def read_records(folders: Iterable[Path]) -> list[Record]:
-    """The runs that the folders are or hold (a sweep holds one a job), each once, in the order of their numbers.
+    """Read the runs that the folders are or contain (a sweep has one per job), each once, ordered by job number.
 
     Raises:
-        ValueError: a folder is no run and holds none.
+        ValueError: a folder is no run and contains none.
     """
     found: dict[Path, Record] = {}
     for folder in folders:
-        # A job that was killed while it began has the folder and not yet the file, one that failed before it an error.
+        # A job killed at its start has .hydra/ but no config.yaml yet; one that failed even earlier has only an error.
         jobs = [path.parent for path in folder.glob(f"*/{CONFIG.parent}")]
         jobs += [path.parent for path in folder.glob(f"*/{ERROR}") if path.parent.name.isdecimal()]
         inside = [folder] if (folder / CONFIG).exists() else jobs
@@ -202,7 +202,7 @@ def _order(directory: Path) -> tuple[float, str]:
 
 
 def finite(value: Any) -> float | None:
-    """The value as a number; None where it is none, or no finite one."""
+    """Return the value as a float; None unless it is a finite number (booleans are not)."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     # An int can be larger than any float.

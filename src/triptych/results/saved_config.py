@@ -1,4 +1,4 @@
-"""A run's config read back from its directory, which may come from a stranger."""
+"""Read a run's config back from its directory, which may be untrusted."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -14,27 +14,27 @@ from triptych.results.untrusted import MOST_YAML_BYTES, leads_elsewhere, parse_y
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 WRITERS = ("callbacks", "logger", "trainer")
-"""The groups whose classes write files or send."""
+"""The config groups whose classes write files or send data."""
 HARMLESS = {"WandbLogger": {"project", "offline"}, "MLFlowLogger": {"experiment_name", "tracking_uri"}}
-"""Of the loggers that send, what a saved config may say: other arguments can name a stranger's account."""
+"""The arguments that a saved config may set on loggers that send data: others can name somebody else's account."""
 
 
 def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()) -> dict[str, Any]:
-    """The config of a run as plain dicts and lists, references such as ``${monitor}`` filled in.
+    """Return the config of a run as plain dicts and lists, with references such as ``${monitor}`` resolved.
 
-    Where a run writes and whom it calls is not for its directory to say. So ``data.cache_dir`` is the user's own again,
-    nothing is downloaded, and for a run that is to train no path or address may stand among its WRITERS.
+    An untrusted directory must not decide where a run writes or which servers it contacts. So ``data.cache_dir`` is
+    reset to the user's, nothing is downloaded, and for training no path or address is accepted among the WRITERS.
 
     Args:
         directory: the run directory.
-        trains: whether the run is to be trained with this config, and not only its model and data are wanted.
-        anew: dotted keys that the user gives anew; what is saved there does not count.
+        trains: whether the config is used for training, and not only to build the model and the data.
+        anew: dotted keys that the user overrides; their saved values are not checked.
 
     Raises:
-        ValueError: it cannot be read, it uses a resolver (``${oc.env:...}``), which could read what is not its own, or
-            it leads out of its directory.
+        ValueError: it cannot be read, it uses a resolver (``${oc.env:...}``), which could read the
+            environment, or, for training, it leads out of its directory or can name an account.
     """
-    # What a later resume changed counts: its config lies beside the first one, numbered.
+    # The config of the latest resume counts; each is saved in a numbered folder beside the first.
     saved = [directory / CONFIG, *(folder / CONFIG.name for folder in resumes(directory))]
     path = next((path for path in reversed(saved) if path.exists()), saved[0])
     try:
@@ -67,10 +67,10 @@ def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()
 
 
 def read_choices(directory: Path) -> dict[str, str]:
-    """The option that a run has of each group. ``experiment`` is there: it also names a folder below ``logs/``.
+    """Return the option that a run chose in each config group; ``experiment``, which names a folder, is always there.
 
     Raises:
-        ValueError: they cannot be read, or the experiment's name is no plain one.
+        ValueError: they cannot be read, or the experiment's name has characters unsafe in the name of a folder.
     """
     path = directory / HYDRA
     try:
@@ -84,7 +84,7 @@ def read_choices(directory: Path) -> dict[str, str]:
 
 
 def _accounts(config: Mapping[str, Any]) -> Iterator[str]:
-    """The dotted keys by which a config can say in whose account a run is kept."""
+    """Yield the dotted keys with which a config could select the account that receives a run."""
     trainer, loggers = config.get("trainer"), config.get("logger")
     if isinstance(trainer, dict) and trainer.get("model_registry") is not None:
         yield "trainer.model_registry"

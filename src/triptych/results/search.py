@@ -1,4 +1,4 @@
-"""What a search found: the best trials, how it got there, and which settings matter."""
+"""The report of a hyperparameter search: the best trials, its progress, and which settings matter."""
 
 import math
 import warnings
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 BEST, OTHER, PRUNED = RED, BLUE, GREY
 SHOWN = 10
-"""Rows of the table of the best."""
+"""Rows of the table of the best trials."""
 FEWEST, LEAST_BEST = 12, 5
-"""Completed trials from which on importances are told, and the least that count as the best of them."""
+"""Fewest completed trials for which importances are computed, and fewest of them that count as the best."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as the database has it; ``values`` are empty unless it was completed."""
+    """One trial of the database: ``values`` is empty unless completed, ``last`` is the last intermediate value."""
 
     number: int
     state: str
@@ -39,11 +39,11 @@ class Trial:
 
 
 def sections(records: Sequence[Record], folder: Path) -> list[Section]:
-    """The parts of a report on a search.
+    """Return the sections that a search adds to a report.
 
     Args:
-        records: the runs of the report; those of this search are found by their directory.
-        folder: the sweep's directory, with its database, of whatever origin.
+        records: the runs of the report; those of this search are recognised by their directory.
+        folder: the sweep's directory, with its database, which may be untrusted.
     """
     try:
         with read_study(folder) as study:
@@ -67,10 +67,10 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
 
 
 def _importances(study: "Study", place: int) -> dict[str, float]:
-    """The share of each setting in what makes a trial good, the greatest first; empty with too few trials.
+    """Return the importance of each setting for one objective, largest first; empty with too few trials.
 
-    PED-ANOVA (Watanabe et al. 2023) compares how the settings of the best trials are spread with how all are. It takes
-    no time with a thousand trials, and of twenty finds what matters more reliably than a forest of trees.
+    PED-ANOVA (Watanabe et al. 2023) compares the distribution of the settings among the best trials with that among
+    all. It is fast even for a thousand trials, and for twenty it is more reliable than a random forest (fANOVA).
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import FrozenTrial, TrialState
@@ -78,7 +78,7 @@ def _importances(study: "Study", place: int) -> dict[str, float]:
     completed = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
     if completed < FEWEST:
         return {}
-    # The evaluator takes the smallest values for the best of a function of its own, whatever the direction.
+    # With a `target` of its own the evaluator takes the smallest values as the best, whatever the direction.
     sign = -1 if study.directions[place].name == "MAXIMIZE" else 1
 
     def target(trial: FrozenTrial) -> float:
@@ -92,14 +92,14 @@ def _importances(study: "Study", place: int) -> dict[str, float]:
 
 
 def _best_share(completed: int) -> float:
-    """Which share of so many completed trials counts as the best."""
+    """Return the share of the completed trials that counts as the best."""
     return max(0.25, LEAST_BEST / completed)
 
 
 def _found(
     trials: Sequence[Trial], best: Sequence[Trial], objectives: Mapping[str, str], runs: Mapping[str, Record]
 ) -> Section:
-    """How the trials ended, the best ones, and the command for the best."""
+    """Return the section on how the trials ended and on the best ones, with the command that trains the best."""
     names = {"complete": "done", "pruned": "pruned", "fail": "failed", "running": "under way", "waiting": "waiting"}
     counts = {said: sum(trial.state == state for trial in trials) for state, said in names.items()}
     lines = [f"{len(trials)} trials: {', '.join(f'{count} {said}' for said, count in counts.items() if count)}."]
@@ -133,7 +133,7 @@ def _found(
 
 
 def _matters(importances: Mapping[str, Mapping[str, float]], count: int) -> Section:
-    """Which settings the result depends on, as ``count`` completed trials tell."""
+    """Return the section on the importance of the settings, from ``count`` completed trials."""
     title = "Which settings matter"
     keys = list(dict.fromkeys(key for shares in importances.values() for key in shares))
     if not keys:
@@ -159,7 +159,7 @@ def _matters(importances: Mapping[str, Mapping[str, float]], count: int) -> Sect
 
 
 def _history(trials: Sequence[Trial], metric: str, direction: str) -> Figure:
-    """The value of each trial, and the best so far."""
+    """Plot the value of each trial and the best so far."""
     better = max if direction == "maximize" else min
     done = [(trial.number, trial.values[0]) for trial in trials if trial.values and math.isfinite(trial.values[0])]
     pruned = [
@@ -173,7 +173,7 @@ def _history(trials: Sequence[Trial], metric: str, direction: str) -> Figure:
         best = [better(value for _, value in done[: place + 1]) for place in range(len(done))]
         axis.step([number for number, _ in done], best, where="post", color=BEST, label="best so far")
         axis.scatter([x for x, _ in done], [y for _, y in done], color=OTHER, s=18, label="completed")
-        # A trial that went astray would press all others flat.
+        # An outlier would flatten all other trials: cut the axis at the worse end.
         values = sorted(value for _, value in done)
         low, high = values[0], values[-1]
         middle = values[len(values) // 2]
@@ -197,7 +197,7 @@ def _history(trials: Sequence[Trial], metric: str, direction: str) -> Figure:
 
 
 def _front(trials: Sequence[Trial], best: Sequence[Trial], metrics: Sequence[str]) -> Figure:
-    """All trials by their two objectives, and those that none beats in both."""
+    """Plot all trials by their two objectives, and the Pareto front."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axis = figure.subplots()
     first, second = zip(*(trial.values for trial in trials), strict=True)

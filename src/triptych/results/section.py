@@ -1,4 +1,4 @@
-"""A part of a report: words and pictures under a heading."""
+"""A section of a report: paragraphs, a table and figures under a heading."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Section:
-    """What a study, a search or any sweep adds to its report.
+    """A section of a report.
 
     Attributes:
         title: the heading.
-        lines: paragraphs, plain text; what comes from names and overrides is escaped by whoever writes the report.
-        header: names of the columns of a table below the paragraphs; none without a table.
+        lines: paragraphs as plain text, not escaped; each output format escapes them itself.
+        header: column names of the table below the paragraphs; empty without a table.
         rows: the table's cells, as text.
-        figures: pictures by the name of their file, without suffix.
+        figures: figures by file name, without suffix.
     """
 
     title: str

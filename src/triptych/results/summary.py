@@ -1,4 +1,4 @@
-"""The table that ends a run, and the line that ends a sweep's job."""
+"""The summary table printed at the end of a run, and the number format of all tables."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,12 @@ from triptych.terminal import harmless
 
 
 def print_summary(metrics: dict[str, Any], directory: Path) -> None:
-    """Print data, best validation metrics, test metrics and the place of the run, from ``metrics.json``'s content."""
+    """Print the best validation metrics, the test metrics, the data and the directory of a run.
+
+    Args:
+        metrics: the content of ``metrics.json``.
+        directory: the run directory.
+    """
     data = metrics["data"]
     table = Table(title=f"{metrics['experiment']}: {metrics['epochs']} epochs, {metrics['seconds']:.0f} s", box=None)
     table.add_column("metric", justify="left")
@@ -34,7 +39,7 @@ def print_summary(metrics: dict[str, Any], directory: Path) -> None:
 
 
 def format_number(value: float | None) -> str:
-    """Four significant digits; whole dollars where numbers are large."""
+    """Format with four significant digits, or as a whole number from 1,000 on; None becomes ``-``."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

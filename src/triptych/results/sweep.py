@@ -1,4 +1,4 @@
-"""The end of a sweep: its report, and whether all jobs ended well."""
+"""The Hydra callback at the end of a sweep: writes its report and sets the exit code."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,11 @@ from triptych.results.directory import REPORT
 from triptych.results.record import ENDED, Record, read_records
 
 untold: dict[Path, str] = {}
-"""The jobs of this process's sweep that failed and whose directories do not say so, with the reason: see launchers."""
+"""Failed jobs of this process's sweep whose directories do not record it, with the reason; filled by the launchers."""
 
 
 class SweepSummary(Callback):
-    """Report on the runs, and end with exit code 1 if any failed, was interrupted or, except in a study, diverged."""
+    """Callback that reports on the runs; exits with 1 if any failed, was interrupted or, outside a study, diverged."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -28,22 +28,22 @@ class SweepSummary(Callback):
         missing = {directory: why for directory, why in untold.items() if directory.parent == folder.absolute()}
         for directory, why in missing.items():
             print(f"job {directory.name} failed, which the report cannot tell: {why}", file=sys.stderr)
-        # Of a study that a run diverges is a finding, not a failure.
+        # In a study, a diverged run is a finding, not a failure.
         well = (*ENDED, "diverged") if config.get("study") else ENDED
         if missing or any(record.state not in well for record in records):
-            # Hydra turns exceptions of its callbacks into warnings, but not this one.
+            # Hydra turns exceptions of its callbacks into warnings, but not SystemExit.
             sys.exit(1)
 
 
 def _report(folder: Path, records: list[Record]) -> None:
-    """Print and write the report; where that fails, say so and how each run stands."""
+    """Print and write the report; if that fails, print the error and the state of each run instead."""
     from triptych.results.report import report
     from triptych.results.report.text import printable
 
     try:
         written = report([folder], apart=True)
     except Exception as error:
-        # How the sweep ended counts, whatever is wrong with the report on it.
+        # An error in the report must not change the outcome of the sweep.
         print(f"The report could not be made ({type(error).__name__}: {error}). Again: triptych report {folder}")
         for record in records:
             print(printable(f"run {record.name}: {record.state} {record.error}"))

@@ -1,4 +1,4 @@
-"""TensorBoard's events: one file for each part of a run, written to the disk once a second."""
+"""A TensorBoard logger that buffers writes: one event file per start of a run, flushed at most once a second."""
 
 import time
 from collections.abc import Mapping
@@ -12,37 +12,35 @@ from torch import Tensor
 from triptych.results.history import OFTEN
 
 SECONDS = 1.0
-"""Between two writes; a process that is killed takes what is younger with it."""
+"""Least time between two flushes; a killed process loses what was logged since the last one."""
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's logger but for three things.
+    """Lightning's ``TensorBoardLogger`` with three differences; it takes the same arguments.
 
-    Lightning's waits for the disk each time that something is logged: as long as a small step takes. Each number goes
-    to the thread that writes, which then takes turns with the step under way for about as long again; here those of
-    single steps wait for the next write, or for what is logged with an epoch. And it closes its file behind the
-    training and opens another one for the test: TensorBoard reads them by their names, in which a count of files
-    follows the second, and may take ``.10`` before ``.9`` for the start of a run and drop what it holds.
-
-    Args:
-        arguments: those of Lightning's.
+    Lightning's flushes to disk at every log, which takes as long as a small step; this one does so at most once a
+    second. Lightning's passes every number to the writer thread, which then competes with the training step for about
+    as long again; here numbers of single steps are buffered until the next flush or the metrics of an epoch. And
+    Lightning's closes its file after training and opens another one for the test. TensorBoard reads files in the order
+    of their names, which have the time in seconds and end in a counter, and may read ``.10`` before ``.9``, take it for
+    the start of a run and drop its content; here the file stays open.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.saved = -SECONDS
         self.waiting: list[tuple[Mapping[str, Any], int | None, float]] = []
-        """Numbers by name, their step and the time."""
+        """Buffered metrics by name, with their step and the Unix time."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         if not all(isinstance(value, int | float | Tensor) for value in metrics.values()):
-            super().log_metrics(metrics, step)  # such as several curves in one picture; it refuses the rest
+            super().log_metrics(metrics, step)  # a dict is several curves in one plot; all else is refused there
             return
         numbers = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         self.waiting.append((numbers, step, time.time()))
         if not numbers.keys() <= OFTEN:
-            self._write()  # for a checkpoint may follow, behind which a run goes on that is killed
+            self._write()  # a checkpoint may follow, from which a killed run is resumed
 
     @rank_zero_only
     def save(self) -> None:
@@ -53,7 +51,7 @@ class TensorBoard(TensorBoardLogger):
             super().save()
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Let nothing wait that came before a checkpoint."""
+        """Write the buffer, since a resumed run does not log again what came before the checkpoint."""
         self._write()
 
     def _write(self) -> None:
@@ -64,7 +62,7 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is left; the file stays open for what follows, unless the run has failed."""
+        """Write what is buffered; the file stays open for the test, unless the run has failed."""
         self._write()
         if status != "success":
             super().finalize(status)

@@ -1,6 +1,6 @@
-"""The trials of a search: Optuna's study, in a database in the sweep's directory.
+"""Storage of a search's trials: an Optuna study in an SQLite database in the sweep's directory.
 
-A trial has the number of its run, and so the name of its directory.
+The number of a trial is the number of its job, and so the name of its run directory.
 """
 
 import shutil
@@ -12,28 +12,28 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # Else in functions only: Optuna takes most of a second, and many a run and report is of no search.
+    # Elsewhere only in functions: importing Optuna takes most of a second, and many runs and reports need no search.
     from optuna import Study
     from optuna.storages import RDBStorage
 
 DATABASE = "search.db"
 NAME = "search"
 ASKED = "asked"
-"""What the study keeps of what it was asked to search: ``objectives``, ``settings`` and ``pruning``."""
+"""User attribute of the study that records the request: ``objectives``, ``settings`` and ``pruning``."""
 PATIENCE = 60.0
-"""Seconds to wait for another process that writes."""
+"""Seconds to wait while another process writes to the database."""
 
 
 def create_study(folder: Path, asked: Mapping[str, Any]) -> "Study":
-    """Open the study of a sweep, or begin one; only for who holds the sweep's lock.
+    """Create the study of a sweep, or load it if it exists; the caller must hold the sweep's lock.
 
     Args:
         folder: the sweep's directory.
-        asked: ``objectives`` (metric to ``minimize`` or ``maximize``), ``settings`` (the overrides of every job, those
-            that are searched as Hydra reads them) and ``pruning`` (null, or ``startup_trials`` and ``warmup_epochs``).
+        asked: ``objectives`` (metric to ``minimize`` or ``maximize``), ``settings`` (the overrides of every job; those
+            that are searched as parsed by Hydra) and ``pruning`` (null, or ``startup_trials`` and ``warmup_epochs``).
 
     Raises:
-        ValueError: the study that is there searches something else.
+        ValueError: the existing study has other objectives or settings.
     """
     import optuna
 
@@ -56,7 +56,7 @@ def create_study(folder: Path, asked: Mapping[str, Any]) -> "Study":
 
 
 def open_study(folder: Path) -> "Study":
-    """The study of a sweep, to add to its trials."""
+    """Load the study of a sweep, with its pruner, in order to add to its trials."""
     import optuna
 
     _quiet()
@@ -71,10 +71,12 @@ def open_study(folder: Path) -> "Study":
 
 @contextmanager
 def read_study(folder: Path) -> Iterator["Study"]:
-    """The study of a sweep, to be read, whoever made it: a copy, of which nothing is run. Optuna keeps JSON only.
+    """Yield a temporary copy of the study of a sweep, for reading only.
+
+    The database may be untrusted: Optuna stores values as JSON, so that reading them executes nothing.
 
     Raises:
-        ValueError: the database is damaged, or none of a search.
+        ValueError: the database is damaged, or not that of a search.
     """
     import optuna
 
@@ -86,7 +88,7 @@ def read_study(folder: Path) -> Iterator["Study"]:
             study = optuna.load_study(study_name=NAME, storage=_storage(copy, "rw"))
             study.get_trials(deepcopy=False)
         except Exception as error:
-            # Errors of SQLite, SQLAlchemy, Alembic and Optuna of every kind, for a database of any origin.
+            # An untrusted database can raise any error of SQLite, SQLAlchemy, Alembic or Optuna.
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"{folder / DATABASE} cannot be read ({type(error).__name__}: {reason})") from error
         yield study
@@ -97,7 +99,7 @@ def _copy(database: Path, copy: Path) -> None:
         with closing(_connect(database, "ro")) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
     except sqlite3.OperationalError:
-        # A writer was killed and left a journal, which SQLite must play back, with write access, before it can read.
+        # A killed writer left a journal, which SQLite must roll back before reading; that takes write access.
         for path in database.parent.glob(f"{DATABASE}*"):
             shutil.copy(path, copy.parent)
 
@@ -106,7 +108,7 @@ def _storage(path: Path, mode: str) -> "RDBStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy.pool import NullPool
 
-    # A connection made here, and not from a URL: any character may stand in a path.
+    # Connect here instead of by a URL of SQLAlchemy's, since a path may contain any character.
     return RDBStorage("sqlite://", engine_kwargs={"creator": lambda: _connect(path, mode), "poolclass": NullPool})
 
 
@@ -116,14 +118,14 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _difference(before: Any, now: Any) -> str:
-    """What is only here or only there."""
+    """Describe what is only in one of the two mappings."""
     old, new = ([f"{key}={item}" for key, item in value.items()] for value in (before, now))
     gone, come = [line for line in old if line not in new], [line for line in new if line not in old]
     return f"{', '.join(gone) or 'nothing'} then, {', '.join(come) or 'nothing'} now"
 
 
 def _quiet() -> None:
-    """Of Optuna only warnings: a trial has a line of ours."""
+    """Limit Optuna's log to warnings: the project prints its own line for each trial."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,4 +1,4 @@
-"""Reading a directory that may come from a stranger: its text files, its links, and the places that its texts name."""
+"""Safe reading of untrusted run directories: size and depth limits, symbolic links, and paths named in configs."""
 
 import json
 import os
@@ -11,43 +11,44 @@ from typing import Any
 import yaml
 
 MOST_BYTES = 64 * 2**20
-"""The largest text file that is read; a history of a million steps is smaller."""
+"""Size limit of a text file; a history of a million steps is smaller."""
 MOST_YAML_BYTES = 2**20
-"""The largest YAML file that is read; a run's config has some 5,000 bytes."""
-# Written in C where libyaml is there: a sweep has a thousand of these files.
+"""Size limit of a YAML file; a run's config has about 5,000 bytes."""
+# The loader in C if libyaml is available: a sweep can have a thousand of these files.
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_JSON_BYTES = 4 * 2**20
-"""The largest JSON file that is read; that of a run which was resumed a thousand times is smaller."""
+"""Size limit of a JSON file; that of a run resumed a thousand times is smaller."""
 DEEPEST_JSON = 50
-"""Levels; a run's own files have some 5."""
+"""Limit on the nesting of a JSON file; a run's own files have about 5 levels."""
 DEEPEST = 2000
-"""Levels to which libyaml's recursion is let; at some 20,000 it overruns the stack, and the process is gone."""
+"""Limit on the nesting passed to libyaml: it recurses, and at about 20,000 levels overflows the stack and crashes."""
 ALIASES = "it has aliases (*name), which what Hydra saves never has"
-"""Nine lines of nine aliases each are a billion items to whoever walks over them, and merges of them copy each."""
+"""Aliases permit the billion-laughs attack: nine lines of nine each are a billion items, and merge keys copy them."""
 MOST_THREADS = 1024
-"""More are no run's, and would take a machine down."""
+"""Limit on the threads of a run; more could bring a machine down."""
 
-# The start of a path or address that leads out of the folder it is joined to, or a step up on the way.
+# An absolute path, home folder, drive or address, which leads out of the folder it is joined to, or a `..` on the way.
 ELSEWHERE = re.compile(r"^[/~]|^[A-Za-z]:|\\|:/|(^|/)\.\.(/|$)|[\0\n]")
-# What a checkpoint's file name may say of a metric. Other formats can spell a path, as {epoch:/>9} does.
+# A metric in a checkpoint's file name. Other format specs can spell a path, such as {epoch:/>9}.
 FIELD = re.compile(r"\{[A-Za-z][\w/ -]*(:0?\d{0,2}(\.\d\d?)?[defg]?)?\}")
-# MLflow's own files below the current folder, as conf/logger/mlflow.yaml has them.
+# MLflow's own database below the working directory, as in conf/logger/mlflow.yaml.
 LOCAL_DATABASE = re.compile(r"sqlite:///(?=\w)[\w./-]+")
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """The value, which may be anything; empty where it is no mapping."""
+    """Return the value if it is a dict, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
-    """The text of a run's own file.
+    """Return the text of a file in a run directory, with Unix line endings.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no text, too large, or not a file of its own: a device, a pipe, a link out of its folder.
+        ValueError: it is not UTF-8, has more than ``most`` bytes, or is no regular file inside its folder: a
+            device, a pipe, or a link that leads out.
     """
-    # Judged when it is open: what lies behind a name can change. A pipe without a writer would never open.
+    # Checked on the open file, since what a path refers to can change. O_NONBLOCK: opening a pipe could block.
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -61,10 +62,10 @@ def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of a run holds, no deeper than what walks over it or shows it can go.
+    """Return the content of a JSON file of a run, nested no deeper than recursive code can handle.
 
     Raises:
-        OSError, ValueError: it cannot be read, is no JSON, or is too deep.
+        OSError, ValueError: it cannot be read, is not JSON, or is nested too deeply.
     """
     try:
         found = json.loads(read_text(path, MOST_JSON_BYTES))
@@ -84,12 +85,12 @@ def read_json(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """What a YAML text holds: plain data as large as the text, for it cannot name a part of itself again.
+    """Parse YAML into plain data that is no larger than the text, since aliases are refused.
 
     Raises:
-        ValueError, RecursionError, yaml.YAMLError: it is no YAML, too deep, or has aliases.
+        ValueError, RecursionError, yaml.YAMLError: it is not YAML, is nested too deeply, or has aliases.
     """
-    # A level takes one of these, or a line that is indented further than the one before.
+    # Each level of nesting takes one of these characters, or a line that is indented further than the one before.
     shallow = sum(map(text.count, "[{-?")) < DEEPEST and len(text) < DEEPEST**2 // 2
     if not shallow:
         return yaml.load(text, _SlowLoader)
@@ -99,7 +100,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _SlowLoader(yaml.SafeLoader):
-    """Python's own loader, which gives up on what is too deep with an exception, and here on the first alias."""
+    """PyYAML's loader in Python, which raises RecursionError on deep nesting; here it also refuses any alias."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -108,7 +109,7 @@ class _SlowLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds; None where it cannot be read."""
+    """Return the content of a YAML file; None if it cannot be read."""
     try:
         return parse_yaml(read_text(path, MOST_YAML_BYTES))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
@@ -116,13 +117,13 @@ def read_yaml(path: Path) -> Any:
 
 
 def refuse_links(directory: Path) -> None:
-    """Check that what is written into a directory stays in it; the directory itself may be reached by a link.
+    """Check that nothing written into a directory can end up outside it; the directory itself may be a link.
 
     Raises:
-        ValueError: there is a link out of it, or something that is neither file nor folder.
+        ValueError: it contains a link that leads out of it, or something that is neither file nor folder.
     """
     for path in sorted(directory.rglob("*")):
-        # Weights & Biases keeps links to its own logs there, and writes into new folders only.
+        # Weights & Biases keeps links to its own logs in there, and writes only into new folders.
         if "wandb" in path.relative_to(directory).parts[:-1]:
             continue
         if path.is_symlink() and not inside(path, directory):
@@ -132,13 +133,13 @@ def refuse_links(directory: Path) -> None:
 
 
 def check_threads(threads: Any) -> None:
-    """Raise a ValueError unless this is a number of threads that a run can have."""
+    """Raise ValueError unless this is an integer from 1 to MOST_THREADS."""
     if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"{threads!r} is no number of threads that a run can have")
 
 
 def leads_elsewhere(text: str) -> bool:
-    """Whether a text, as a file's name or an address, leads out of the run directory or to another machine."""
+    """Whether a text, taken as a path or an address, leads out of the run directory or to another machine."""
     if LOCAL_DATABASE.fullmatch(text):
         text = text.removeprefix("sqlite:///")
     rest = FIELD.sub("0", text)
@@ -146,7 +147,7 @@ def leads_elsewhere(text: str) -> bool:
 
 
 def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """All text in plain data, keys too, each with the dotted key where it stands."""
+    """Yield the dotted key and text of every string in plain data, including the keys of mappings."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):
@@ -154,12 +155,12 @@ def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
             below = f"{place}.{key}" if place else str(key)
             yield from texts(key, below)
             yield from texts(item, below)
-    elif isinstance(value, list | tuple):  # YAML's !!pairs and !!omap are lists of tuples
+    elif isinstance(value, list | tuple):  # YAML's !!pairs and !!omap become lists of tuples
         for item in value:
             yield from texts(item, place)
 
 
 def inside(path: Path, folder: Path) -> bool:
-    """Whether a path, its links followed, lies in the folder or is it."""
-    # realpath, for Path.resolve raises an error where links form a ring.
+    """Whether a path, with links resolved, is the folder or lies inside it."""
+    # realpath, because Path.resolve raises on a loop of links.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

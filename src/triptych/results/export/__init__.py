@@ -1,4 +1,4 @@
-"""Write a trained network for use without this project: raw inputs in, answers in the user's units out."""
+"""Export a trained model for use without this project, from raw inputs to outputs in the user's units."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from triptych.results.untrusted import inside
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """An exported model.
 
     Attributes:
-        path: the file; the model card lies beside it.
-        differences: by output, how far the file's values lay from PyTorch's at most.
-        samples: on how many inputs.
+        path: the file; the model card is beside it.
+        differences: by output, the largest difference between the file's values and PyTorch's.
+        samples: the number of inputs that were compared.
     """
 
     path: Path
@@ -40,20 +40,21 @@ def export(
     root: str | None = None,
     trust: Iterable[str] = (),
 ) -> Exported:
-    """Export a run's best checkpoint with all that stands before and behind the network, and a model card.
+    """Export a run's best checkpoint, with pre- and postprocessing and a model card.
 
-    The file is written aside, run on samples of the run's data and renamed only if it answers as PyTorch does.
+    The file is written under a temporary name, run on samples of the run's data, and renamed only if its outputs agree
+    with PyTorch's.
 
     Args:
         run: a run directory or ``latest``.
-        output: a folder, made if missing; None: ``export`` in the run directory.
+        output: a folder, created if missing; None for ``export`` in the run directory.
         form: ``onnx``, or ``torch`` for a program of torch.export.
-        root: where the data lie, if not where they lay in training.
-        trust: packages of your own whose classes the run's config names.
+        root: folder of the data, if they have moved since training.
+        trust: your own packages whose classes the run's config may name.
 
     Raises:
-        ValueError: there is no such run, its data are not there or do not say what an export takes, the folder cannot
-            be made, or a package is missing.
+        ValueError: there is no such run, its data are missing or define no ``serving``, the checkpoint does not fit
+            them, the folder cannot be created, or a package is missing.
         ExportError: the model cannot be exported, or the file differs from PyTorch.
     """
     chosen = FORMATS[form]
@@ -74,7 +75,7 @@ def export(
     except NotImplementedError as error:
         raise ValueError(first_line(error)) from error
     except Exception as error:
-        # Of many kinds, for a checkpoint of any origin: its names of classes or columns need not be those of the data.
+        # An untrusted checkpoint can raise any error here: its class or column names need not be those of the data.
         raise ValueError(
             f"the checkpoint does not fit the data ({type(error).__name__}: {first_line(error)})"
         ) from error

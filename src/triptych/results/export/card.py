@@ -1,4 +1,4 @@
-"""The model card: what an exported model is for, what goes in, how good it is, where it must not be used."""
+"""The model card of an exported model: inputs and outputs, usage, metrics, provenance and limits."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ CARD = "README.md"
 def model_card(
     record: Record, serving: Any, facts: Mapping[str, str], form: str, differences: Mapping[str, float]
 ) -> str:
-    """The card in Markdown (Mitchell et al. 2019, "Model Cards for Model Reporting").
+    """Return the model card as Markdown (Mitchell et al. 2019, "Model Cards for Model Reporting").
 
     Args:
         record: the run.
         serving: the ``Serving`` that was exported.
         facts: the file's metadata.
-        form: the format of the file.
-        differences: by output, how far the file lay from PyTorch at most.
+        form: the format of the file, a key of FORMATS.
+        differences: by output, the largest difference between the file's values and PyTorch's.
     """
     return "\n\n".join(_blocks(record, serving, facts, form, differences)) + "\n"
 
@@ -64,7 +64,7 @@ def _blocks(
 
 
 def _metrics(record: Record) -> list[str]:
-    """What was measured on the validation or test split, named without it."""
+    """Return the names of the validation and test metrics, without the split."""
     parts = [record.metrics.get(part) for part in ("best", "test")]
     names = (name.partition("/") for part in parts if isinstance(part, dict) for name in part)
     return list(dict.fromkeys(name for split, _, name in names if split in ("val", "test")))

@@ -1,4 +1,4 @@
-"""Operations of torch that ONNX lacks, written with those that it has."""
+"""Decompositions of torch operators that ONNX lacks into operators that it has."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,14 +28,14 @@ FAR_TAIL = (
 
 
 def normal_quantile(p: Tensor) -> Tensor:
-    """The quantile function of the standard normal (Wichura 1988, AS241): probabilities -> numbers of the same dtype.
+    """Quantile function of the standard normal (Wichura 1988, AS241), elementwise, in the dtype of the probabilities.
 
-    Exact to 1e-15 in float64, in which it computes.
+    Computes in float64, with a precision of 1e-15.
     """
     x = p.double()
     from_middle = x - 0.5
     central = from_middle * _ratio(CENTRAL, 0.180625 - from_middle * from_middle)
-    # Kept above 0, where the logarithm ends; there the branch is not taken, or the answer is infinite.
+    # Clamped above 0 for the logarithm; a probability of 0 or 1 becomes infinite below.
     tail = torch.minimum(x, 1 - x)
     depth = tail.clamp(min=1e-300).log().neg().sqrt()
     outside = torch.where(depth <= 5, _ratio(TAIL, depth - 1.6), _ratio(FAR_TAIL, depth - 5))
@@ -68,9 +68,9 @@ def search_sorted(
 
 
 def solve(matrix: Tensor, right: Tensor, *, left: bool = True) -> Tensor:
-    """``torch.linalg.solve`` of (..., N, N) and (..., N, columns) by Gauss and Jordan's elimination.
+    """``torch.linalg.solve`` of (..., N, N) and (..., N, columns) by Gauss-Jordan elimination.
 
-    Rows are not exchanged, which positive definite matrices, such as covariances, do not need.
+    Without pivoting, which positive definite matrices, such as covariances, do not need.
     """
     if not left or right.ndim != matrix.ndim:
         raise NotImplementedError("of torch.linalg.solve, only AX = B is exported to ONNX, with B a matrix")
@@ -85,22 +85,22 @@ def solve(matrix: Tensor, right: Tensor, *, left: bool = True) -> Tensor:
 
 
 def solve_ex(matrix: Tensor, right: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor, Tensor]:
-    """``torch.linalg.solve_ex``: what ``solve`` gives, and that all went well."""
+    """``torch.linalg.solve_ex``: the result of ``solve``, and zeros for ``info`` (success)."""
     return solve(matrix, right, left=left), torch.zeros(matrix.shape[:-2], dtype=torch.int32)
 
 
 def table() -> dict[Any, Callable[..., Any]]:
-    """The decompositions by operator, as ``ExportedProgram.run_decompositions`` takes them."""
+    """Return the decompositions by operator, for ``ExportedProgram.run_decompositions``."""
     return {
         torch.ops.aten.special_ndtri.default: normal_quantile,
         torch.ops.aten.searchsorted.Tensor: search_sorted,
-        torch.ops.aten.linalg_solve.default: solve,  # of a user's network
+        torch.ops.aten.linalg_solve.default: solve,  # for users' networks
         torch.ops.aten.linalg_solve_ex.default: solve_ex,
     }
 
 
 def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Tensor) -> Tensor:
-    """A polynomial over another one."""
+    """Evaluate a rational function, given the coefficients of numerator and denominator."""
     above, below = (_polynomial(numbers, x) for numbers in coefficients)
     return above / below
 

@@ -1,4 +1,4 @@
-"""What can go wrong with an export that the user did not get wrong, told in a line."""
+"""Errors of an export, reduced to one line, and silencing of torch's exporters."""
 
 import io
 import logging
@@ -8,21 +8,21 @@ from contextlib import contextmanager, redirect_stderr
 
 
 class ExportError(RuntimeError):
-    """The model cannot be exported, or what was exported does not do what the model does."""
+    """The model cannot be exported, or the exported file does not reproduce its outputs."""
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its name where it has none: torch's run to pages."""
+    """Return the first line of an error's message, since torch's run to pages; its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the remarks of torch's exporters on their own workings; what fails raises."""
+    """Silence logs, warnings and stderr of torch's exporters; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        # A graph that it cannot follow is printed besides.
+        # On a graph that it cannot trace, torch also prints to stderr.
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield

@@ -1,4 +1,4 @@
-"""The files that an exported program can become, and how each of them runs."""
+"""The formats of an exported model, ONNX and torch.export: how to write and how to run each."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,23 @@ from triptych.results.report.text import printable
 
 
 class Format(Protocol):
-    """A kind of file."""
+    """A file format."""
 
     file: str
-    """Its name in the folder."""
+    """The name of the file in the output folder."""
 
     def require(self) -> None:
-        """Raise ValueError where a package is missing."""
+        """Raise ValueError if a required package is missing."""
 
     def write(self, program: ExportedProgram, serving: Any, metadata: Mapping[str, str], path: Path) -> None:
-        """Write the program; raises ExportError where the format lacks something that the program does."""
+        """Write the program to a file; raise ExportError if the format cannot represent it."""
 
     def runner(self, path: Path) -> Runner:
-        """What runs the file."""
+        """Load the file and return a function that runs it."""
 
 
 class Onnx:
-    """ONNX, for onnxruntime and many others: one file with weights, names of inputs and outputs, and metadata."""
+    """ONNX, for onnxruntime and other runtimes: one file with weights, input and output names, and metadata."""
 
     file = "model.onnx"
 
@@ -54,7 +54,7 @@ class Onnx:
                     program, dynamo=True, input_names=names[0], output_names=names[1], verbose=False
                 )
         except Exception as error:
-            # The exporter's own errors, of many kinds, for a network of any origin.
+            # The exporter raises many kinds of errors, and the network may be anything.
             raise ExportError(f"the model cannot be written as ONNX: {first_line(error)}") from error
         assert exported is not None
         model = exported.model
@@ -62,7 +62,7 @@ class Onnx:
             for value, port in zip(values, ports, strict=True):
                 value.doc_string = printable(port.text)
         for holder in (model.graph, *model.functions.values()):
-            # The lines of code that each step comes from, with the paths of this machine.
+            # Source lines of each node, with paths on this machine.
             for node in holder:
                 node.metadata_props.clear()
         model.metadata_props.update(metadata)
@@ -82,13 +82,13 @@ class Torch:
     file = "model.pt2"
 
     def require(self) -> None:
-        """Nothing more than the project itself."""
+        """No-op: it needs no package beyond the project's own."""
 
     def write(self, program: ExportedProgram, serving: Any, metadata: Mapping[str, str], path: Path) -> None:
         with warnings.catch_warnings():
-            # Weights in channels-last order are no complete tensors to it; what it writes is checked.
+            # A false alarm for channels-last weights; the written file is checked afterwards.
             warnings.filterwarnings("ignore", "No complete tensor found in the group")
-            with path.open("wb") as file:  # into an open file, or the name that it has aside would stand in it
+            with path.open("wb") as file:  # given a path, torch would store the temporary name inside
                 torch.export.save(program, file, extra_files={f"{name}.txt": text for name, text in metadata.items()})
 
     def runner(self, path: Path) -> Runner:

@@ -1,4 +1,4 @@
-"""What an exported file says about itself."""
+"""Metadata stored inside an exported file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from triptych.results.untrusted import mapping
 
 
 def metadata(record: Record, config: Mapping[str, Any], serving: Any) -> dict[str, str]:
-    """Names and text: task, data, metrics, versions, and what the data set says of its inputs and outputs."""
+    """Return names and text: run, model, data, monitor, versions, and the facts that the ``Serving`` states."""
     metrics = record.metrics
     data = mapping(metrics.get("data"))
     found = {

@@ -1,4 +1,4 @@
-"""Whether an exported file does what the model does."""
+"""Parity check: compare the outputs of an exported file with PyTorch's."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -10,19 +10,19 @@ import torch
 from triptych.results.export.errors import ExportError, first_line
 
 Runner = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
-"""An exported file: from its inputs to its outputs."""
+"""A function that runs an exported file, from its inputs to its outputs."""
 
 
 def largest_differences(serving: Any, model: Any, run: Runner) -> dict[str, float]:
-    """By output, how far the file's values lie from PyTorch's on the samples of a ``Serving``.
+    """Return, by output, the largest difference between the file and PyTorch on the samples of a ``Serving``.
 
-    PyTorch's are those of the model, in float32, on what training's own code makes of the same inputs, so that the
-    steps before the model are checked too. As a share of PyTorch's value where the output's tolerance is one. A file
-    that lies too far from those gets a second chance, under the same limit, against the model in float64: PyTorch's
-    own group norm rounds by up to 1e-4 on a page in float32, where onnxruntime's lies within 2e-5 of the exact value.
+    The reference is the model in float32 on inputs that training's own code prepared, so that the preprocessing is
+    checked too. Differences are relative to PyTorch's value if the output's tolerance is relative. A file that differs
+    by too much is compared again, under the same tolerance, with the model in float64: in float32, PyTorch's own group
+    norm is off by up to 1e-4 on a page, while onnxruntime's is within 2e-5 of the exact value.
 
     Raises:
-        ExportError: the file does not run, or it differs by more than an output's tolerance.
+        ExportError: the model or the file does not run, or they differ by more than an output's tolerance.
     """
     largest = dict.fromkeys((port.name for port in serving.outputs), 0.0)
     for sample in serving.samples:
@@ -31,12 +31,12 @@ def largest_differences(serving: Any, model: Any, run: Runner) -> dict[str, floa
             with torch.inference_mode():
                 expected = model.predict(sample.prepared)
         except Exception as error:
-            # A checkpoint of any origin need not fit the data.
+            # An untrusted checkpoint need not fit the data.
             raise ExportError(f"the model does not run on an input of {shape}: {first_line(error)}") from error
         try:
             answers = run([tensor.numpy() for tensor in sample.raw])
         except Exception as error:
-            # onnxruntime's and torch's own errors, of many kinds.
+            # onnxruntime and torch raise many kinds of errors.
             reason = first_line(error)
             raise ExportError(f"the exported model does not run on an input of {shape}: {reason}") from error
         for port, answer in zip(serving.outputs, answers, strict=True):
@@ -55,13 +55,13 @@ def largest_differences(serving: Any, model: Any, run: Runner) -> dict[str, floa
 
 
 def _exact(model: Any, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the model predicts in float64."""
+    """Return the predictions of the model in float64."""
     with torch.inference_mode():
         return copy.deepcopy(model).double().predict(inputs.double())
 
 
 def _difference(answer: np.ndarray, expected: np.ndarray, port: Any) -> float:
-    """How far the answer lies from PyTorch's at most; infinite where shapes, dtypes or NaNs differ."""
+    """Return the largest difference from PyTorch's output; infinity if shape, dtype or the positions of NaN differ."""
     if answer.shape != expected.shape or answer.dtype != np.dtype(port.dtype):
         return np.inf
     numbers = ~np.isnan(expected)

@@ -1,4 +1,4 @@
-"""What runs have in common and what sets them apart: on the terminal, as a table, as text and as a page."""
+"""Reports that compare runs: on the terminal, as CSV, as Markdown and as an HTML page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from triptych.results.section import Section
 
 @dataclass(frozen=True)
 class Report:
-    """A report that has been written.
+    """A written report.
 
     Attributes:
-        folder: where ``results.csv``, ``report.md``, ``report.html`` and ``figures/`` lie.
-        comparison: the runs.
-        document: its content.
+        folder: contains ``results.csv``, ``report.md``, ``report.html`` and ``figures/``.
+        comparison: the compared runs.
+        document: the content of the report.
     """
 
     folder: Path
@@ -43,19 +43,19 @@ def report(
 
     Args:
         folders: runs and sweeps; ``latest`` for the newest run of any experiment.
-        output: the folder for what is written; None for that of the sweep, and for any other set of runs a new one.
-        monitor: the metric that ranks; None for the one by which the runs were trained.
-        mode: ``min`` or ``max``: which is better, where the metric does not say.
-        mixed: whether runs on different data are ranked all the same.
-        apart: whether runs on different data are ranked apart, as those of one sweep are unless ``mixed``.
+        output: the output folder; None for that of a single sweep, or for a new one below ``logs/`` otherwise.
+        monitor: the metric to rank by; None for the one that the runs monitored.
+        mode: ``min`` or ``max``: which values are better; None to infer it from the metric.
+        mixed: rank runs on different data together.
+        apart: rank runs on different data separately, the default for a single sweep.
 
     Raises:
-        ValueError: a folder holds no run, the runs cannot be ranked together, or the output is a run itself or cannot
-            be made.
+        ValueError: a folder contains no run, the runs cannot be ranked together, or the output folder is a run or
+            cannot be created.
     """
     places = [find_run(str(folder)) if str(folder) == "latest" else Path(folder) for folder in folders]
     alone = len(places) == 1 and not (places[0] / CONFIG).exists()
-    # A sweep may well be over data: its own end ranks them apart, and to ask for its report again is no mistake.
+    # A sweep may vary the data. Its own report ranks those runs separately, so repeating the report must work too.
     apart = apart or (alone and not mixed and (places[0] / SWEEP).exists())
     comparison = compare(read_records(places), monitor, mode, mixed, apart)
     if output is None:
@@ -74,7 +74,7 @@ def report(
 
 
 def _write(folder: Path, comparison: Comparison, content: Document) -> None:
-    """Every file whole or not at all, and in the place of an earlier one."""
+    """Write each file atomically, replacing an earlier one."""
     drawn = pictures(content.sections)
     make_folder(folder / "figures")
     for name, png in drawn.values():
@@ -91,7 +91,7 @@ def _write(folder: Path, comparison: Comparison, content: Document) -> None:
 
 
 def _answers(place: Path, records: Sequence[Record]) -> list[Section]:
-    """What the study or the search says whose sweep this folder is."""
+    """Return the sections of the study or the search that the sweep in this folder belongs to."""
     from triptych.results import search, study
     from triptych.results.trials import DATABASE
 
@@ -101,7 +101,7 @@ def _answers(place: Path, records: Sequence[Record]) -> list[Section]:
         try:
             found += maker(own, place) if asked else []
         except Exception as error:
-            # Whatever is wrong with a claim or a database, the runs themselves can be reported.
+            # An invalid study or a damaged database must not prevent the report on the runs themselves.
             found.append(Section("Left out", [f"A part of this report could not be made: {error}"]))
     return found
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, as matplotlib figures of their own (no pyplot, no window, any thread)."""
+"""The figures of a report, made without pyplot: no global state, no window, usable in any thread."""
 
 import statistics
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ from triptych.results.report.text import number, printable, setting, shortened
 
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)))
 MOST_CURVES = 100
-"""Curves read and drawn, of the best runs; more would be a grey area."""
+"""Most learning curves that are read and drawn, of the best runs; more would blur into a grey area."""
 MOST_AXES = 10
 POINTS_OF_A_MEAN = 12
-"""Values up to which each has a mean of its own; more are taken together, for none of them comes twice."""
+"""Most points on the line of means; if there are more distinct values, neighbours are averaged together."""
 
 Curve = tuple[list[float], list[float]]
 
 
 def parameter(ranking: Ranking, key: str) -> Figure:
-    """The monitor of every run over one swept parameter, with the line of the means."""
+    """Plot the monitor of every run over one swept parameter, with the means in red."""
     runs = [(ranking.settings[run.directory][key], value) for run, value in _valued(ranking)]
     axis_of_key = scale([value for value, _ in runs])
     figure, axis = _plot(
@@ -66,7 +66,7 @@ def parameter(ranking: Ranking, key: str) -> Figure:
 
 
 def curves(ranking: Ranking, labels: dict[Path, str]) -> Figure | None:
-    """The monitor over the epochs, a colour for each of the best settings; None where no run has a curve."""
+    """Plot the monitor over the epochs, with one colour for each of the best settings; None if no run has a curve."""
     ended = {record.directory for record in ranking.ranked}
     runs = [*ranking.ranked, *(record for record in ranking.records if record.directory not in ended)][:MOST_CURVES]
     found = {run.directory: curve for run in runs if (curve := _curve(run, ranking.monitor))[0]}
@@ -74,7 +74,7 @@ def curves(ranking: Ranking, labels: dict[Path, str]) -> Figure | None:
         return None
     groups = [[run for run in group.records if run.directory in found] for group in ranking.groups]
     if len(groups) == 1:
-        # Only seeds or folds differ, or nothing.
+        # Only seeds or folds differ, or nothing: one colour per run.
         groups = [[run] for run in runs if run.directory in found]
     groups = [group for group in groups if group]
     alone = len(ranking.groups) == 1
@@ -114,7 +114,7 @@ def curves(ranking: Ranking, labels: dict[Path, str]) -> Figure | None:
 
 
 def parallel(ranking: Ranking) -> Figure | None:
-    """A line a run through its settings to its monitor, the best in the darkest colour; None for fewer than two."""
+    """Plot parallel coordinates, one line per run, the best darkest; None for fewer than two runs or parameters."""
     keys = ranking.parameters[:MOST_AXES]
     runs = _valued(ranking)
     if len(keys) < 2 or len(runs) < 2:
@@ -163,13 +163,13 @@ def _plot(width: float, height: float = 3.5) -> tuple[Figure, Axes]:
 
 
 def _spread(count: int) -> np.ndarray:
-    """Offsets that keep points of one category beside each other, without a pattern of their own."""
+    """Return offsets (count,) that spread the points of one category sideways without a visible pattern."""
     golden = (1 + 5**0.5) / 2
     return ((np.arange(count) * golden) % 1 - 0.5) * min(0.44, 0.1 * count) if count > 1 else np.zeros(1)
 
 
 def _means(by_place: dict[float, list[float]]) -> Iterator[tuple[float, float]]:
-    """Means from left to right, of each place or, where these are many, of neighbours."""
+    """Yield position and mean from left to right, for each position or, if there are many, for groups of neighbours."""
     places = sorted(by_place)
     for near in np.array_split(np.asarray(places), min(len(places), POINTS_OF_A_MEAN)):
         values = [value for place in near.tolist() for value in by_place[place]]
@@ -177,13 +177,13 @@ def _means(by_place: dict[float, list[float]]) -> Iterator[tuple[float, float]]:
 
 
 def _curve(record: Record, monitor: str) -> Curve:
-    """How many epochs each validation came after, and the monitor; of a run ranked by a test metric its own monitor."""
+    """Return the epochs and values of the monitor; of the run's own monitor if the ranking is by a test metric."""
     name = record.monitor if monitor.startswith("test/") else monitor
     try:
         rows = read_history(record.directory / "metrics.csv")
     except (OSError, ValueError):
         return [], []
-    # Steps and epochs count from 0.
+    # Steps and epochs count from 0 in the file.
     logged = [
         (step + 1, epoch, number(row.get(name, "")))
         for row in rows
@@ -197,26 +197,26 @@ def _curve(record: Record, monitor: str) -> Curve:
 
 
 def _epochs(steps: list[float], logged: list[tuple[float, float]], ended: bool) -> list[float]:
-    """After how many epochs each step came, by the steps and epochs of all that was logged: the last of one ends it."""
+    """Convert steps into (fractional) epochs, taking the last logged step of each epoch as its end."""
     ends: dict[float, float] = {}
     for step, epoch in sorted(logged):
         ends[epoch + 1] = step
     epochs, last = [0.0, *sorted(ends)], [0.0]
     last += [ends[epoch] for epoch in epochs[1:]]
     if len(last) > 2 and not ended:
-        # It may have been stopped within an epoch, which would have been as long as the one before.
+        # The run may have stopped within an epoch: assume that it would have been as long as the one before.
         last[-1] = max(last[-1], last[-2] + (last[-2] - last[-3]) / (epochs[-2] - epochs[-3]))
     return np.interp(steps, np.maximum.accumulate(last), epochs).tolist()
 
 
 def _legend(settings: Settings) -> str:
-    """``optimizer=adam lr=0.001``; nothing where that is too long to be read, or there is nothing to say."""
+    """Return a label such as ``optimizer=adam lr=0.001``; empty if it would be too long or there are no settings."""
     text = " ".join(f"{key.rpartition('.')[2]}={setting(value)}" for key, value in settings.items())
     return text if len(text) <= 44 else ""
 
 
 def _curved(places: list[float]) -> np.ndarray:
-    """A smooth line through one place on each upright axis, level where it meets it: (points, 2)."""
+    """Return a smooth line (points, 2) through one position on each vertical axis, horizontal where it crosses it."""
     at = np.linspace(0, 1, 17)
     ease = at * at * (3 - 2 * at)
     pieces = [
@@ -226,7 +226,7 @@ def _curved(places: list[float]) -> np.ndarray:
 
 
 def _upright(axis: Axes, place: int, key: str, each: Scale) -> None:
-    """The axis of one parameter: all values where they are few, else the lowest, one between and the highest."""
+    """Draw the vertical axis of a parameter, labelled with all values if few, else the lowest, middle and highest."""
     fractions = {each.places[value]: each.fraction(value) for value in each.places}
     marks = [(fractions[tick], label) for tick, label in zip(each.ticks, each.labels, strict=True)]
     if len(marks) > 14 or (each.kind != "categories" and len(marks) > 8):

@@ -1,4 +1,4 @@
-"""Which runs may be compared, and how they compare: ranked, and averaged over seeds and folds."""
+"""Comparison of runs: which may be ranked together, their ranking, and means over seeds and folds."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from triptych.results.untrusted import mapping
 
 @dataclass(frozen=True)
 class Group:
-    """Runs with the same settings but for seed and fold.
+    """Runs whose settings are the same except for seed and fold.
 
     Attributes:
         settings: the swept settings, without seed and fold.
-        records: all runs, however they stand.
-        values: the monitor of those that ended.
-        tests: their metric of the test split, where they have one.
+        records: all runs, whatever their state.
+        values: the monitor of the runs that are done.
+        tests: the test metric of the runs that are done and have one.
     """
 
     settings: Settings
@@ -33,13 +33,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Runs that may be compared.
+    """Runs that may be ranked together.
 
     Attributes:
-        title: the data that they share; empty where all runs share them.
-        monitor: the metric that ranks them.
-        mode: ``min`` or ``max``: which is better.
-        records: the runs, however they stand.
+        title: what distinguishes their data; empty if there is only one ranking.
+        monitor: the metric to rank by.
+        mode: ``min`` or ``max``: which values are better.
+        records: the runs, whatever their state.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Ranking:
 
     @cached_property
     def settings(self) -> dict[Path, Settings]:
-        """By run directory, the settings in which these runs differ."""
+        """The settings in which these runs differ, by run directory."""
         return swept(self.records)
 
     @property
@@ -59,35 +59,35 @@ class Ranking:
 
     @cached_property
     def parameters(self) -> list[str]:
-        """The swept settings without seed and fold, and of those that always change together the first."""
+        """The swept settings without seed and fold; of settings that always change together only the first."""
         seen: dict[tuple[int | str, ...], str] = {}
         for key in self.keys:
             if key not in REPEATS:
                 values = [same(settings[key]) for settings in self.settings.values()]
-                # Of values that never come twice, as a search draws them, nothing tells whether they go together.
+                # If no value occurs twice, as in a search, nothing tells which settings change together: keep all.
                 parted = [values.index(value) for value in values] if len(set(values)) < len(values) else [key]
                 seen.setdefault(tuple(parted), key)
         return list(seen.values())
 
     @property
     def test_metric(self) -> str:
-        """The monitor's namesake on the test split; empty where that is the monitor."""
+        """The monitor's counterpart on the test split; empty if no run has it or it is the monitor itself."""
         name = f"test/{self.monitor.partition('/')[2]}"
         return "" if name == self.monitor or not any(record.test(name) is not None for record in self.records) else name
 
     def value(self, record: Record) -> float | None:
-        """The metric that ranks the run; None where it has not ended or has none."""
+        """Return the run's value of the monitor; None if the run has not ended normally or lacks it."""
         return metric(record, self.monitor) if record.ended else None
 
     @cached_property
     def ranked(self) -> list[Record]:
-        """The runs that have a value, the best first."""
+        """The runs that have a value of the monitor, the best first."""
         valued = [record for record in self.records if self.value(record) is not None]
         return sorted(valued, key=lambda record: self.value(record) or 0.0, reverse=self.mode == "max")
 
     @cached_property
     def groups(self) -> list[Group]:
-        """The runs by their settings but for seed and fold, the best mean first, those without a value last."""
+        """The runs grouped by settings without seed and fold, the best mean first, groups without a value last."""
         parted: dict[tuple[Any, ...], list[Record]] = {}
         for record in self.records:
             settings = self.settings[record.directory]
@@ -108,18 +108,18 @@ class Ranking:
 
     @property
     def repeated(self) -> bool:
-        """Whether any settings were run more than once."""
+        """Whether any group has more than one run."""
         return any(len(group.records) > 1 for group in self.groups)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A set of runs, parted into those that may be ranked together.
+    """A set of runs, split into rankings of comparable runs.
 
     Attributes:
         records: all runs.
         rankings: one for each set of data, or one for all.
-        differences: what differs among the data; nothing where all is alike.
+        differences: what differs between the data of the runs, a line each; empty if nothing does.
     """
 
     records: list[Record]
@@ -133,7 +133,7 @@ class Comparison:
 
     @cached_property
     def labels(self) -> dict[Path, str]:
-        """What each run is called, see ``labels_of``."""
+        """The label of each run by its directory; see ``labels_of``."""
         return labels_of(self.records)
 
     @property
@@ -149,18 +149,18 @@ def compare(
     mixed: bool = False,
     apart: bool = False,
 ) -> Comparison:
-    """Find out which runs may be ranked together.
+    """Rank runs, after checking which may be ranked together.
 
     Args:
         records: the runs.
-        monitor: the metric that ranks; None for the one by which they were trained.
-        mode: ``min`` or ``max``; None for what is known of the metric.
-        mixed: whether runs on different data are ranked all the same.
-        apart: whether runs on different data are ranked apart.
+        monitor: the metric to rank by; None for the one that the runs monitored.
+        mode: ``min`` or ``max``: which values are better; None to infer it from the metric.
+        mixed: rank runs on different data together.
+        apart: rank runs on different data, or with different monitors, separately.
 
     Raises:
-        ValueError: the data or the monitors differ, and neither ``mixed`` nor ``apart`` was asked for; or no run has
-            the monitor, or nothing says which of its values are better.
+        ValueError: the data differ without ``mixed`` or ``apart``, the monitors differ without ``monitor`` or
+            ``apart``, no run has the monitor, or nothing tells which of its values are better.
     """
     records = list(records)
     ended = [record for record in records if record.ended]
@@ -182,7 +182,7 @@ def compare(
         return Comparison(records, rankings, differences)
     monitors = {record.monitor for record in ended}
     if monitor is None and len(monitors) > 1:
-        # Their data may differ too, which is refused next.
+        # If their data differ too, ask for --mixed as well: it would be the next error.
         also = not mixed and _differences(_kinds(ended, monitors.pop()), labels)
         raise ValueError(
             f"the runs cannot be ranked: {'; '.join(differences)}. Choose what ranks them with --monitor METRIC"
@@ -195,7 +195,7 @@ def compare(
 
 
 def labels_of(records: Sequence[Record]) -> dict[Path, str]:
-    """By run directory what each run is called: its name, behind that of its sweep or experiment if these are more."""
+    """Return a unique label of each run by directory: its name, preceded by parent folders if these differ."""
     labels: dict[Path, str] = {}
     parts = {record.directory: record.directory.resolve().parts for record in records}
     several = len({place[:-1] for place in parts.values()}) > 1
@@ -207,17 +207,17 @@ def labels_of(records: Sequence[Record]) -> dict[Path, str]:
 
 
 def metric(record: Record, name: str) -> float | None:
-    """A metric of the best epoch, or of the test split."""
+    """Return a metric of the test split (``test/...``) or of the best epoch; None if missing."""
     return record.test(name) if name.startswith("test/") else record.best(name)
 
 
 def data_of(record: Record) -> dict[str, Any]:
-    """What ``metrics.json`` says about the data."""
+    """Return the entry ``data`` of ``metrics.json``; empty if missing."""
     return mapping(record.metrics.get("data"))
 
 
 def metric_names(record: Record) -> list[str]:
-    """The metrics that a run has, of validation and test first."""
+    """Return the names of a run's metrics: validation first, then test, then the others."""
     found = [record.metrics.get(part) for part in ("best", "test")]
     names = [str(name) for part in found if isinstance(part, dict) for name in part]
     return sorted(names, key=lambda name: (not name.startswith("val/"), not name.startswith("test/")))
@@ -233,7 +233,7 @@ def _ranking(title: str, records: list[Record], monitor: str | None, mode: str |
 
 
 def _kinds(records: Sequence[Record], monitor: str | None) -> dict[Path, dict[str, str]]:
-    """By run directory, what must be the same of runs that are ranked together."""
+    """Return, by run directory, the properties that runs ranked together must share."""
     seeds = {record.settings.get("data.split_seed") for record in records}
     kinds = {}
     for record in records:
@@ -246,7 +246,7 @@ def _kinds(records: Sequence[Record], monitor: str | None) -> dict[Path, dict[st
         if monitor is None:
             kind = {"experiment": record.metrics.get("experiment"), "monitor": record.monitor} | kind
         sizes: Any = about.get("sizes")
-        # The training split may well be what is swept (data.train_size). Folds and drawn splits differ by a few.
+        # Not the training size, which may be swept (data.train_size). Folds and random splits differ by a few samples.
         fixed = isinstance(sizes, dict) and not kind["data.folds"] and len(seeds) == 1
         kind |= {f"{name} samples": sizes.get(name) if fixed else None for name in ("val", "test")}
         kinds[record.directory] = {key: "none" if value is None else printable(value) for key, value in kind.items()}
@@ -254,7 +254,7 @@ def _kinds(records: Sequence[Record], monitor: str | None) -> dict[Path, dict[st
 
 
 def _differences(kinds: dict[Path, dict[str, str]], labels: dict[Path, str]) -> list[str]:
-    """``data.split is grouped (run 0, 1 and 6 more), random (run 8)``: a line for each thing that differs."""
+    """Return a line per differing property: ``data.split is grouped (run 0, 1 and 6 more), random (run 8)``."""
     lines = []
     for key in dict.fromkeys(key for kind in kinds.values() for key in kind):
         runs: dict[str, list[str]] = {}
@@ -266,7 +266,7 @@ def _differences(kinds: dict[Path, dict[str, str]], labels: dict[Path, str]) -> 
 
 
 def _titles(kinds: list[tuple[str, ...]], keys: list[str]) -> list[str]:
-    """What tells each kind from the others, as the title of its ranking."""
+    """Return a title for each kind, made of the properties that distinguish it from the others."""
     different = [place for place in range(len(keys)) if len({kind[place] for kind in kinds}) > 1]
     titles: list[str] = []
     for count in range(min(3, len(different)), len(different) + 1):
@@ -278,9 +278,9 @@ def _titles(kinds: list[tuple[str, ...]], keys: list[str]) -> list[str]:
 
 
 def _place(records: list[Record], parts: list[list[Record]]) -> None:
-    """Add the runs that did not end, which cannot say what data they had, to the part whose settings of the data fit.
+    """Add each unfinished run, whose data are unknown, to the part whose data settings match, in place.
 
-    One that fits several parts, or none, is added to none.
+    A run that matches several parts, or none, is added to none.
     """
     settings = swept(records)
     about = ("experiment", "monitor", "data")
@@ -289,7 +289,7 @@ def _place(records: list[Record], parts: list[list[Record]]) -> None:
     def values(record: Record, keys: Sequence[str]) -> list[float | str]:
         return [same(settings[record.directory][key]) for key in keys]
 
-    # What differs within a part too tells nothing of the parts.
+    # A setting that varies within a part does not distinguish the parts.
     keys = [key for key in keys if all(len({values(record, [key])[0] for record in part}) == 1 for part in parts)]
     wanted = [values(part[0], keys) for part in parts]
     for record in records:

@@ -1,4 +1,4 @@
-"""The content of a report, however it is shown: sentences, tables and pictures."""
+"""The content of a report, independent of its format: sentences, tables and figures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from triptych.results.section import Section
 from triptych.results.summary import format_number
 
 MOST_PICTURES = 12
-"""Swept parameters that get a picture each."""
+"""Most swept parameters that get a figure each."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A report.
+    """The content of a report.
 
     Attributes:
         title: its heading.
-        headline: what was compared and what came out, in a few sentences.
-        warning: what forbids to take a ranking at its word; empty where nothing does.
-        answers: what a study or a search says.
-        tables: rankings, means over seeds and folds, and the runs that did not end.
-        pictures: what the numbers look like.
-        commands: by run, the command that repeats it.
+        headline: what was compared, and the result, in a few sentences.
+        warning: why runs are not fully comparable; empty if they are.
+        answers: the sections of a study or a search.
+        tables: rankings, means over seeds and folds, and unfinished runs.
+        pictures: the sections with figures.
+        commands: for each run its label and the command that repeats it.
     """
 
     title: str
@@ -40,17 +40,17 @@ class Document:
 
     @property
     def sections(self) -> list[Section]:
-        """Everything under a heading, in order."""
+        """All sections, in order."""
         return [*self.answers, *self.tables, *self.pictures]
 
 
 def document(comparison: Comparison, answers: Sequence[Section], place: str) -> Document:
-    """Write the report of a comparison.
+    """Compose the report of a comparison.
 
     Args:
-        comparison: the runs.
-        answers: what a study or a search adds.
-        place: the folder of the runs, for the title.
+        comparison: the compared runs.
+        answers: the sections of a study or a search.
+        place: the name of the runs' folder, for the title.
     """
     tables, pictures = [], []
     for ranking in comparison.rankings:
@@ -67,7 +67,7 @@ def document(comparison: Comparison, answers: Sequence[Section], place: str) -> 
 
 
 def headline(comparison: Comparison) -> list[str]:
-    """What was compared, on which data, and what came out."""
+    """Return sentences on what was compared, on which data, and which run and mean are best."""
     count = Counter(record.state for record in comparison.records)
     states = ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
     runs = f"{len(comparison.records)} run{'s' if len(comparison.records) > 1 else ''}: {states}."
@@ -96,7 +96,7 @@ def headline(comparison: Comparison) -> list[str]:
 
 
 def warning(comparison: Comparison) -> str:
-    """What must be known before runs are held against each other."""
+    """Return a warning if the data of the runs differ; otherwise an empty string."""
     if not comparison.differences:
         return ""
     told = "; ".join(comparison.differences)
@@ -106,7 +106,7 @@ def warning(comparison: Comparison) -> str:
 
 
 def ranking_table(comparison: Comparison, ranking: Ranking) -> Section:
-    """A row a run that ended, the best first."""
+    """Return the ranking: one row per run that ended normally, the best first."""
     ended = [record for record in ranking.records if record.ended]
     ranked = [*ranking.ranked, *(record for record in ended if ranking.value(record) is None)]
     tested, pruned = ranking.test_metric, any(record.state == "pruned" for record in ended)
@@ -135,7 +135,7 @@ def ranking_table(comparison: Comparison, ranking: Ranking) -> Section:
 
 
 def means_table(ranking: Ranking) -> Section:
-    """A row for all runs with the same settings but for seed and fold, the best mean first."""
+    """Return the means over seeds and folds: one row per group of runs, the best mean first."""
     tested = ranking.test_metric
     rows = []
     for group in ranking.groups:
@@ -155,7 +155,7 @@ def means_table(ranking: Ranking) -> Section:
 
 
 def unfinished_table(comparison: Comparison) -> Section:
-    """The runs that did not end, each with the first line of its error."""
+    """Return the table of unfinished runs, each with the first line of its error."""
     rows = [
         [
             comparison.labels[record.directory],
@@ -171,7 +171,7 @@ def unfinished_table(comparison: Comparison) -> Section:
 
 
 def _told_settings(comparison: Comparison, record: Record) -> dict[str, str]:
-    """What tells the run from others; all it was given where rankings are apart."""
+    """Return the settings that distinguish a run; all of its settings if it is in no ranking."""
     for ranking in comparison.rankings:
         if record.directory in ranking.settings:
             return ranking.settings[record.directory]
@@ -200,7 +200,7 @@ def _pictures(comparison: Comparison, ranking: Ranking) -> list[Section]:
 
 
 def _data(ranking: Ranking) -> str:
-    """Source, sizes and split of the data, as the first run that ended tells them."""
+    """Return a sentence on source, sizes and split of the data, from the first run that recorded them."""
     found = next((about for record in ranking.records if (about := data_of(record))), {})
     sizes = found.get("sizes")
     if not isinstance(sizes, dict):

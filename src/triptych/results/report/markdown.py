@@ -1,4 +1,4 @@
-"""report.md: the report as text, with its pictures beside it."""
+"""Render report.md, with its figures as separate files."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from triptych.results.section import Section
 
 
 def render(document: Document, pictures: dict[Figure, str]) -> str:
-    """The report in Markdown.
+    """Return the report as Markdown.
 
     Args:
-        document: its content.
-        pictures: by figure, the path of its picture, relative to the report.
+        document: the content of the report.
+        pictures: the path of each figure's file, relative to the report.
     """
     return "\n\n".join(_blocks(document, pictures)) + "\n"
 

@@ -1,4 +1,4 @@
-"""report.html: the report as one page that needs no other file and no network."""
+"""Render report.html, a self-contained page that needs no other file and no network."""
 
 import base64
 import hashlib
@@ -12,21 +12,21 @@ from matplotlib.figure import Figure
 from triptych.results.report.document import Document
 
 TEMPLATE = Path(__file__).parent / "template"
-# A number, alone or with what follows it: 48,211 ± 312, 4 of 5.
+# A number, alone or as in 48,211 ± 312 and 4 of 5.
 NUMBER = re.compile(r"-?[\d,]*\.?\d+(?:e[+-]?\d+)?(?: ± .*| of \d+)?", re.IGNORECASE)
 VERDICT = "Verdict: "
 WIDE = 6.5
-"""Inches from which on a picture does not stand beside another."""
+"""Width in inches from which on a figure gets a row of its own."""
 
 
 def render(document: Document, pictures: dict[Figure, bytes]) -> str:
-    """The report in HTML.
+    """Return the report as HTML.
 
-    All text is escaped. A content security policy names the page's own script by its hash, and nothing else may run.
+    All text is escaped. A content security policy allows only the page's own script, by its hash.
 
     Args:
-        document: its content.
-        pictures: by figure, its PNG.
+        document: the content of the report.
+        pictures: the PNG of each figure.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),
@@ -42,7 +42,7 @@ def render(document: Document, pictures: dict[Figure, bytes]) -> str:
         numeric=_numeric,
         narrow=lambda section: all(figure.get_figwidth() < WIDE for figure in section.figures.values()),
         verdict=lambda line: line.removeprefix(VERDICT) if line.startswith(VERDICT) else "",
-        # The only two texts that are not escaped: they are files of this folder.
+        # The only two texts that are not escaped: they are files of the package.
         script=Markup(script),
         style=Markup(style),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -50,6 +50,6 @@ def render(document: Document, pictures: dict[Figure, bytes]) -> str:
 
 
 def _numeric(rows: list[list[str]], column: int) -> bool:
-    """Whether a column holds numbers alone, or nothing in their place."""
+    """Whether all non-empty cells of a column are numbers, and there is at least one."""
     cells = [row[column] for row in rows if row[column] not in ("-", "")]
     return bool(cells) and all(NUMBER.fullmatch(cell) for cell in cells)

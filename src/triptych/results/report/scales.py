@@ -1,4 +1,4 @@
-"""Where the values of a swept parameter stand on an axis, and how much of a metric's axis is worth showing."""
+"""Axis scales: positions of a swept parameter's values, and limits of a metric's axis that cut off outliers."""
 
 import math
 import statistics
@@ -16,13 +16,13 @@ MOST_TICKS = 9
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis of one parameter.
+    """The axis of one swept parameter.
 
     Attributes:
         kind: ``linear``, ``log`` or ``categories``.
-        ticks: the positions of the values, in order; on a log axis the values themselves.
-        labels: what stands at each.
-        places: by value, as written, its position.
+        ticks: the positions of the values, in ascending order: the numbers, or the indices of categories.
+        labels: the label of each tick.
+        places: the position of each value, by the value's text.
     """
 
     kind: str
@@ -31,14 +31,14 @@ class Scale:
     places: dict[str, float]
 
     def fraction(self, value: str) -> float:
-        """The position between 0 at the lowest value and 1 at the highest."""
+        """Return the position of a value on the axis, from 0 (lowest) to 1 (highest)."""
         place, low, high = self.places[value], self.ticks[0], self.ticks[-1]
         if self.kind == "log":
             place, low, high = math.log(place), math.log(low), math.log(high)
         return (place - low) / (high - low) if high > low else 0.5
 
     def apply(self, axis: Axes) -> None:
-        """Give it to the x-axis of a plot: values few enough to read stand where they are."""
+        """Set up the x-axis of a plot, with a tick at each value if they are few enough to read."""
         if not self.ticks:
             return  # nothing was measured
         if self.kind == "log":
@@ -56,7 +56,7 @@ class Scale:
                     label.set(horizontalalignment="right", rotation_mode="anchor")
 
     def _crowded(self) -> bool:
-        """Whether the labels of neighbours would touch."""
+        """Whether the labels of neighbouring ticks would overlap."""
         places = [math.log(tick) for tick in self.ticks] if self.kind == "log" else self.ticks
         width = places[-1] - places[0]
         gaps = [(high - low) / width for low, high in pairwise(places)] if width else []
@@ -64,7 +64,7 @@ class Scale:
 
 
 def scale(values: Sequence[str]) -> Scale:
-    """The axis that suits these values: numbers on a line where there are three or more, all else side by side."""
+    """Choose a scale: linear or log for three or more distinct numbers, otherwise categories."""
     written = list(dict.fromkeys(values))
     numbers = {value: found for value in written if (found := number(value)) is not None}
     distinct = sorted(set(numbers.values()))
@@ -72,7 +72,7 @@ def scale(values: Sequence[str]) -> Scale:
         by_number = {found: value for value, found in reversed(numbers.items())}
         labels = [setting(by_number[found]) for found in distinct]
         return Scale("log" if _even_in_log(distinct) else "linear", distinct, labels, numbers)
-    # Numbers in their order, words in the order in which they were given.
+    # Numbers in ascending order, then words in the order given.
     order = sorted(written, key=lambda value: numbers.get(value, math.inf))
     names = {value: numbers.get(value, value) for value in order}
     ranks = {name: float(rank) for rank, name in enumerate(dict.fromkeys(names.values()))}
@@ -82,7 +82,7 @@ def scale(values: Sequence[str]) -> Scale:
 
 
 def _even_in_log(distinct: Sequence[float]) -> bool:
-    """Whether the values spread more evenly over their logarithms."""
+    """Whether the values are spaced more evenly on a log scale."""
     if distinct[0] <= 0 or distinct[-1] < 4 * distinct[0]:
         return False
     return _unevenness([math.log(value) for value in distinct]) < _unevenness(distinct)
@@ -94,12 +94,12 @@ def _unevenness(places: Sequence[float]) -> float:
 
 
 def view(values: Sequence[float], mode: str, reach: float = 4.0) -> tuple[float, float]:
-    """The lowest and the highest value worth showing: one run gone wrong would press all others flat.
+    """Return the limits of a metric's axis, cut off at the worse end so that an outlier does not flatten the rest.
 
     Args:
-        values: what there is to show.
-        mode: ``min`` or ``max``: at the worse end the picture may stop.
-        reach: how many interquartile ranges beyond the quartile.
+        values: the values to show.
+        mode: ``min`` or ``max``: which values are better; the other end may be cut off.
+        reach: the limit, in interquartile ranges beyond the quartile.
     """
     low, high = min(values), max(values)
     if len(values) >= 4:
@@ -113,16 +113,16 @@ def view(values: Sequence[float], mode: str, reach: float = 4.0) -> tuple[float,
 
 
 def padded(low: float, high: float) -> tuple[float, float]:
-    """Limits with a little air around what is shown."""
+    """Return axis limits with a margin of 5 %."""
     air = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     return low - air, high + air
 
 
 def thousands() -> FuncFormatter:
-    """Ticks such as 48,000 and 0.25."""
+    """Return a formatter of ticks such as 48,000 and 0.25."""
     return FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}")
 
 
 def figure_text(text: str) -> str:
-    """Text that matplotlib shows as it is: dollars would begin a formula."""
+    """Escape dollar signs, which matplotlib would take for the start of a formula."""
     return text.replace("$", r"\$")

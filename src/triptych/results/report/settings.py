@@ -1,4 +1,4 @@
-"""What tells runs apart: the settings in which they differ."""
+"""The settings that distinguish runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +11,24 @@ from triptych.results.report.text import number, printable
 from triptych.results.untrusted import mapping, read_yaml
 
 REPEATS = ("seed", "data.fold", "data.split_seed")
-"""Runs that differ in these alone repeat one another: their mean is what counts, their deviation its uncertainty."""
+"""Runs that differ only in these are repetitions: compared by their mean, with their deviation as uncertainty."""
 ARM = "arm"
-"""Of a study: the name that a run's settings have there."""
+"""The key under which the arm of a study appears among a run's settings."""
 
 Settings = dict[str, str]
 
 
 def settings_of(record: Record) -> Settings:
-    """The overrides of a run as key and value, the arm of a study first."""
+    """Return the overrides of a run by key, preceded by its arm if it belongs to a study."""
     arm = {ARM: record.arm} if record.arm else {}
     return arm | record.settings
 
 
 def swept(records: Sequence[Record]) -> dict[Path, Settings]:
-    """By run directory, the settings in which the runs differ, each with the same keys in the same order.
+    """Return, by run directory, the settings in which the runs differ, all with the same keys in the same order.
 
-    A run that was not given a key that another was given has it from its saved config; one that failed before it had
-    any config differs in nothing.
+    For a key that only other runs override, the value is taken from the run's saved config. A run that failed before
+    it had a config does not count as different.
     """
     given = {record.directory: settings_of(record) for record in records}
     keys = dict.fromkeys(key for settings in given.values() for key in settings)
@@ -44,25 +44,25 @@ def swept(records: Sequence[Record]) -> dict[Path, Settings]:
 
 
 def same(value: str) -> float | str:
-    """What equal settings have in common: 1e-3 is 0.001."""
+    """Return a form in which equal settings compare equal: a number if the text is one, so that 1e-3 equals 0.001."""
     found = number(value)
     return value if found is None else found
 
 
 def _saved(record: Record, key: str) -> str:
-    """The value of a key, or the choice of a group, that no override gave."""
+    """Return the value of a key, or the chosen option of a config group, from a run's saved config."""
     value: Any = record.config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     if isinstance(value, dict):
         value = _choices(record.directory).get(key)
-    # A reference to another key says nothing by itself.
+    # An unresolved reference to another key is not a value.
     is_nothing = (value is None and key == ARM) or str(value).startswith("${")
     return "" if is_nothing else show(value)
 
 
 def _choices(directory: Path) -> dict[str, Any]:
-    """Which option of each group the run had."""
+    """Return the option that the run chose in each config group."""
     found = read_yaml(directory / HYDRA)
     for name in ("hydra", "runtime", "choices"):
         found = mapping(found).get(name)

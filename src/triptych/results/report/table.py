@@ -1,6 +1,6 @@
-"""results.csv: one row a run.
+"""Render results.csv, with one row per run.
 
-A spreadsheet runs a cell that starts as a formula does (``=cmd|...``). Such text of a run gets an apostrophe before it.
+A spreadsheet executes a cell that looks like a formula (``=cmd|...``), so such text is prefixed with an apostrophe.
 """
 
 import csv
@@ -16,15 +16,15 @@ from triptych.terminal import harmless
 
 NUMBERS = ("seconds", "epochs", "steps", "parameters")
 EPOCH = "epoch"
-"""Among the best metrics: the epoch they are of."""
+"""The entry of the best metrics that holds their epoch."""
 
 
 def results(comparison: Comparison, output: Path) -> str:
-    """The table of all runs, the best first, what has no rank after them.
+    """Return the CSV table of all runs, the best first and runs without a rank last.
 
     Args:
-        comparison: the runs.
-        output: the folder of the table: directories are told from there.
+        comparison: the compared runs.
+        output: the folder of the table, to which run directories are relative.
     """
     ranked = [record for ranking in comparison.rankings for record in ranking.ranked]
     known = {record.directory for record in ranked}
@@ -53,7 +53,7 @@ def results(comparison: Comparison, output: Path) -> str:
 
 
 def _text(cell: object) -> object:
-    """The cell, which no spreadsheet takes for a formula and no terminal for a command; numbers stay numbers."""
+    """Neutralise formulas and control characters in a text cell; numbers stay numbers."""
     if not isinstance(cell, str):
         return cell
     line = harmless(cell)
@@ -61,7 +61,7 @@ def _text(cell: object) -> object:
 
 
 def _measured(record: Record, name: str) -> float | None:
-    """Of a run that ended or not: what was measured was measured."""
+    """Return a metric of a run, whether or not it ended normally."""
     value = metric(record, name)
-    # It counts from 0; here it stands beside the number of epochs, and says how many had been trained.
+    # Epochs count from 0; here, beside the number of epochs, it is the number trained by then.
     return value + 1 if name == EPOCH and value is not None else value

@@ -1,4 +1,4 @@
-"""The report on the terminal: what a study says, and the tables."""
+"""Print a report on the terminal: the answers of a study or search, and the tables."""
 
 import sys
 from typing import TextIO
@@ -15,7 +15,7 @@ MOST_ROWS = 30
 
 
 def show(document: Document, file: TextIO | None = None) -> None:
-    """Print a report without its pictures; nothing in it is markup, and no control character passes."""
+    """Print a report without its figures; text is never parsed as markup, and control characters become spaces."""
     console = Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
     for section in document.answers:
         _say(console, section.title, bold=True)

@@ -1,4 +1,4 @@
-"""Text of any origin (names, overrides, errors, metrics), made safe for where it is shown.
+"""Escaping and formatting of untrusted text (names, overrides, errors, metrics) for display.
 
 HTML is escaped by its template.
 """
@@ -9,19 +9,19 @@ from collections.abc import Mapping
 
 from triptych.results.summary import format_number
 
-# What Markdown would read as more than text, wherever it stands.
+# Characters that are markup in Markdown anywhere in a line.
 SPECIAL = re.compile(r"([\\`*\[\]<>|&$])")
-# What it would read so at the start of a line: headings, lists, rules, fences.
+# Markup only at the start of a line: headings, lists, rules, fences.
 LEADING = re.compile(r"^(#+(?=\s|$)|[-+](?=\s|$)|[-=~_]{3,}|\d+(?=[.)](?:\s|$)))")
 
 
 def printable(text: object) -> str:
-    """One line without control characters, of the terminal or of the direction of writing."""
+    """Return the text as one line, with control characters (of terminals or writing direction) replaced by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text)).strip()
 
 
 def shortened(text: object, length: int = 28) -> str:
-    """At most ``length`` characters: the start and the end, for names differ at either."""
+    """Shorten to at most ``length`` characters, keeping start and end, since names may differ at either."""
     line = printable(text)
     if len(line) <= length:
         return line
@@ -30,7 +30,7 @@ def shortened(text: object, length: int = 28) -> str:
 
 
 def markdown(text: object) -> str:
-    """Text that Markdown shows as it is, in a paragraph or in a table's cell."""
+    """Escape text so that Markdown shows it literally, in a paragraph or a table cell."""
     escaped = SPECIAL.sub(r"\\\1", printable(text))
     return LEADING.sub(lambda found: _backslashed(found[1]), escaped)
 
@@ -40,12 +40,12 @@ def _backslashed(start: str) -> str:
 
 
 def file_name(text: object) -> str:
-    """A name that every file system takes and that stays in its folder."""
+    """Return a file name that every file system accepts and that cannot lead out of its folder."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", str(text)).strip("-")[:60] or "figure"
 
 
 def different(names: list[str]) -> list[str]:
-    """The names, numbered where one comes again, also where letters differ only in their case."""
+    """Make names unique, ignoring case, by numbering repeated ones."""
     chosen: dict[str, str] = {}
     for name in names:
         endings = ["", *(f"-{number}" for number in range(2, len(names) + 1))]
@@ -55,7 +55,7 @@ def different(names: list[str]) -> list[str]:
 
 
 def number(text: str) -> float | None:
-    """The finite number that an override's value is, else None."""
+    """Return the value of an override as a float; None unless it is a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -64,29 +64,29 @@ def number(text: str) -> float | None:
 
 
 def setting(value: str) -> str:
-    """The value of an override, short enough for a table: a number drawn by a search has many digits."""
+    """Shorten the value of an override for a table; long numbers, as drawn by a search, get four digits."""
     found = number(value)
     return f"{found:.4g}" if found is not None and len(value) > 9 else shortened(value, 40)
 
 
 def settings_line(settings: Mapping[str, str]) -> str:
-    """``optimizer=adam optimizer.lr=0.001``."""
+    """Return the settings as one line, such as ``optimizer=adam optimizer.lr=0.001``."""
     return " ".join(f"{printable(key)}={setting(value)}" for key, value in settings.items())
 
 
 def mean_and_deviation(values: list[float]) -> str:
-    """``48,211 ± 310``: the mean and the sample's standard deviation; of one value the value alone."""
+    """Format mean and sample standard deviation, as in ``48,211 ± 310``; of one value just the value."""
     if not values:
         return "-"
     shown = format_number(statistics.fmean(values))
     if len(values) < 2:
         return shown
     deviation = statistics.stdev(values)
-    # Two digits: a few runs tell no more.
+    # Two digits: with a few runs, more would be false precision.
     return f"{shown} ± {deviation:,.0f}" if deviation >= 100 else f"{shown} ± {deviation:.2g}"
 
 
 def some(names: list[str], count: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Return the first ``count`` names and how many more there are, as in ``0, 1, 2 and 6 more``."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

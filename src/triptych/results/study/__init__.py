@@ -1,4 +1,4 @@
-"""Studies: from the runs of a sweep to a verdict on its claim, with the numbers and the pictures it rests on."""
+"""Studies: turn the runs of a sweep into a verdict on its claim, with the supporting table and figures."""
 
 import math
 from collections import defaultdict
@@ -18,28 +18,28 @@ from triptych.results.study.verdict import Finding, compare, seeds_for, spread, 
 from triptych.results.summary import format_number
 
 GAINS = (0.01, 0.03, 0.1)
-"""Gains, relative to the mean, for which a study of the spread says how many seeds would show them."""
+"""Gains, relative to the mean, for which a study of the spread reports how many seeds would detect them."""
 
 NO_VALUE = "no value"
-"""What an arm has in place of the chosen value where there is none to choose."""
+"""Shown in place of the chosen value of an arm if there is none to choose."""
 
 
 def sections(records: Sequence[Record], folder: Path) -> list[Section]:
-    """What a study adds to the report of its sweep.
+    """Return the sections that a study adds to the report of its sweep.
 
     Args:
         records: the runs of the sweep.
-        folder: the sweep's folder.
+        folder: the sweep's folder; unused, for the same signature as ``search.sections``.
 
     Raises:
-        ValueError: what the runs' config says about the study is wrong.
+        ValueError: no run belongs to a study, or the study in the runs' config is invalid.
     """
     study = study_of(records)
     units = units_of(records)
     counted, choices = chosen_units(units, study.choose) if study.choose else (units, {})
     measured = {}
     for name, kind in study.measures.items():
-        # What looks over the key that is chosen needs all its values.
+        # A measure over the chosen key needs the runs of all its values.
         over = kind.target == study.choose and kind.kind in ("largest", "preferred")
         measured[name] = measure(kind, units if over else counted)
     findings = [judge(expectation, measured[expectation.measure], study.choose) for expectation in study.expect]
@@ -78,7 +78,11 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
 
 
 def study_of(records: Sequence[Record]) -> Study:
-    """The study that these runs belong to, as the config of the first that has one says it."""
+    """Return the study that these runs belong to, from the config of the first run that has one.
+
+    Raises:
+        ValueError: no run has one, or it is invalid.
+    """
     for record in records:
         content = record.config.get("study")
         if isinstance(content, dict) and content.get("claim"):
@@ -88,10 +92,10 @@ def study_of(records: Sequence[Record]) -> Study:
 
 
 def judge(expectation: Expectation, values: Sequence[Value], chosen: str = "") -> Finding:
-    """Hold what was measured against what was expected; the key that was ``chosen`` may differ within a pair.
+    """Compare what was measured with what was expected; the ``chosen`` key may differ within a pair.
 
-    What else is swept (grids, arms under several settings) is averaged within each seed first, of both sides over the
-    same settings: only seeds repeat one another, and the interval is to be theirs.
+    Other swept keys (grids, arms under several settings) are averaged out within each seed first, for both sides over
+    the same settings: only seeds are repetitions, so the interval must be over seeds alone.
     """
     if expectation.spread_above is not None:
         settings: dict[object, list[float]] = defaultdict(list)
@@ -111,7 +115,7 @@ def judge(expectation: Expectation, values: Sequence[Value], chosen: str = "") -
 
 
 def _of(side: str | Mapping[str, str], values: Sequence[Value]) -> list[tuple[Value, float]]:
-    """What was measured of an arm, which is given by its name or by swept keys and their values."""
+    """Return the measured values of one side, given as an arm's name (empty: all) or as swept keys and values."""
     found = [(value, value.value) for value in values if value.value is not None]
     if isinstance(side, str):
         return [(value, number) for value, number in found if not side or value.arm == side]
@@ -123,14 +127,14 @@ def _of(side: str | Mapping[str, str], values: Sequence[Value]) -> list[tuple[Va
 
 
 def _alike(one: str, other: str) -> bool:
-    """Whether two settings are equal: 1e-3 is 0.001."""
+    """Whether two settings are equal as text or as numbers, such as 1e-3 and 0.001."""
     return one == other or as_number(one) == as_number(other)
 
 
 def _by_seed(
     found: Sequence[tuple[Value, float]], fixed: set[str], ratio: bool
 ) -> dict[str, dict[object, list[float]]]:
-    """The numbers of each seed, or their logarithms, by what else is swept; ``fixed`` keys tell no two apart."""
+    """Group the numbers (for a ratio their logarithms) by seed, then by the swept settings without ``fixed`` keys."""
     seeds: dict[str, dict[object, list[float]]] = defaultdict(lambda: defaultdict(list))
     for value, number in found:
         rest = tuple((key, text) for key, text in sorted(value.swept.items()) if key not in fixed)
@@ -140,7 +144,7 @@ def _by_seed(
 
 
 def _told(expectation: Expectation, finding: Finding) -> str:
-    """Effect, interval and seeds of one expectation, in one line."""
+    """Return effect, interval and number of seeds of one expectation as one line."""
     count = f"seeds: {finding.seeds}"
     low, high = format_number(finding.low), format_number(finding.high)
     interval = f"95 % interval {low} to {high}, {count}: {finding.verdict}"
@@ -177,9 +181,9 @@ def _table(
     measured: Mapping[str, Sequence[Value]],
     lost: Mapping[str, Mapping[str, str]],
 ) -> tuple[list[str], list[list[str]]]:
-    """A row for each arm and values of the swept keys: mean and deviation of every measure over the seeds.
+    """Return header and rows: a row per arm and swept setting, with mean and deviation of each measure over the seeds.
 
-    An arm of which nothing is counted is ``lost``, and has a row that says so.
+    An arm none of whose runs are counted is ``lost`` and gets a row that says so.
     """
     keys = list(dict.fromkeys(key for unit in units for key in unit.swept))
     named = any(unit.arm for unit in units)
@@ -191,7 +195,7 @@ def _table(
         row = [arm] if named else []
         row += [settings.get(key, "-") for key in keys]
         for values in measured.values():
-            # A measure over a swept key has no values of that key.
+            # Values of a measure over a swept key do not have that key.
             own = [
                 value.value
                 for value in values
@@ -213,5 +217,5 @@ def _mean(values: Sequence[float]) -> str:
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     if len(values) < 2:
         return format_number(mean)
-    # Of equal values the sum may be off in its last digit.
+    # The mean of equal values may be off by a rounding error, which must not show as a deviation.
     return f"{format_number(mean)} ± {format_number(deviation if deviation > 1e-12 * abs(mean) else 0.0)}"

@@ -1,4 +1,4 @@
-"""The pictures of a study, as panels of one matplotlib figure."""
+"""The plots of a study, as panels of one matplotlib figure."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Measured = Mapping[str, Sequence[Value]]
 
 
 def draw(study: Study, units: Sequence[Unit], measured: Measured) -> Figure | None:
-    """All plots of a study side by side, two in a row; None where it has none or nothing was measured."""
+    """Draw all plots of a study, two per row; None if it has no plots or nothing was measured."""
     if not study.plots or not any(value.value is not None for values in measured.values() for value in values):
         return None
     columns = min(2, len(study.plots))
@@ -38,7 +38,7 @@ def draw(study: Study, units: Sequence[Unit], measured: Measured) -> Figure | No
 
 
 def _dots(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
-    """A column an arm, a dot a seed, a bar at the mean."""
+    """A measure: one column per arm, one dot per seed, a bar at the mean."""
     name = str(plot.of)
     groups = _by_label(measured[name])
     for place, (colour, values) in enumerate(zip(cycle(HUES), groups.values(), strict=False)):
@@ -59,13 +59,13 @@ def _dots(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
 
 
 def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
-    """A metric over the steps: a line an arm, the mean of its seeds, and a band from the least to the greatest."""
+    """A metric over the steps: per arm a line, the mean over its seeds, and a band from their minimum to maximum."""
     for colour, (label, members) in zip(cycle(HUES), _units_by_label(units).items(), strict=False):
         curves = [unit.history[str(plot.of)] for unit in members if str(plot.of) in unit.history]
         if not curves:
             continue
         steps = np.unique(np.concatenate([steps for steps, _ in curves]))
-        # Beyond its own end a curve says nothing.
+        # NaN beyond the end of a curve, so that it is not extrapolated.
         lines = np.array([np.interp(steps, *curve, right=np.nan) for curve in curves])
         known = ~np.isnan(lines).all(axis=0)
         steps, lines = steps[known], lines[:, known]
@@ -80,7 +80,7 @@ def _curves(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
 
 
 def _layers(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
-    """Each layer's metric when it was first logged, from the first layer to the last; a line an arm."""
+    """The first logged metric of each layer, from the first layer to the last; one line (geometric mean) per arm."""
     for colour, (label, members) in zip(cycle(HUES), _units_by_label(units).items(), strict=False):
         starts: dict[int, list[float]] = defaultdict(list)
         for unit in members:
@@ -97,7 +97,7 @@ def _layers(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -
 
 
 def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
-    """Measures over a swept key: a line a measure and value of what else is swept, mean over the seeds."""
+    """Measures over a swept key, averaged over the seeds: one line per measure, arm and setting of the other keys."""
     names = [plot.of] if isinstance(plot.of, str) else list(plot.of)
     styles = cycle(("-", "--", ":"))
     over = scale([value.swept[plot.x] for name in names for value, _ in _known(measured[name], plot.x)])
@@ -120,7 +120,7 @@ def _lines(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) ->
 
 
 def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> None:
-    """A measure over two swept keys, its mean over everything else."""
+    """A heat map of a measure over two swept keys, averaged over everything else."""
     cells: dict[tuple[float, float], list[float]] = defaultdict(list)
     known = _known(measured[str(plot.of)], plot.x, plot.y)
     across, up = (scale([value.swept[key] for value, _ in known]) for key in (plot.x, plot.y))
@@ -144,7 +144,7 @@ def _heat(axis: Axes, plot: Plot, units: Sequence[Unit], measured: Measured) -> 
 
 
 def _known(values: Sequence[Value], *keys: str) -> list[tuple[Value, float]]:
-    """What was measured, with its number, where these keys were swept."""
+    """Return the measured values, each with its number, that have all these swept keys."""
     return [
         (value, value.value) for value in values if value.value is not None and all(key in value.swept for key in keys)
     ]
@@ -167,7 +167,7 @@ def _by_label(values: Sequence[Value]) -> dict[str, list[float]]:
 
 
 def _label(arm: str, swept: Mapping[str, str]) -> str:
-    """An arm's name, as a figure shows it; the swept values where there are no arms."""
+    """Return an arm's name, escaped for matplotlib; the swept values if there are no arms."""
     values = [f"{key.rpartition('.')[2]} {value}" for key, value in swept.items()]
     return figure_text(arm or ", ".join(values) or "all runs")
 

@@ -1,4 +1,4 @@
-"""Measures what a study asks of its runs."""
+"""Compute the measures of a study from its runs."""
 
 import math
 from collections import defaultdict
@@ -17,7 +17,7 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Unit:
-    """A run of a study: its arm, the values of the swept keys that are not the arm's own, its seed."""
+    """A run of a study: its arm, the values of the keys swept besides the arm, and its seed."""
 
     arm: str
     swept: dict[str, str]
@@ -26,12 +26,12 @@ class Unit:
 
     @property
     def counts(self) -> bool:
-        """Whether the run says something: it ended well, or diverged, which is a finding."""
+        """Whether the run is evidence: it ended normally, or it diverged, which is a finding."""
         return self.record.ended or self.record.state == "diverged"
 
     @cached_property
     def history(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Of each metric in ``metrics.csv`` the finite values, and after how many steps, both (points,)."""
+        """Per metric in ``metrics.csv``, the number of steps done and the finite values, both of shape (points,)."""
         points: dict[str, list[tuple[float, float]]] = defaultdict(list)
         path = self.record.directory / "metrics.csv"
         for row in read_history(path) if path.exists() else []:
@@ -39,19 +39,19 @@ class Unit:
             for name, text in row.items():
                 value = as_number(text)
                 if math.isfinite(step) and math.isfinite(value):
-                    points[name].append((step + 1, value))  # there steps count from 0
+                    points[name].append((step + 1, value))  # steps in the file count from 0
         return {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items()}
 
     def values(self, metric: str) -> np.ndarray:
-        """The finite values of a metric, in order of the steps; none where it was not logged."""
+        """Return the finite values of a metric in step order, (points,); empty if it was not logged."""
         return self.history[metric][1] if metric in self.history else np.empty(0)
 
 
 @dataclass(frozen=True)
 class Value:
-    """What one unit, or the units that differ only in one swept key, gave for a measure; None if nothing.
+    """A measure of one unit, or of the units that differ only in one swept key; ``value`` is None if not measured.
 
-    Of steps to a target, ``reached`` tells whether it ever was.
+    For steps to a target, ``reached`` is False if the run never reached it.
     """
 
     arm: str
@@ -62,13 +62,13 @@ class Value:
 
 
 def units_of(records: Sequence[Record]) -> list[Unit]:
-    """Sort the runs of a study by arm, swept keys and seed."""
+    """Split the settings of each run of a study into arm, swept keys and seed."""
     settings = [record.settings for record in records]
     values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for record, own in zip(records, settings, strict=True):
         for key, value in own.items():
             values[key][record.arm].add(value)
-    # What an arm sets in one way is the arm; what it sets in several ways is swept within it.
+    # A key with one value per arm is part of the arm; one that takes several values within an arm is swept.
     swept = [key for key, by_arm in values.items() if key != SEED and any(len(found) > 1 for found in by_arm.values())]
     return [
         Unit(record.arm, {key: own[key] for key in swept if key in own}, own.get(SEED, "0"), record)
@@ -77,9 +77,9 @@ def units_of(records: Sequence[Record]) -> list[Unit]:
 
 
 def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
-    """Measure every unit; the kinds that look over a swept key give one value for the units that differ only in it.
+    """Measure every unit; measures over a swept key give one value for all units that differ only in that key.
 
-    A run that failed or was killed says nothing, whatever it logged till then; that one diverged is a finding.
+    Runs that failed or were interrupted are ignored, whatever they logged before; diverged runs are a finding.
     """
     units = [unit for unit in units if unit.counts]
     if not units:
@@ -93,11 +93,11 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
 
 
 def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str, str | None]]:
-    """Of each arm only the units with that value of a swept key whose mean monitor over the seeds is best.
+    """Keep, in each arm, only the units with the value of a swept key whose mean monitor over the seeds is best.
 
     Returns:
-        the units, and the value chosen for each arm that has the key; None where with each value a run diverged or
-        none ended.
+        the units, and the value chosen for each arm that has the key; None if for every value a run diverged or none
+        ended normally.
     """
     kept: list[Unit] = []
     choices: dict[str, str | None] = {}
@@ -110,8 +110,8 @@ def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str,
         for value, members in by_value.items():
             scores = [unit.record.best(unit.record.monitor) for unit in members if unit.record.ended]
             known = [score for score in scores if score is not None]
-            # A value with which a run diverges, or ends with no finite monitor, is no good one; that one was killed or
-            # failed says nothing about the value.
+            # A value with which a run diverges, or ends without a finite monitor, is not eligible; a run that failed or
+            # was interrupted says nothing about the value.
             went_astray = len(known) < len(scores) or any(unit.record.state == "diverged" for unit in members)
             if known and not went_astray:
                 means[value] = float(np.mean(known))
@@ -147,7 +147,7 @@ def _noise(unit: Unit, metric: str) -> float | None:
     late = values[len(values) // 2 :]
     if len(late) < 3 or not np.mean(late):
         return None
-    # Differences of neighbours, so that the slow way down does not count; a difference has twice the variance.
+    # Differences of neighbours remove the slow trend; a difference of two has twice the variance, hence the root of 2.
     return float(np.std(np.diff(late)) / math.sqrt(2) / abs(np.mean(late)))
 
 
@@ -176,7 +176,7 @@ ONE_RUN: dict[str, Callable[[Unit, str], float | None]] = {
 
 
 def _steps_to(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
-    """Steps to the target; where a run never reaches it, all the steps of the longest run: it needs more than those."""
+    """Return the steps to the target; for a run that never reaches it a lower bound, the steps of the longest run."""
     target = _target(kind.target, kind.within, mode, units)
     most = max((float(unit.history[kind.target][0][-1]) for unit in units if kind.target in unit.history), default=None)
     found = []
@@ -189,7 +189,7 @@ def _steps_to(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
 
 
 def _over_key(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
-    """One value for all units that differ in the swept key alone."""
+    """Return one value for all units that differ only in the swept key."""
     target = _target(kind.of, kind.within, mode, units)
     groups: dict[tuple[str, tuple[tuple[str, str], ...], str], list[Unit]] = defaultdict(list)
     for unit in units:
@@ -209,12 +209,12 @@ def _over_key(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
 
 
 def _own(units: Sequence[Unit]) -> Record:
-    """The run that tells what all monitor; one that failed at its start has no config."""
+    """Return a run that has a monitor, the same for all runs; one that failed at its start has no config."""
     return next((unit.record for unit in units if unit.record.monitor), units[0].record)
 
 
 def _target(metric: str, within: float, mode: str, units: Sequence[Unit]) -> float | None:
-    """The best that any run reached, relaxed by a factor."""
+    """Return the best value that any run reached, relaxed by the factor ``within``; for positive metrics."""
     scores = [score for unit in units if (score := unit.record.best(metric)) is not None]
     if not scores:
         return None
@@ -226,7 +226,7 @@ def _reached(values: np.ndarray | float, target: float, mode: str) -> np.ndarray
 
 
 def as_number(text: str) -> float:
-    """The number that a text is; NaN for any other."""
+    """Parse a number; NaN if the text is not one."""
     try:
         return float(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The page of the studies: python -m triptych.results.study.page SWEEP... --output docs/studies.md.
+"""Write the page on all studies: python -m triptych.results.study.page SWEEP... --output docs/studies.md.
 
-Everything on it is computed from the runs; what it says about each verdict stands in the study's file.
+Everything on it is computed from the runs, apart from the remark on each verdict, which comes from the study's file.
 """
 
 import argparse
@@ -27,7 +27,7 @@ expectations (of k to 1 - 0.05 / k, Bonferroni). Otherwise, and with fewer than 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the page and, in ``images/studies`` beside it, its pictures."""
+    """Write the page, and its figures into ``images/studies`` beside it."""
     parser = argparse.ArgumentParser(description="Write the page of the studies from their sweeps.")
     parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
@@ -72,7 +72,7 @@ def _part(name: str, section: Section, records: Sequence[Record]) -> str:
 
 
 def _given(records: Sequence[Record]) -> list[str]:
-    """``study=NAME`` and, where the study takes one, the experiment."""
+    """Return the override ``study=NAME`` and, for ``study=seeds``, the experiment's."""
     overrides = records[0].overrides
     study = [line for line in overrides if line.startswith("study=")]
     return study + [line for line in overrides if line.startswith("experiment=") and study == ["study=seeds"]]

@@ -1,4 +1,4 @@
-"""Read a study's file: whatever stands under ``study`` is checked, and becomes a Study."""
+"""Parse and validate the content of a study's file into a Study."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -13,7 +13,7 @@ MEASURE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "largest": (("of",), ("within", "mode")),
     "preferred": (("of",), ("mode",)),
 }
-"""What a kind of measure must be told beside its target, and what it may be; the others take nothing."""
+"""Required and optional keys of a measure besides its target, by kind; other kinds take none."""
 PLOT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dots": ((), ("log",)),
     "curves": ((), ("log",)),
@@ -23,11 +23,11 @@ PLOT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 PAIR_KEYS = (("measure", "arm", "against"), ("direction", "scale", "by"))
 SPREAD_KEYS = (("measure", "spread_above"), ("arm",))
-"""Of an expectation that compares two arms, and of one about the seeds of one."""
+"""Required and optional keys of an expectation that compares two arms, and of one about the spread over seeds."""
 
 
 def read_study(name: str, content: Mapping[str, Any]) -> Study:
-    """Check what stands under ``study`` in a study's file, which may be anything.
+    """Return the Study described by the content of ``study`` in a study's file, which may be invalid.
 
     Raises:
         ValueError: naming the part that is missing or wrong, and what would be right.
@@ -41,7 +41,7 @@ def read_study(name: str, content: Mapping[str, Any]) -> Study:
 def _read_study(name: str, content: Mapping[str, Any]) -> Study:
     known = {"claim", "arms", "choose", "measures", "expect", "plots", "discussion"}
     for key in content:
-        if key not in (*known, "arm"):  # the job's own, from the sweeper
+        if key not in (*known, "arm"):  # `arm` is set by the sweeper in each job
             raise ValueError(f"{key}: choose one of {', '.join(sorted(known))}{did_you_mean(str(key), known)}")
     claim = _part(content, "claim", "")
     if not claim:
@@ -66,7 +66,7 @@ def _read_study(name: str, content: Mapping[str, Any]) -> Study:
 
 
 def _part(content: Mapping[str, Any], key: str, default: Any) -> Any:
-    """What stands under a key, which must be of the default's type; the default where nothing does."""
+    """Return the value of a key, which must have the default's type; the default if the key is missing or null."""
     value = default if content.get(key) is None else content[key]
     if not isinstance(value, type(default)):
         raise ValueError(f"{key}: expected a {type(default).__name__}, found {value!r}")
@@ -124,7 +124,7 @@ def _plot(where: str, entry: Any, measures: Collection[str]) -> Plot:
 
 
 def _kind(where: str, entry: Any, kinds: Collection[str]) -> tuple[str, dict[Any, Any]]:
-    """Which of the kinds an entry is, by its first key that is one, and its other keys."""
+    """Return the kind of an entry, which is its first key that names one, and its other keys."""
     kind = next((key for key in entry if key in kinds), None) if isinstance(entry, Mapping) else None
     if kind is None:
         raise ValueError(f"{where}: one of its keys must be {', '.join(kinds)}")
@@ -134,7 +134,7 @@ def _kind(where: str, entry: Any, kinds: Collection[str]) -> tuple[str, dict[Any
 def _check_keys(
     where: str, what: str, given: Mapping[Any, Any], needed: tuple[str, ...], allowed: tuple[str, ...]
 ) -> None:
-    """Refuse a key that would not be read, and a missing one without which there is nothing to measure or to draw."""
+    """Raise ValueError for a key that is unknown, and for a required one that is missing or empty."""
     known = (*needed, *allowed)
     for key in given:
         if key not in known:
@@ -146,7 +146,7 @@ def _check_keys(
 
 
 def _made(kind: type, values: Mapping[str, Any], where: str, *arguments: Any) -> Any:
-    """A dataclass of the values, whose names and types are checked."""
+    """Construct a dataclass after checking the names and types of the values."""
     types = {field.name: field.type for field in fields(kind)[len(arguments) :]}
     for key, value in values.items():
         if key not in types:
@@ -164,5 +164,5 @@ def _made(kind: type, values: Mapping[str, Any], where: str, *arguments: Any) ->
 
 
 def _overrides(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Overrides by their dotted keys, with their values as one writes them, however they are nested."""
+    """Flatten a nested mapping into overrides: dotted keys, with the values as on the command line."""
     return {key: show(value) for key, value in leaves(tree)}

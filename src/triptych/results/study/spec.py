@@ -1,16 +1,16 @@
-"""What a study's file says: its claim, its arms, what is measured and what is expected of it.
+"""The specification of a study: its claim, its arms, what is measured and what is expected.
 
-A study is a sweep that answers a question. ``conf/study/NAME.yaml`` holds under ``study``:
+A study is a sweep that answers a question. ``conf/study/NAME.yaml`` has under ``study``:
 
-- ``claim``: what is put to the test, in one sentence.
+- ``claim``: the claim under test, in one sentence.
 - ``arms``: what is compared, by name; each is a mapping of overrides, several values of a key separated by commas.
-- ``choose``: a swept key, such as ``optimizer.lr``: of each arm only the value with the best mean monitor counts.
-- ``measures``: what is measured, by the name that tables show; the first key of each is one of KINDS.
-- ``expect``: what the claim says about the measures; the verdict follows from it.
-- ``plots``: the pictures.
-- ``discussion``: a remark for each verdict, of which the report shows the one that came out.
+- ``choose``: a swept key, such as ``optimizer.lr``; in each arm only its value with the best mean monitor counts.
+- ``measures``: what is measured, by the name shown in tables; one key of each is one of KINDS.
+- ``expect``: what the claim predicts for the measures; the verdict follows from it.
+- ``plots``: the plots; one key of each is one of PLOTS.
+- ``discussion``: a remark for each verdict, of which the report shows the one that applies.
 
-The metric ``monitor`` is the one that the experiment monitors.
+The metric name ``monitor`` stands for the metric that the experiment monitors.
 """
 
 from collections.abc import Collection, Mapping
@@ -48,9 +48,10 @@ PLOTS = {
 
 @dataclass(frozen=True)
 class Measure:
-    """One measured quantity. ``target`` is a metric, a number's name or a swept key, as its ``kind`` wants it.
+    """One measured quantity. ``target`` is a metric, the name of a number or a swept key, depending on ``kind``.
 
-    Which values of a metric are better, ``mode`` (min or max) says where neither the monitor nor the name does.
+    ``mode`` (min or max) says which values of the metric are better, and is needed if neither its name nor the
+    experiment's monitor tells.
     """
 
     name: str
@@ -62,14 +63,14 @@ class Measure:
 
     @property
     def judged(self) -> str:
-        """The metric of which it must be known which values are better; empty for the kinds that need not know."""
+        """The metric for which it matters which values are better; empty for kinds that do not compare values."""
         return {"steps_to": self.target, "largest": self.of, "preferred": self.of}.get(self.kind, "")
 
     def better(self, monitor: str, mode: str) -> str:
-        """``min`` or ``max``: which values of what it judges are better, in runs with this monitor and mode.
+        """Return ``min`` or ``max``: which values of ``judged`` are better, in runs with this monitor and mode.
 
         Raises:
-            ValueError: nothing says so.
+            ValueError: neither ``mode``, the monitor nor the metric's name tells.
         """
         found = self.mode or mode_of(self.judged, monitor, mode)
         if found is None:
@@ -81,12 +82,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the claim says about one measure.
+    """What the claim predicts for one measure.
 
-    Either the measure of ``arm`` is ``direction`` (lower or higher) than that of ``against``, by at least ``by``: a
-    difference, or with ``scale`` ratio a factor. Or, with ``spread_above``, the standard deviation over the seeds is
-    more than this share of the mean. An arm is named, or given by swept keys and their values. What else is swept is
-    averaged within each seed.
+    Either the measure of ``arm`` is lower or higher (``direction``) than that of ``against``, by at least ``by``, which
+    is a difference or, with ``scale`` ratio, a factor. Or, with ``spread_above``, the standard deviation over the seeds
+    exceeds this share of the mean. An arm is given by its name, or as swept keys and their values. In a comparison of
+    arms, all other swept keys are averaged out within each seed.
     """
 
     measure: str
@@ -100,7 +101,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture; see PLOTS."""
+    """One plot; see PLOTS."""
 
     kind: str
     of: str | tuple[str, ...]
@@ -111,7 +112,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its file says it."""
+    """A study as specified in its file."""
 
     name: str
     claim: str
@@ -123,12 +124,12 @@ class Study:
     choose: str = ""
 
     def check(self, given: Collection[str], monitor: str, mode: str) -> None:
-        """Look, before any job runs, whether there will be what is to be chosen, measured and drawn.
+        """Check, before any job runs, that all keys in use are swept and each measure knows which values are better.
 
         Args:
             given: the keys that any job sets.
             monitor: the metric that the experiment monitors.
-            mode: which of its values are better.
+            mode: which of its values are better, ``min`` or ``max``.
 
         Raises:
             ValueError: naming the part that is wrong, and what would be right.
@@ -141,7 +142,7 @@ class Study:
                 measure.better(monitor, mode)
 
     def _keys(self) -> dict[str, str]:
-        """The keys that the study takes to be swept, by where it names them."""
+        """Return the keys that the study assumes to be swept, by the place in its file that names them."""
         named = {"choose": self.choose}
         for name, measure in self.measures.items():
             if measure.kind in ("largest", "preferred"):
@@ -155,7 +156,7 @@ class Study:
         return {where: key for where, key in named.items() if key}
 
     def monitoring(self, metric: str) -> "Study":
-        """The same study of an experiment whose monitor, such as ``val/rmse``, is meant by the word ``monitor``."""
+        """Return the study with the word ``monitor`` replaced by the experiment's monitor, such as ``val/rmse``."""
 
         def named(of: Any) -> Any:
             return metric if of == "monitor" else of

@@ -1,4 +1,4 @@
-"""From measured values to a verdict: effects with their intervals, paired by seed."""
+"""The statistics of a study: effects paired by seed, their confidence intervals, and the verdict."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from triptych.results.study.spec import FAILS, HOLDS, UNDECIDED
 
 CONFIDENCE = 0.95
 TAIL = (1 - CONFIDENCE) / 2
-"""What an interval leaves out on either side."""
+"""Probability left out at either end of an interval."""
 FEWEST = 3
-"""Seeds from which on an expectation is decided; two have an interval of thirteen deviations."""
+"""Fewest seeds that decide an expectation; with two, the interval reaches 12.7 standard errors to either side."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one expectation.
+    """The result of testing one expectation.
 
     Attributes:
         verdict: HOLDS, FAILS or UNDECIDED.
         effect: the mean difference, the geometric mean of the ratios, or the relative deviation; NaN without values.
         low, high: the ends of the 95 % interval of the effect.
-        seeds: how many it is from.
+        seeds: the number of seeds behind it.
         chance: the one-sided p-value: the probability of an effect that falls at least this far short of what is
             expected, if the true effect is exactly that.
     """
@@ -38,17 +38,17 @@ class Finding:
 
 
 def compare(differences: Sequence[float], direction: str, scale: str, by: float) -> Finding:
-    """Whether an arm is lower (or higher) than another, by at least ``by``.
+    """Test whether an arm is lower (or higher) than another, by at least ``by``.
 
-    Student's interval of the mean difference of the seeds. The expectation holds where the whole interval lies beyond
-    ``by``, does not where the whole interval falls short of it.
+    Uses Student's t interval of the mean paired difference. The expectation holds if the whole interval lies beyond
+    ``by``, and does not hold if the whole interval falls short of it.
 
     Args:
-        differences: of each seed the arm less the other (seeds,); of their logarithms where the scale is ratio, NaN for
-            what has none.
+        differences: for each seed, the arm minus the other (seeds,); for the scale ``ratio``, the difference of their
+            logarithms, NaN if one of the values is not positive.
         direction: ``lower`` or ``higher``.
         scale: ``difference`` or ``ratio``.
-        by: least difference, or least factor (2 is half as large, or twice).
+        by: the least difference, or the least factor (2: at most half as large, or at least twice).
     """
     seeds = len(differences)
     sign = 1.0 if direction == "higher" else -1.0
@@ -60,7 +60,7 @@ def compare(differences: Sequence[float], direction: str, scale: str, by: float)
     error = float(np.std(differences, ddof=1)) / math.sqrt(seeds) if seeds >= 2 else math.inf
     margin = error * float(stats.t.ppf(1 - TAIL, seeds - 1)) if 0 < error < math.inf else error
     verdict = _decided(sign * mean - margin, sign * mean + margin, least, seeds)
-    # Without any deviation nothing is left to chance.
+    # Without any variance the outcome is certain.
     chance = float(verdict != FAILS)
     if 0 < error < math.inf:
         chance = float(stats.t.cdf((sign * mean - least) / error, seeds - 1))
@@ -71,13 +71,14 @@ def compare(differences: Sequence[float], direction: str, scale: str, by: float)
 
 
 def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
-    """Whether the standard deviation over the seeds is more than the share ``above`` of the mean.
+    """Test whether the standard deviation over the seeds exceeds the share ``above`` of the mean.
 
-    Of several settings the squared shares are averaged. The interval is that of the variance of normal values, by the
-    chi-squared distribution, with the seeds of one setting: the settings share theirs, so that they say little more.
+    The squared shares of several settings are averaged, weighted by their degrees of freedom. The interval is the
+    chi-squared interval of the variance of normal values, with the number of seeds of one setting: the settings share
+    their seeds, so that more of them add little information.
 
     Args:
-        settings: of each setting the values of its seeds (seeds,); one with a single seed, or the mean 0, has no share.
+        settings: for each setting, the values of its seeds (seeds,); one with a single seed or mean 0 is ignored.
         above: the share.
     """
     several = [values for values in settings if len(values) > 1 and np.mean(values)]
@@ -93,10 +94,10 @@ def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
 
 
 def together(findings: Sequence[Finding]) -> str:
-    """A claim holds if all it says does, and does not if any of it does not.
+    """Return the verdict on a claim: it holds if all its expectations do, and does not hold if any of them fails.
 
-    The more a claim says, the likelier some of it fails by chance: what fails must do so at a level divided by their
-    number (Bonferroni). That all hold by chance gets less likely, and needs no correction.
+    The more expectations, the likelier one fails by chance, so a failure must be significant at the level divided by
+    their number (Bonferroni). All of them holding by chance becomes less likely, and needs no correction.
     """
     if any(finding.verdict == FAILS and finding.chance <= TAIL / len(findings) for finding in findings):
         return FAILS
@@ -104,13 +105,18 @@ def together(findings: Sequence[Finding]) -> str:
 
 
 def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
-    """Seeds of each of two settings that show a gain, both relative to the mean, at the level 0.05 (two-sided).
+    """Return the seeds per setting with which a two-sample test at the level 0.05 (two-sided) detects a gain.
 
-    By the power of Student's two-sample test (Cohen 1988); FEWEST at least, for fewer decide nothing.
+    From the power of Student's two-sample t-test (Cohen 1988); at least FEWEST, since fewer decide nothing.
+
+    Args:
+        gain: the difference of two settings, relative to the mean.
+        deviation: the standard deviation over the seeds, relative to the mean.
+        power: the probability of detecting the gain.
     """
     if not deviation:
         return FEWEST
-    # The normal approximation, from which the search starts, takes the deviation for known: with few seeds it is not.
+    # Start from the normal approximation, which gives too few seeds because it takes the deviation as known.
     quantiles = stats.norm.ppf(1 - TAIL) + stats.norm.ppf(power)
     seeds = max(FEWEST, math.ceil(2 * (quantiles * deviation / gain) ** 2))
     while _power(gain / deviation, seeds) < power:
@@ -119,7 +125,7 @@ def seeds_for(gain: float, deviation: float, power: float = 0.8) -> int:
 
 
 def _power(effect: float, seeds: int) -> float:
-    """How likely the two-sample test tells apart two means that differ by ``effect`` deviations."""
+    """Return the power of the two-sample t-test for means that differ by ``effect`` standard deviations."""
     freedom, shift = 2 * seeds - 2, effect * math.sqrt(seeds / 2)
     limit = stats.t.ppf(1 - TAIL, freedom)
     return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
@@ -128,6 +134,6 @@ def _power(effect: float, seeds: int) -> float:
 def _decided(low: float, high: float, least: float, count: int) -> str:
     if count < FEWEST:
         return UNDECIDED
-    if low > least or low == least > 0:  # by exactly as much as is asked for; but equal is neither lower nor higher
+    if low > least or low == least > 0:  # exactly `by` is enough, but not 0: equal is neither lower nor higher
         return HOLDS
     return FAILS if high < least or low == high == least else UNDECIDED
