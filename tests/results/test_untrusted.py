@@ -95,6 +95,15 @@ def test_links_within_a_directory_are_its_own_affair(tmp_path: Path):
     (run / "wandb/run-1/logs/core.log").symlink_to(tmp_path)
     (tmp_path / "latest").symlink_to("run")
     refuse_links(tmp_path / "latest")
+    (tmp_path / "sweep").mkdir()
+    run.rename(tmp_path / "sweep/0")
+    refuse_links(tmp_path / "sweep")
+    (tmp_path / "sweep/0").rename(run)
+    (run / "checkpoints/wandb").mkdir(parents=True)
+    (run / "checkpoints/wandb/link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="checkpoints/wandb/link is a link out"):
+        refuse_links(tmp_path / "latest")
+    (run / "checkpoints/wandb/link").unlink()
     (run / "out").symlink_to("..")
     with pytest.raises(ValueError, match="out is a link out"):
         refuse_links(tmp_path / "latest")

@@ -123,8 +123,10 @@ def refuse_links(directory: Path) -> None:
         ValueError: it contains a link that leads out of it, or something that is neither file nor folder.
     """
     for path in sorted(directory.rglob("*")):
-        # Weights & Biases keeps links to its own logs in there, and writes only into new folders.
-        if "wandb" in path.relative_to(directory).parts[:-1]:
+        # Weights & Biases keeps links to its own logs in a run's wandb/, and writes only into new folders there.
+        parts = path.relative_to(directory).parts
+        within_run = parts[1:] if parts[0].isdecimal() else parts  # a job of a sweep has a number for a name
+        if len(within_run) > 1 and within_run[0] == "wandb":
             continue
         if path.is_symlink() and not inside(path, directory):
             raise ValueError(f"{path} is a link out of the directory: what is written there would change other files")

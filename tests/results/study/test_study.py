@@ -373,6 +373,14 @@ def test_a_target_reached_at_the_first_step_has_a_logarithm(sweep: Sweep, tmp_pa
     assert section.lines[3] == "steps: 1 of 6 runs never reached it, and count with the steps of the longest."
 
 
+def test_a_negative_target_is_relaxed_too(sweep: Sweep):
+    """Within a factor of 2 of the best, -9, are -4.5 and less."""
+    curves = {"0.1": [-1.0, -5.0, -9.0], "0.2": [-1.0, -4.0, -4.6], "0.3": [-1.0, -2.0, -4.4]}
+    units = units_of(sweep([("red", {"lr": lr, "seed": 0}, curve) for lr, curve in curves.items()]))
+    found = measure(Measure("", "steps_to", "val/rmse", "", 2.0), units)
+    assert [(value.value, value.reached) for value in found] == [(21, True), (31, True), (31, False)]
+
+
 def test_measures(sweep: Sweep):
     records = sweep(
         [

@@ -214,11 +214,13 @@ def _own(units: Sequence[Unit]) -> Record:
 
 
 def _target(metric: str, within: float, mode: str, units: Sequence[Unit]) -> float | None:
-    """Return the best value that any run reached, relaxed by the factor ``within``; for positive metrics."""
+    """Return the best value that any run reached, relaxed by the factor ``within``."""
     scores = [score for unit in units if (score := unit.record.best(metric)) is not None]
     if not scores:
         return None
-    return max(scores) / within if mode == "max" else min(scores) * within
+    best = max(scores) if mode == "max" else min(scores)
+    # A negative value, such as that of R², is worse the larger it is in size.
+    return best / within if (mode == "max") == (best > 0) else best * within
 
 
 def _reached(values: np.ndarray | float, target: float, mode: str) -> np.ndarray:
