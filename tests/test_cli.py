@@ -149,7 +149,7 @@ def test_evaluate_measures_on_the_data_of_the_run_or_where_they_lie_now(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "nowhere"], "no run directory"),
+        (["evaluate", "nowhere"], "not a run directory"),
         (["evaluate", "latest"], "train one first"),
         (["data", "synthesize", "huosing"], "no data set"),
     ],

@@ -82,7 +82,7 @@ def test_a_run_that_another_process_trains_is_not_the_latest_to_go_on_with(run: 
     with (
         held(run / LOCK),
         held(older / LOCK),
-        pytest.raises(ConfigError, match=r"no unfinished run .* done or under way"),
+        pytest.raises(ConfigError, match=r"no unfinished run .* all have ended or are still training"),
     ):
         resumption(["resume=latest"])
     again = resumption(["resume=latest"])
@@ -195,7 +195,7 @@ def test_a_choice_that_is_gone_leaves_the_types_of_the_run(run: Path) -> None:
     [
         ("config.yaml", "data: {root: '${oc.env:HOME}'}", "more than a reference"),
         ("config.yaml", "data: [", "cannot be used"),
-        ("hydra.yaml", "hydra: {runtime: {choices: {experiment: ../../elsewhere}}}", "no experiment's name"),
+        ("hydra.yaml", "hydra: {runtime: {choices: {experiment: ../../elsewhere}}}", "not the name of an experiment"),
         ("hydra.yaml", "hydra: 3", "resume="),
     ],
 )

@@ -300,5 +300,5 @@ def test_what_lies_beside_the_checkpoints_and_is_none_gets_one_message(data_root
     train(tmp_path / "run", *options)
     with ZipFile(tmp_path / "run/checkpoints/best.ckpt.kept", "w") as archive:
         archive.writestr("data.pkl", b"")
-    with pytest.raises(UserError, match=r"best\.ckpt\.kept is no checkpoint of this run"):
+    with pytest.raises(UserError, match=r"best\.ckpt\.kept is not a checkpoint of this run"):
         train(tmp_path / "run", *options, resume_from=tmp_path / "run/checkpoints/last.ckpt")

@@ -57,7 +57,7 @@ def test_a_launcher_may_be_chosen_anew(tmp_path: Path) -> None:
 
 
 def test_latest_is_the_newest_sweep(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no sweep below"):
+    with pytest.raises(ConfigError, match="not a sweep below"):
         sweep_resumption(["-m", "resume=latest"], CONF)
     for time_stamp in ("2026-11-02_10", "2026-11-22_09", "2026-11-21_23"):
         folder = save(tmp_path / "logs/sweeps" / time_stamp, TASK, [])
@@ -70,11 +70,11 @@ def test_latest_is_the_newest_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("resume=nowhere", "no sweep"),
+        ("resume=nowhere", "not a sweep"),
         ("resume=run", "without -m"),
         ("resume=sweep resume=sweep", "more than once"),
-        ("resume=sweep seed=1", "as it began"),
-        ("resume=sweep hydra.sweep.dir=x", "as it began"),
+        ("resume=sweep seed=1", "as it was started"),
+        ("resume=sweep hydra.sweep.dir=x", "as it was started"),
         ("resume=sweep hydra/launcher=basic", "choose one of joblib, local, ray"),
     ],
 )

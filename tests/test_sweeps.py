@@ -85,7 +85,7 @@ def test_a_place_that_a_sweep_names_is_not_followed(
     strange = tmp_path / "a stranger's"
     (strange / "hydra/job_logging").mkdir(parents=True)
     sweep = save(tmp_path / "sweep", **lying_at(strange))
-    with pytest.raises(ConfigError, match="give it again behind resume= if it is yours") as refused:
+    with pytest.raises(ConfigError, match="give it again after resume= if it is yours") as refused:
         go_on(sweep)
     assert shlex.quote(f"--config-dir={strange}") in str(refused.value)
     record_property("attacks refused", 1)
@@ -103,7 +103,7 @@ def test_the_groups_at_a_place_are_groups_too(tmp_path: Path, record_property: C
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("-cd", "expected one argument"), ("-cd nowhere", "no such folder"), ("-x", "as it began")],
+    [("-cd", "expected one argument"), ("-cd nowhere", "no such folder"), ("-x", "as it was started")],
 )
 def test_a_place_that_is_none_is_refused(given: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -138,7 +138,7 @@ def test_trials_are_a_number(trials: str, tmp_path: Path) -> None:
 
 
 def test_only_a_search_has_trials(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no search"):
+    with pytest.raises(ConfigError, match="is not a search"):
         go_on(save(tmp_path / "sweep"), "hydra.sweeper.trials=9")
 
 

@@ -84,7 +84,7 @@ def reproduction(
         place = {"source": "files", "root": root or str(Path(data["root"]).parent)}
     if any("${" in value for value in place.values()):
         # OmegaConf would interpolate it, also from the environment.
-        raise ValueError(f"{place['root']!r} is no folder of data: it has ${{ in it")
+        raise ValueError(f"{place['root']!r} is not a folder of data: it contains ${{")
     config["data"] |= place
     # A run directory must not decide whose code may run.
     config |= {"threads": threads, "packages": list(trust)}

@@ -96,7 +96,7 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
     checkpoint, damaged = (None, []) if finished else resumable(directory)
     if damaged and checkpoint is None:
         files = " and ".join(map(str, damaged))
-        raise ConfigError(f"resume={names[0]}: damaged, and nothing to go on from: {files}; delete to begin again")
+        raise ConfigError(f"resume={names[0]}: damaged, and nothing to resume from: {files}; delete to begin again")
     return Resumption(config, directory, choices["experiment"], checkpoint, damaged, finished, rest)
 
 

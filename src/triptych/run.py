@@ -289,7 +289,7 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
                 "network; start a new run to change it"
             ) from error
         # Many classes restore their state here, and each raises its own error for a state that does not fit.
-        raise UserError(f"{resume_from} is no checkpoint of this run ({type(error).__name__}: {error})") from error
+        raise UserError(f"{resume_from} is not a checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 @contextmanager

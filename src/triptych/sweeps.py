@@ -63,8 +63,9 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     for argument in given:
         if not (GIVEN.match(argument) or may_change(argument)):
             raise ConfigError(
-                f"{argument}: a sweep goes on as it began; only a launcher and its settings, a search's {TRIALS}=, "
-                "packages=, data.cache_dir=, settings of loggers and where the config lies can be given anew"
+                f"{argument}: a sweep is resumed as it was started; only a launcher and its settings, a "
+                f"search's {TRIALS}=, packages=, data.cache_dir=, settings of loggers and where the config lies can be "
+                "given anew"
             )
     trials = next((argument.partition("=")[2] for argument in given if argument.startswith(f"{TRIALS}=")), None)
     folder = find_sweep(names[0], searches=trials is not None)
@@ -83,7 +84,7 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     for launcher in (line.partition("=")[2] for line in command if line.startswith("hydra/launcher=")):
         if not (conf / LAUNCHERS / f"{launcher}.yaml").is_file():
             known = ", ".join(sorted(path.stem for path in (conf / LAUNCHERS).glob("*.yaml")))
-            raise ConfigError(f"hydra/launcher={launcher} cannot go on with a sweep: choose one of {known}")
+            raise ConfigError(f"hydra/launcher={launcher} cannot resume a sweep: choose one of {known}")
     quoted = re.sub(r"(\\+)(?='|$)|(')", lambda found: 2 * (found[1] or "") or "\\'", str(folder))
     return ["-m", *set_places, *command, f"hydra.sweep.dir='{quoted}'"]
 
@@ -118,7 +119,7 @@ def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
         again = shlex.quote(f"resume={folder}")
         raise ConfigError(f"{folder} is one run, not a sweep: python train.py {again}, without -m")
     if not (folder / SWEEP).is_file():
-        raise ConfigError(f"resume={name}: that is no sweep, for there is no {folder / SWEEP}")
+        raise ConfigError(f"resume={name}: not a sweep: there is no {folder / SWEEP}")
     return folder.resolve()
 
 
@@ -160,7 +161,7 @@ def standing(directory: Path, overrides: Iterable[str]) -> str:
     if recorded != planned:
         raise ConfigError(
             f"{directory} is the directory of another job ({' '.join(recorded)}) than the one planned "
-            f"({' '.join(planned)}): the files of the sweep have changed since it was started; start a new sweep"
+            f"({' '.join(planned)}): the files of the sweep have changed since it started; start a new sweep"
         )
     return "ended" if _has_ended(directory) else "begun"
 
@@ -218,7 +219,7 @@ def _check_trials(trials: str, sweep: Path) -> None:
         ConfigError: the sweep is not a search, or this is not a number from 1.
     """
     if not _is_search(sweep):
-        raise ConfigError(f"{TRIALS}={trials}: {sweep} is no search")
+        raise ConfigError(f"{TRIALS}={trials}: {sweep} is not a search")
     if not re.fullmatch(r"[1-9]\d{0,8}", trials, re.ASCII):
         raise ConfigError(f"{TRIALS}={trials}: expected a number from 1")
     there = sum(path.name.isdecimal() for path in sweep.iterdir())
@@ -248,7 +249,7 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
     if missing := [place for place in config_places(hydra) if place.partition("=")[0] not in anew]:
         raise ConfigError(
             f"{folder} was started with {shlex.join(missing)}, which decides what runs: "
-            "give it again behind resume= if it is yours"
+            "give it again after resume= if it is yours"
         )
     left_out = anew | {"hydra.sweep.dir", "hydra.mode"}
     kept = []
@@ -275,17 +276,17 @@ def _distrust(line: str, override: Override, composer: Composer) -> str:
     if "_target_" in line or "${" in line:
         return "could make it run or read what is not its own"
     if key.partition(".")[0] == "packages":
-        return "says whose code may run, which is not for its directory to say: give it again behind resume="
+        return "says whose code may run, which its directory may not decide: give it again after resume="
     names_places = key.partition(".")[0] in WRITERS and any(map(leads_elsewhere, re.split(r"[\[\],'\" ]+", value)))
     if names_places or "cache_dir" in line or (key == "data.source" and "kaggle" in value):
-        remedy = ": give it again behind resume=" if key.startswith(("data.cache_dir", "logger.")) else ""
-        return f"says where to write or what to fetch, which is not for its directory to say{remedy}"
+        remedy = ": give it again after resume=" if key.startswith(("data.cache_dir", "logger.")) else ""
+        return f"says where to write or what to fetch, which its directory may not decide{remedy}"
     if override.package is not None or "@" in key:
         return "moves a group to another place"
     if is_hydras and not re.match(r"hydra/(launcher|sweeper)$|hydra\.(launcher|sweeper)\.\w+$", key):
         return "is a setting of Hydra's own"
     if key.startswith("hydra.launcher.") and not re.fullmatch(r"-?[\d.]+|null", value):
-        return "may run commands or send jobs away, which is not for its directory to say: give it again behind resume="
+        return "may run commands or send jobs away, which its directory may not decide: give it again after resume="
     is_choice = key.startswith("hydra/") or composer.is_group(key)
     if (is_hydras or key.startswith("hydra")) and re.search(r"[{}]", value):
         return "is more than a value"

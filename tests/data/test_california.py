@@ -188,7 +188,7 @@ def test_a_wrong_cell_is_named_by_line_and_column(name: str, cell: str, expected
     with pytest.raises(DataError) as caught:
         houses(root)
     assert f"{table}, line 5: {name} is {cell!r}, expected {expected}" in str(caught.value)
-    assert str(caught.value).endswith("mend or remove the row")
+    assert str(caught.value).endswith("fix or remove the row")
 
 
 def test_a_long_cell_is_named_in_short(table: Path, root: Path):

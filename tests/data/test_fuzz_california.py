@@ -36,7 +36,7 @@ ODD = (
     "ä",
     "",
 )
-REMEDIES = ("mend or remove the row", "saved as UTF-8", "rename or remove the others", "put some below the header")
+REMEDIES = ("fix or remove the row", "saved as UTF-8", "rename or remove the others", "put some below the header")
 DAMAGES = ("none",) * 14 + ("semicolons", "tabs", "column gone", "column twice", "no rows", "short row", "long row")
 HARMS = ("none",) * 12 + ("NUL", "cut", "changed", "noise", "UTF-16", "Latin-1")
 

@@ -133,5 +133,5 @@ def test_batches_of_another_size_have_no_place_to_go_on_at() -> None:
     first = loader()
     next(iter(first))
     other = ResumableLoader(Noisy(torch.arange(10)), batch_size=5, generator=torch.Generator())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"data.batch_size=5: .* with batches of 3; go on without it"):
+    with pytest.raises(ValueError, match=r"data.batch_size=5: .* with batches of 3; resume without it"):
         other.load_state_dict(first.state_dict())

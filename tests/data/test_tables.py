@@ -50,7 +50,7 @@ def test_names_given_are_for_a_file_without_header_which_may_lack_the_last(path:
     assert refusal(path, columns=["a", "b", "c", "d"]) == ": 2 columns; expected 4: a, b, c, d"
 
 
-RAGGED = "expected commas between cells and quotes around a cell with commas; mend or remove the row"
+RAGGED = "expected commas between cells and quotes around a cell with commas; fix or remove the row"
 NO_TABLE = "expected comma-separated text, saved as UTF-8"
 
 

@@ -167,7 +167,7 @@ def test_what_slurm_refuses_is_said(slurm: tuple[Path, dict[str, str]], data_roo
     driver = start(slurm[1], tmp_path, *given)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 2
-    assert "error: the jobs were not taken: sbatch: error: invalid partition specified: nowhere" in errors
+    assert "error: the cluster did not accept the jobs: sbatch: error: invalid partition specified: nowhere" in errors
     assert "Traceback" not in errors
 
 

@@ -192,7 +192,7 @@ def test_a_choice_keeps_the_type_of_each(line: str, values: list[Any]):
         (["lr=tag(lgo, interval(0, 1))"], {}, "lgo"),
         (["lr=tag(log, interval(0, 1))"], {}, "lr=tag"),
         (["depth=tag(log, range(1, 9, 2))"], {}, "steps of 1"),
-        (["lr=tag(log, choice(1, 2))"], {}, "no logarithm"),
+        (["lr=tag(log, choice(1, 2))"], {}, "cannot be drawn on a log scale"),
         ([], {"trials": 0}, "hydra.sweeper.trials=0"),
         ([], {"startup_trials": -1}, "hydra.sweeper.startup_trials=-1"),
         ([], {"pruning": {"startup": 3}}, "hydra.sweeper.pruning"),

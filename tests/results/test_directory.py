@@ -132,7 +132,7 @@ def test_all_runs_done_is_said(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["nowhere", "logs", "logs/denoise", ""])
 def test_what_is_no_run_directory_is_said(name: str, logs: Path):
-    with pytest.raises(ValueError, match="is no run directory"):
+    with pytest.raises(ValueError, match="is not a run directory"):
         find_run(name)
 
 

@@ -70,8 +70,8 @@ def test_own_classes_need_trust(checkpoint: dict[str, Any], tmp_path: Path, monk
         (DATA, {"_target_": "torch.load", "f": "evil.pkl"}, "kinds"),
         (DATA, {"_target_": "torchmetrics.MeanSquaredError"}, "kinds LightningModule"),
         (DATA, {"_target_": None}, "dotted path"),
-        ({"root": "/"}, MODEL, "no config of a run"),
-        ("text", MODEL, "no config of a run"),
+        ({"root": "/"}, MODEL, "not the config of a run"),
+        ("text", MODEL, "not the config of a run"),
     ],
 )
 def test_a_config_names_no_more_than_data_and_model(
@@ -91,10 +91,10 @@ class Evil:
 @pytest.mark.parametrize("place", ["callbacks", "hyper_parameters", "state_dict", "hparams_type"])
 def test_a_checkpoint_runs_no_code(place: str, checkpoint: dict[str, Any], tmp_path: Path):
     run = directory(tmp_path, checkpoint | {place: {"a": Evil()}})
-    with pytest.raises(ValueError, match="is no checkpoint of this run"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this run"):
         load_run(run)
     (run / "checkpoints" / "best.ckpt").write_bytes(pickle.dumps(Evil(), protocol=2))
-    with pytest.raises(ValueError, match="is no checkpoint of this run"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this run"):
         load_run(run)
     assert not Path("ran").exists()
 
@@ -113,7 +113,7 @@ def test_what_a_checkpoint_names_is_held_to_the_same_rules(
     change: dict[str, Any], checkpoint: dict[str, Any], tmp_path: Path
 ):
     wrong = checkpoint | {"hyper_parameters": dict(checkpoint["hyper_parameters"]) | change}
-    with pytest.raises(ValueError, match="is no checkpoint of this run"):
+    with pytest.raises(ValueError, match="is not a checkpoint of this run"):
         load_run(directory(tmp_path, wrong))
 
 

@@ -158,7 +158,7 @@ def test_an_interruption_says_how_to_go_on(
     with pytest.raises(SystemExit) as ended:
         predict("run", tmp_path, tmp_path / "out")
     assert ended.value.code == code
-    assert capsys.readouterr().err.startswith(f"{said} Go on with the same command and --resume")
+    assert capsys.readouterr().err.startswith(f"{said} Continue with the same command and --resume")
     assert written(tmp_path / "out") == ["0"]
     assert copier.closed
     assert signal.getsignal(signal.SIGTERM) == before

@@ -187,7 +187,7 @@ def test_a_job_that_failed_before_it_began_counts(tmp_path: Path):
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="is no run and no sweep"):
+    with pytest.raises(ValueError, match="is neither a run nor a sweep"):
         read_records([tmp_path])
 
 

@@ -108,7 +108,7 @@ def test_what_is_torn_or_no_plain_data_is_one_clear_error(text: str, tmp_path: P
     ],
 )
 def test_what_is_no_config_of_a_run_is_said(text: str, tmp_path: Path):
-    with pytest.raises(ValueError, match="no config of a run"):
+    with pytest.raises(ValueError, match="not the config of a run"):
         read_config(save(tmp_path, text))
 
 
@@ -137,7 +137,7 @@ PLACE = "logger: {mlflow: {tracking_uri: 'http://lab:5000'}}\n"
 
 def test_where_a_run_writes_and_whom_it_calls_is_not_for_its_config_to_say(tmp_path: Path):
     save(tmp_path, BASE.replace("root: null", "root: /data, cache_dir: /made, source: kaggle") + PLACE)
-    with pytest.raises(ValueError, match=r"logger\.mlflow\.tracking_uri='http://lab:5000' leads out"):
+    with pytest.raises(ValueError, match=r"logger\.mlflow\.tracking_uri='http://lab:5000' points outside"):
         read_config(tmp_path)
     # To be read a path may lead anywhere; what is only loaded has no logger.
     expected = {"_target_": "a.Data", "root": "/data", "cache_dir": None, "source": "files"}

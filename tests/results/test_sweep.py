@@ -92,4 +92,4 @@ def test_a_report_that_cannot_be_made_hides_nothing(
 
 def test_a_sweep_of_which_nothing_began_did_not_end_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert summarize(tmp_path) == 1
-    assert "is no run and no sweep" in capsys.readouterr().err
+    assert "is neither a run nor a sweep" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_no_device_pipe_folder_or_link_out_is_read(tmp_path: Path):
     (folder / "secret").symlink_to(tmp_path / "secret")
     os.mkfifo(folder / "pipe")
     for path, message in (
-        (folder / "secret", "leads out"),
+        (folder / "secret", "points outside"),
         (folder / "pipe", "no file"),
         (Path("/dev/zero"), "no file"),
     ):

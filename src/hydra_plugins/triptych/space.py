@@ -129,11 +129,11 @@ def _range(values: list[Any], is_log: bool) -> "BaseDistribution":
     low, high = min(values), max(values)
     step = abs(values[1] - values[0]) if len(values) > 1 else 1
     if is_log and step != 1:
-        raise ValueError("by its logarithm only a range in steps of 1 or an interval can be drawn")
+        raise ValueError("only an interval, or a range in steps of 1, can be drawn on a log scale")
     if all(isinstance(value, int) for value in values):
         return IntDistribution(low, high, log=is_log, step=step)
     if is_log:
-        raise ValueError("by its logarithm an interval is drawn: tag(log, interval(...))")
+        raise ValueError("only an interval can be drawn on a log scale: tag(log, interval(...))")
     return FloatDistribution(low, high, step=step)
 
 
@@ -143,7 +143,7 @@ def _choice(values: list[Any], is_log: bool, parser: OverridesParser) -> "BaseDi
     if not values:
         raise ValueError("there is nothing to choose from")
     if is_log:
-        raise ValueError("a choice has no logarithm: tag(log, interval(...))")
+        raise ValueError("a choice cannot be drawn on a log scale: tag(log, interval(...))")
     return CategoricalDistribution(list(dict.fromkeys(_text(value, parser) for value in values)))
 
 

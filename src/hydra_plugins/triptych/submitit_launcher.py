@@ -108,7 +108,7 @@ class SubmititLauncher(SweepLauncher):
                     self.executor.submit(Preemptible(Errand(job, self.context, self.config, self.task))) for job in jobs
                 ]
         except RuntimeError as error:  # submitit's, with sbatch's message
-            raise ConfigError(f"the jobs were not taken: {error}") from error
+            raise ConfigError(f"the cluster did not accept the jobs: {error}") from error
         # Links with absolute paths, which would point outside the sweep's directory once it is moved.
         for link in self.executor.folder.glob(".submission_file_*"):
             link.unlink()

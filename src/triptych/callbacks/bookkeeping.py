@@ -45,7 +45,7 @@ class Start:
             return cls(path, int(saved["global_step"]), float(run["seconds"]), run["threads"])
         except Exception as error:
             # torch and pickle raise errors of many kinds.
-            raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
+            raise ValueError(f"{path} is not a checkpoint of this run ({type(error).__name__}: {error})") from error
 
 
 class Bookkeeping(Callback):

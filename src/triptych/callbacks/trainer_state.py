@@ -58,8 +58,8 @@ class TrainerState(Callback):
         parts = [epoch, *epoch.get("others", [])]
         if len(parts) != trainer.world_size:
             raise ValueError(
-                f"the run was stopped in the middle of an epoch that {len(parts)} processes shared, and there are "
-                f"{trainer.world_size}: go on with as many (trainer.devices, trainer.num_nodes)"
+                f"the run was stopped in the middle of an epoch that {len(parts)} processes shared, and now there are "
+                f"{trainer.world_size}: resume with as many (trainer.devices, trainer.num_nodes)"
             )
         epoch = parts[trainer.global_rank]
         for name, state in epoch["metrics"].items():

@@ -66,7 +66,7 @@ def _judged(archive: Path) -> list[zipfile.ZipInfo]:
     for entry in entries:
         # On a case-insensitive file system, the later file would replace the earlier one.
         if entry.filename.casefold() in seen:
-            raise DataError(f"{archive.name}: the entry {entry.filename!r} comes twice; do not use this archive")
+            raise DataError(f"{archive.name}: the entry {entry.filename!r} appears twice; do not use this archive")
         seen.add(entry.filename.casefold())
         # Parsed as on Windows, so that drives and paths with backslashes are caught on every system.
         path = PureWindowsPath(entry.filename)

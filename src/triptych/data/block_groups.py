@@ -109,7 +109,7 @@ def _refuse(table: pd.DataFrame, name: str, wrong: Any, expected: str) -> None:
         line, cell = table.index[rows[0]], reprlib.repr(table[name].iloc[rows[0]])
         more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
         raise DataError(
-            f"{table.attrs['file']}, line {line}{more}: {name} is {cell}, expected {expected}; mend or remove the row"
+            f"{table.attrs['file']}, line {line}{more}: {name} is {cell}, expected {expected}; fix or remove the row"
         )
 
 

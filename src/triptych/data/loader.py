@@ -62,7 +62,7 @@ class ResumableLoader(DataLoader[Batch]):
         if state_dict["batch_size"] != self._size:
             raise ValueError(
                 f"data.batch_size={self._size}: the run was stopped in the middle of an epoch, with batches of "
-                f"{state_dict['batch_size']}; go on without it, or start a new run"
+                f"{state_dict['batch_size']}; resume without it, or start a new run"
             )
         self.seed, self.taken, self.resumed = state_dict["seed"], state_dict["taken"], True
 

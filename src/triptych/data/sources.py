@@ -70,14 +70,14 @@ def locate(
         raise DataError(f"data.source={source}: choose one of {', '.join(SOURCES)}")
     folder = root / slug
     if source != "synthetic" and folder.is_symlink() and not folder.exists():
-        raise DataError(f"{folder} is a link to {folder.readlink()}, which is not there: mend or remove the link")
+        raise DataError(f"{folder} is a link to {folder.readlink()}, which is not there: fix or remove the link")
     if source == "kaggle" and not folder.exists():
         download(root)
     if source == "files" and not folder.exists():
         raise DataError(
             f"no folder {folder.absolute()}: put Kaggle's {slug} there (`triptych data download {slug}` does), "
             "name another folder with data.root=FOLDER or the environment variable TRIPTYCH_DATA, "
-            "or train on made-up data with data.source=synthetic"
+            "or train on synthetic data with data.source=synthetic"
         )
     if source != "synthetic" and folder.exists():
         return Source(folder, "files")

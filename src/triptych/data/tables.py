@@ -48,7 +48,7 @@ def text_tables(path: Path, columns: Sequence[str] | None = None, rows: int = 10
             if len(cells) != len(header):
                 raise DataError(
                     f"{path}, line {line}: {len(cells)} cells for {len(header)} columns, expected commas between cells "
-                    "and quotes around a cell with commas; mend or remove the row"
+                    "and quotes around a cell with commas; fix or remove the row"
                 )
         index, rest = zip(*part, strict=True)
         yield pd.DataFrame(list(rest), columns=header, index=index, dtype=str)

@@ -65,7 +65,7 @@ def load_run(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = (
         model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True, _instantiator=None)
     except Exception as error:
         # An untrusted checkpoint can raise any error of torch or zipfile.
-        raise ValueError(f"{path} is no checkpoint of this run ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is not a checkpoint of this run ({type(error).__name__}: {error})") from error
     return Run(directory, config, model.eval(), datamodule)
 
 

@@ -19,10 +19,10 @@ def refuse_bomb(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no checkpoint of this run ({error})") from error
+        raise ValueError(f"{path} is not a checkpoint of this run ({error})") from error
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError(f"{path} is no checkpoint of this run (it is compressed, and unpacks to {unpacked:,} bytes)")
+        raise ValueError(f"{path} is not a checkpoint of this run (compressed, it unpacks to {unpacked:,} bytes)")
 
 
 def is_whole(path: Path) -> bool:

@@ -111,12 +111,12 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool 
             return waiting
         longer = [f"{shlex.quote(f'resume={run}')} trainer.max_epochs=N" for run in newest if (run / DONE).exists()]
         hint = f"; name one to train it for longer, {longer[0]}" if longer else ""
-        raise ValueError(f"no unfinished run below {logs.absolute()}: all are done or under way{hint}")
+        raise ValueError(f"no unfinished run in {logs.absolute()}: all have ended or are still training{hint}")
     directory = Path(name)
     if not (directory / CONFIG).is_file():
         newest = [place / "latest" for place in (directory, logs / name) if (place / "latest" / CONFIG).is_file()]
         hint = f"; did you mean {newest[0]}?" if newest else ""
-        raise ValueError(f"{directory} is no run directory: there is no {directory / CONFIG}{hint}")
+        raise ValueError(f"{directory} is not a run directory: there is no {directory / CONFIG}{hint}")
     return directory.resolve()
 
 

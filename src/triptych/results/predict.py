@@ -118,4 +118,4 @@ def _saying_how_to_go_on() -> Iterator[None]:
 
 
 def _say(what: str) -> None:
-    print(f"{what} Go on with the same command and --resume: what is written is kept.", file=sys.stderr)
+    print(f"{what} Continue with the same command and --resume: what is written is kept.", file=sys.stderr)

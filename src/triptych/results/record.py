@@ -185,7 +185,7 @@ def read_records(folders: Iterable[Path]) -> list[Record]:
         jobs += [path.parent for path in folder.glob(f"*/{ERROR}") if path.parent.name.isdecimal()]
         inside = [folder] if (folder / CONFIG).exists() else jobs
         if not inside:
-            raise ValueError(f"{folder} is no run and no sweep: there is no {CONFIG} in it or in a folder below it")
+            raise ValueError(f"{folder} is neither a run nor a sweep: no {CONFIG} in it or in a folder below it")
         for directory in sorted(inside, key=_order):
             found.setdefault(directory.resolve(), read_record(directory))
     return list(found.values())

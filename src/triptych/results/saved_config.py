@@ -46,18 +46,18 @@ def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
     if not isinstance(config, dict) or not all(_has_target(config.get(name)) for name in ("data", "model")):
-        raise ValueError(f"{path} is no config of a run: it has no data and model with a _target_ each")
+        raise ValueError(f"{path} is not the config of a run: data and model need a _target_ each")
     for key, text in texts({name: config.get(name) for name in WRITERS}) if trains else ():
         if key not in anew and leads_elsewhere(text):
             raise ValueError(
-                f"{path}: {key}={text!r} leads out of the run directory, which is not for its config to say: "
-                f"give {key}=... again behind resume= if it is yours"
+                f"{path}: {key}={text!r} points outside the run directory, which a saved config may not do: "
+                f"give {key}=... again after resume= if it is yours"
             )
     for key in _accounts(config) if trains else ():
         if key not in anew:
             raise ValueError(
-                f"{path}: {key} can name an account, which is not for a saved config to say: give {key}=... again "
-                "behind resume= if it is yours"
+                f"{path}: {key} can name an account, which a saved config may not do: give {key}=... again "
+                "after resume= if it is yours"
             )
     if "cache_dir" in config["data"]:
         config["data"]["cache_dir"] = None
@@ -79,7 +79,7 @@ def read_choices(directory: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be used: {type(error).__name__}: {error}") from error
     if not re.fullmatch(r"\w[\w.-]*", choices.get("experiment", "")):
-        raise ValueError(f"{path} cannot be used: {choices.get('experiment')!r} is no experiment's name")
+        raise ValueError(f"{path} cannot be used: {choices.get('experiment')!r} is not the name of an experiment")
     return choices
 
 

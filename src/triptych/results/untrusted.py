@@ -52,9 +52,9 @@ def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise ValueError(f"{path} is no file")
+            raise ValueError(f"{path} is not a regular file")
         if path.is_symlink() and not inside(path, path.parent):
-            raise ValueError(f"{path} is a link that leads out of its folder")
+            raise ValueError(f"{path} is a link that points outside its folder")
         if found.st_size > most:
             raise ValueError(f"{path} has {found.st_size:,} bytes, more than the {most:,} that such a file may have")
         text = file.read(most + 1).decode("utf-8", errors)
@@ -70,7 +70,7 @@ def read_json(path: Path) -> Any:
     try:
         found = json.loads(read_text(path, MOST_JSON_BYTES))
     except RecursionError as error:
-        raise ValueError("it is too deep") from error
+        raise ValueError("it is nested too deeply") from error
     level = [found]
     for _ in range(DEEPEST_JSON):
         level = [
@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
             for item in (value.values() if isinstance(value, dict) else value)
         ]
     if level:
-        raise ValueError("it is too deep")
+        raise ValueError("it is nested too deeply")
     return found
 
 
@@ -120,7 +120,7 @@ def refuse_links(directory: Path) -> None:
     """Check that nothing written into a directory can end up outside it; the directory itself may be a link.
 
     Raises:
-        ValueError: it contains a link that leads out of it, or something that is neither file nor folder.
+        ValueError: it contains a link that leads out of it, or something that is neither a regular file nor a folder.
     """
     for path in sorted(directory.rglob("*")):
         # Weights & Biases keeps links to its own logs in a run's wandb/, and writes only into new folders there.
@@ -131,13 +131,13 @@ def refuse_links(directory: Path) -> None:
         if path.is_symlink() and not inside(path, directory):
             raise ValueError(f"{path} is a link out of the directory: what is written there would change other files")
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise ValueError(f"{path} is neither file nor folder")
+            raise ValueError(f"{path} is neither a regular file nor a folder")
 
 
 def check_threads(threads: Any) -> None:
     """Raise ValueError unless this is an integer from 1 to MOST_THREADS."""
     if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
-        raise ValueError(f"{threads!r} is no number of threads that a run can have")
+        raise ValueError(f"{threads!r} is not a possible number of threads")
 
 
 def leads_elsewhere(text: str) -> bool:

@@ -177,7 +177,7 @@ def test_a_refusal_tells_the_runs_apart_and_all_that_is_to_be_said(tmp_path: Pat
     with pytest.raises(ValueError, match="cannot be ranked") as refused:
         compare(records)
     assert "monitor is val/rmse (run housing/2026-07-01), val/auroc (run pneumonia/2026-07-01)" in str(refused.value)
-    assert str(refused.value).endswith("with --monitor METRIC, and --mixed, for their data differ too")
+    assert str(refused.value).endswith("with --monitor METRIC, and --mixed, because their data differ too")
     assert list(compare(records, "val/loss", mixed=True).labels.values()) == [
         "housing/2026-07-01",
         "pneumonia/2026-07-01",

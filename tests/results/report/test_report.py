@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_made_is_a_mistake(taken: str, tmp_path: Path, c
 
 def test_what_is_no_run_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert call(tmp_path) == 2
-    assert "is no run and no sweep" in capsys.readouterr().err
+    assert "is neither a run nor a sweep" in capsys.readouterr().err
 
 
 def test_other_data_are_not_ranked_unless_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -186,11 +186,11 @@ def compare(
         also = not mixed and _differences(_kinds(ended, monitors.pop()), labels)
         raise ValueError(
             f"the runs cannot be ranked: {'; '.join(differences)}. Choose what ranks them with --monitor METRIC"
-            f"{', and --mixed, for their data differ too' if also else ''}"
+            f"{', and --mixed, because their data differ too' if also else ''}"
         )
     if not mixed:
         told = "; ".join(differences)
-        raise ValueError(f"the runs cannot be ranked, for they differ: {told}. To rank them all the same: --mixed")
+        raise ValueError(f"the runs cannot be ranked, because they differ: {told}. To rank them all the same: --mixed")
     return Comparison(records, [_ranking("", records, monitor, mode)], differences)
 
 
