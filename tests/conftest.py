@@ -1,4 +1,4 @@
-"""Tiny data in the real layout, and an environment that neither reads nor writes the user's own folders."""
+"""Fixtures: tiny data sets in the real layout, and an environment isolated from the user's own folders."""
 
 import os
 import shutil
@@ -10,46 +10,46 @@ from PIL import Image
 
 from triptych.imports import without_collector
 
-REAL_DATA = os.environ.get("TRIPTYCH_DATA")
+REAL_DATA = Path(given).expanduser().absolute() if (given := os.environ.get("TRIPTYCH_DATA")) else None
+"""The folder of the real data sets, resolved before any test changes the current folder."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Import all tests, and with them all that they test, without the garbage collector."""
+    """Collect, and so import, the tests and the code under test with the garbage collector off."""
     with without_collector():
         return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches go to a temporary folder, which the tests of one worker share; no test sees the user's data unasked."""
+    """Put caches into a temporary folder per worker, and hide the user's data from tests not marked ``real``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("TRIPTYCH_DATA", raising=False)
-        # A run points `logs/<experiment>/latest` at itself where it is started.
+        # A run writes the link `logs/<experiment>/latest` in the folder it is started in.
         patch.chdir(tmp_path_factory.mktemp("current"))
         yield
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has a current folder of its own too; fixtures of a wider scope share one."""
+    """Run each test in its own temporary folder; fixtures of a wider scope share one."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _real_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give tests marked ``real`` the folder of the real data sets, or skip them."""
+    """Show tests marked ``real`` the folder of the real data sets, or skip them if there is none."""
     if request.node.get_closest_marker("real"):
         if not REAL_DATA:
             pytest.skip("needs the real data sets: name their folder in the environment variable TRIPTYCH_DATA")
-        # Absolute, for some tests run in a folder of their own.
-        monkeypatch.setenv("TRIPTYCH_DATA", str(Path(REAL_DATA).expanduser().absolute()))
+        monkeypatch.setenv("TRIPTYCH_DATA", str(REAL_DATA))
 
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``data.root`` with every data set in small: 40 pages (10 clean twins), 60 X-rays, 400 rows. Only to be read."""
+    """A read-only ``data.root`` with small data sets: 40 pages (with 10 clean twins), 60 X-rays, 400 rows."""
     from triptych.data.catalogue import data_sets
 
     root = tmp_path_factory.mktemp("data")
@@ -61,7 +61,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data_copy(data_root: Path, tmp_path: Path) -> Path:
-    """A ``data.root`` of the test's own, to be damaged."""
+    """A copy of ``data_root`` that a test may damage."""
     return shutil.copytree(data_root, tmp_path / "data")
 
 
@@ -69,7 +69,7 @@ def data_copy(data_root: Path, tmp_path: Path) -> Path:
 
 
 def _few_pages(folder: Path) -> None:
-    """Cut a page under its four kinds of dirt into ten small ones: sizes and numbers differ as Kaggle's do."""
+    """Cut a page, with its four kinds of dirt, into ten small ones; sizes and numbers vary as in Kaggle's files."""
     from triptych.data.synthetic.pages import write_pages
 
     whole = folder.with_name(f".{folder.name}")

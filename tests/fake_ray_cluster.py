@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine: prints its address; a line on standard input kills the second node."""
+"""A Ray cluster of two nodes on this machine; prints its address, and kills the second node on a line from stdin."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""A SLURM of one machine, as far as submitit asks: ``install`` puts its commands into a folder for PATH.
+"""A fake SLURM on this machine, as far as submitit needs one; ``install`` puts its commands into a folder for PATH.
 
-The folder keeps the scripts, and of each job ``ID.pid`` (of the process of srun), ``ID.state`` and ``ID.requeue``.
+The folder ``FAKE_SLURM`` keeps the scripts, and per job ``ID.pid`` (of srun), ``ID.state`` and ``ID.requeue``.
 """
 
 import os
@@ -13,7 +13,7 @@ COMMANDS = ("sbatch", "srun", "scancel", "scontrol", "sacct")
 
 
 def install(folder: Path) -> Path:
-    """Write the commands; returns the folder."""
+    """Write the commands into ``folder``; return it."""
     for name in COMMANDS:
         command = folder / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__)}" {name} "$@"\n')
@@ -40,7 +40,7 @@ def sbatch(state: Path, script: str) -> None:
 
 
 def node(state: Path, job: str, script: str) -> None:
-    """Run the script, again and again while it is put back into the queue."""
+    """Run the script, and run it again for as long as it is requeued."""
     main, _, task = job.partition("_")
     environment = os.environ | {"SLURM_JOB_ID": main, "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "FAKE_JOB": job}
     if task:

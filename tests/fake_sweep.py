@@ -1,4 +1,4 @@
-"""Run directories as runs leave them, made up in a moment: for reports on sweeps that nobody ran."""
+"""Synthetic run directories, written without training, for tests of reports on sweeps."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ DATA = {
 
 
 def begun(sweep: Path, name: str, *overrides: str, config: Mapping[str, Any] = CONFIG) -> Path:
-    """A run that has started, and was killed then."""
+    """Write the directory of a run that was killed after its start."""
     directory = sweep / name
     saved = directory / ".hydra"
     saved.mkdir(parents=True)
@@ -41,7 +41,7 @@ def begun(sweep: Path, name: str, *overrides: str, config: Mapping[str, Any] = C
 
 
 def failed(sweep: Path, name: str, *overrides: str, error: str) -> Path:
-    """A run that ended with an error; it diverged if the error says so."""
+    """Write the directory of a run that ended with an error; it diverged if the error says so."""
     directory = begun(sweep, name, *overrides)
     (directory / ERROR).write_text(error)
     return directory
@@ -58,18 +58,18 @@ def done(
     config: Mapping[str, Any] = CONFIG,
     **metrics: Any,
 ) -> Path:
-    """A run that ended well.
+    """Write the directory of a finished run.
 
     Args:
-        sweep: its sweep's folder.
-        name: its number.
-        overrides: all but the experiment.
-        value: the monitor in the best epoch; the test is 1,500 worse.
-        monitor: its name.
-        curve: the monitor in every epoch.
-        data: what differs from DATA.
+        sweep: directory of its sweep.
+        name: name of its directory, the number of the job.
+        overrides: its overrides, apart from the experiment.
+        value: the monitor in the best epoch; the test metric is 1,500 higher. None: nothing was measured.
+        monitor: name of the monitored metric.
+        curve: the monitor after each epoch.
+        data: entries that differ from DATA.
         config: its config.
-        metrics: what else differs in metrics.json.
+        metrics: other entries of metrics.json.
     """
     directory = begun(sweep, name, *overrides, config=config)
     quantity = monitor.partition("/")[2]

@@ -1,4 +1,4 @@
-"""Runs experiments in small, in this process or through the command line."""
+"""Run scaled-down experiments, in this process or through the command line."""
 
 import os
 import subprocess
@@ -15,24 +15,24 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 REPOSITORY = Path(__file__).parent.parent
 CONF = REPOSITORY / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if not path.stem.endswith("_best"))
-"""One for each panel."""
+"""One for each panel (task)."""
 BEST = sorted(path.stem for path in (CONF / "experiment").glob("*_best.yaml"))
-"""The same at the length that its best result takes."""
+"""The variants that train long enough for the best result."""
 
 FASTEST = "housing" if "housing" in EXPERIMENTS else EXPERIMENTS[0]
 
-# The network of each panel that costs least.
+# The cheapest network of each panel.
 CHEAPEST = {"denoise": ["model=autoencoder"], "pneumonia": ["model=cnn"], "housing": ["model=mlp"]}
 
-# Small networks on small samples; an experiment that is not named here runs at its own size.
+# Small networks on small samples; an experiment not listed here runs at its own size.
 SMALL = {
     "denoise": ["data.crop_size=32", "data.crops_per_page=2", "data.batch_size=8", "model.network.width=4"],
     "pneumonia": ["data.image_size=32", "data.batch_size=8", "model.network.width=4"],
     "housing": ["data.batch_size=32", "model.network.width=16"],
 }
-# The experiments with pictures of the test, and what makes those quick.
+# The panels with an analysis callback, and what makes its figures quick to draw.
 ANALYSES = {"pneumonia": ["callbacks.analysis.replicates=20"], "housing": []}
-# What the experiment's own network has besides.
+# Additional overrides for the default network of the housing experiment.
 FEW_NEIGHBOURS = [
     "model.network.members=2",
     "model.network.krigings=1",
@@ -43,9 +43,9 @@ FEW_NEIGHBOURS = [
 
 
 def small(experiment: str, data_root: Path, *overrides: str, pictures: bool = False) -> list[str]:
-    """The command line of an experiment in small: two epochs on the files of ``data_root``.
+    """Return the command line of a scaled-down experiment: two epochs on the files in ``data_root``.
 
-    Without ``pictures``, which take longer than all else.
+    Figures are drawn only with ``pictures``: they take longer than everything else.
     """
     common = [f"data.root={data_root}", "data.source=files", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
     panel = experiment.removesuffix("_best")
@@ -56,18 +56,18 @@ def small(experiment: str, data_root: Path, *overrides: str, pictures: bool = Fa
 
 
 def cheapest(data_root: Path, *overrides: str) -> list[str]:
-    """The command line of a small run that costs least, for tests of all that is around a network."""
+    """Return the command line of the cheapest run, for tests of everything around the network."""
     return small(FASTEST, data_root, *CHEAPEST.get(FASTEST, []), *overrides)
 
 
 def without_pictures(panel: str) -> list[str]:
-    """Overrides that leave out those of the epochs and those of the test."""
-    drawn = "callbacks.figures.every_n_epochs=0"  # which a later override may change
+    """Return overrides that turn off the figures of the epochs and of the test."""
+    drawn = "callbacks.figures.every_n_epochs=0"  # a later override can turn it on again
     return [drawn, *(["callbacks.analysis.enabled=false"] if panel in ANALYSES else [])]
 
 
 def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> dict[str, Any]:
-    """Run in this process, as train.py does, into ``directory``; returns what metrics.json holds."""
+    """Run in this process, as train.py does, into ``directory``; return the contents of metrics.json."""
     from triptych.run import run
 
     config = deepcopy(composed(overrides))
@@ -84,13 +84,13 @@ def train(directory: Path, *overrides: str, resume_from: Path | None = None) -> 
 
 @cache
 def composed(overrides: tuple[str, ...]) -> DictConfig:
-    """What Hydra makes of the overrides, once for each: it takes as long as training a small network."""
+    """Compose the config; cached, because this takes as long as training a small network."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides), return_hydra_config=True)
 
 
 def command(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """``python train.py ARGUMENTS`` in a process of its own, in the folder ``cwd``, whose modules it can import."""
+    """Run ``python train.py ARGUMENTS`` as a subprocess in the folder ``cwd``, whose modules it can import."""
     return subprocess.run(
         [sys.executable, REPOSITORY / "train.py", *arguments],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""The table of California's houses in small, as Kaggle has it."""
+"""A small table of California housing, in Kaggle's format."""
 
 from triptych.data.block_groups import NUMBERS
 
@@ -7,7 +7,7 @@ ROW = ["-122.23", "37.88", "41.0", "880.0", "129.0", "322.0", "126.0", "8.3252",
 
 
 def lines(count: int = 10, **changed: str) -> list[str]:
-    """A header and ``count`` rows; what is changed is changed in the fourth row, line 5."""
+    """Return a header and ``count`` rows; ``changed`` replaces cells of the fourth row, line 5 of the file."""
     rows = [list(ROW) for _ in range(count)]
     for name, cell in changed.items():
         rows[3][HEADER.index(name)] = cell

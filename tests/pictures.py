@@ -1,4 +1,4 @@
-"""Image files of every kind, whole and damaged, and the grey levels they show."""
+"""Image files of every kind, intact and damaged, with the grey levels they should decode to."""
 
 import os
 import struct
@@ -17,14 +17,14 @@ MAGIC = (
     *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10JFIF", b"II*\x00", b"MM\x00*", b"BM"),
     b"RIFF\x10\x00\x00\x00WEBPVP8 ",
 )
-"""How files of each format begin."""
+"""Magic bytes of each format."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file's content and what decoding must give: ``grey``, to within ``error`` levels, or a refusal where None.
+    """A file's content and what decoding must give: ``grey``, to within ``error`` levels, or a refusal if it is None.
 
-    Where ``torn``, the content is damaged: decoding may refuse it instead, and ``grey`` is None if it can be anything.
+    If ``torn``, the content is damaged: decoding may also refuse it, and ``grey`` is None if any result is allowed.
     """
 
     kind: str
@@ -42,12 +42,12 @@ def saved(image: Image.Image, suffix: str, **options: Any) -> bytes:
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601's grey of a colour."""
+    """Convert colour to grey as in ITU-R BT.601."""
     return (rgb @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
 
 
 def png(width: int, height: int, depth: int = 8, colour: int = 0, rows: bytes = b"", **chunks: bytes) -> bytes:
-    """A PNG written by hand: ``rows`` are a filter byte and the packed pixels each."""
+    """Encode a PNG by hand; each of ``rows`` is a filter byte followed by the packed pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -59,7 +59,7 @@ def png(width: int, height: int, depth: int = 8, colour: int = 0, rows: bytes = 
 
 
 def tiff(width: int, height: int, bits: int, photometric: int, pixels: bytes, sample_format: int = 1) -> bytes:
-    """A TIFF of one uncompressed strip written by hand; photometric 0 is white-is-zero, 1 black-is-zero."""
+    """Encode a TIFF of one uncompressed strip by hand; photometric 0 is white-is-zero, 1 black-is-zero."""
     size = len(pixels)
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: size}
     entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in (tags | {339: sample_format}).items()]
@@ -68,7 +68,7 @@ def tiff(width: int, height: int, bits: int, photometric: int, pixels: bytes, sa
 
 
 def whole(page: np.ndarray, kind: str, suffix: str = "png") -> Picture:
-    """A page, uint8 (height, width), as a file of this kind (see KINDS); some kinds show only part of its levels."""
+    """Encode a page, uint8 (height, width), as a file of a kind (see KINDS); some kinds lose part of its levels."""
     image = Image.fromarray(page)
     height, width = page.shape
     if kind == "grey":
@@ -90,7 +90,7 @@ def whole(page: np.ndarray, kind: str, suffix: str = "png") -> Picture:
     if kind == "16-bit white is zero":
         return Picture(kind, suffix, tiff(width, height, 16, 0, (~(page * np.uint16(257))).tobytes()), page)
     if kind == "palette":
-        # Every level at another place of the palette than its own.
+        # The palette is permuted, so that indices are not grey levels.
         places = np.random.default_rng(0).permutation(256).astype(np.uint8)
         indexed = Image.frombytes("P", image.size, places[page].tobytes())
         indexed.putpalette(np.argsort(places).astype(np.uint8).repeat(3).tobytes())
@@ -119,16 +119,16 @@ def animated(format: str) -> bytes:
 
 @st.composite
 def pictures(draw: st.DrawFn) -> Picture:
-    """Any file that may lie where an image should: whole (one in two), damaged, or no image at all."""
+    """Any file in the place of an image: intact (half of them), damaged, or no image at all."""
     page = draw(pages())
-    # What a file holds is not what its suffix says: decoding goes by the content.
+    # Suffix and content need not match: decoding goes by the content.
     suffix = draw(st.sampled_from(("png", "PNG", "jpg", "jpeg", "tif", "TIFF", "bmp", "webp")))
     picture = whole(page, draw(st.sampled_from(KINDS)), suffix)
     damage = draw(st.sampled_from(("none",) * 6 + ("cut", "changed", "noise", "frames", "bomb", "float")))
     content = picture.content
     if damage == "cut":
         content = content[: draw(st.integers(0, len(content) - 1))]
-        # Only what belongs to no pixel can be missing from a file that is read, or a JPEG's last few.
+        # A truncated file may be read only if no pixels are missing, except for the last few of a JPEG.
         return Picture(damage, suffix, content, None if picture.kind == "jpeg" else picture.grey, picture.error, True)
     if damage == "changed":
         content = bytearray(content)
@@ -149,22 +149,22 @@ def pictures(draw: st.DrawFn) -> Picture:
 
 
 def pages() -> st.SearchStrategy[np.ndarray]:
-    """Pages of a few pixels, uint8 (height, width)."""
+    """Generate pages of a few pixels, uint8 (height, width)."""
     return arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
 def names() -> st.SearchStrategy[str]:
-    """File names without a suffix, in any script, with spaces, quotes and line breaks."""
+    """Generate file names without a suffix, in any script, with spaces, quotes and line breaks."""
     text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20)
     return text.filter(lambda name: not name.startswith("."))
 
 
 PLACES = ("file",) * 6 + ("link", "broken link", "circle", "device", "pipe", "folder")
-"""What may lie where a file should."""
+"""What may be found in the place of a file."""
 
 
 def lay(path: Path, content: bytes, place: str) -> bool:
-    """Put ``content`` at ``path``, or what ``place`` says instead; returns whether it is there to be read."""
+    """Put ``content`` at ``path``, or what ``place`` names instead; return whether the content can be read there."""
     if place == "file":
         path.write_bytes(content)
     elif place == "link":

@@ -1,4 +1,4 @@
-"""The house as designed, held by reading the sources: who imports whom, how long a file may be."""
+"""The architecture, checked on the sources: which part may import which, and how long a file may be."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ PACKAGES = {dotted(path.parent / "__init__.py") for path in SOURCE.rglob("__init
 
 
 def imports(tree: ast.Module, inside_functions: bool = True) -> Iterator[str]:
-    """The dotted modules that a file imports: for ``from a import b``, a.b where that is a module, else a."""
+    """Yield the modules that a file imports: for ``from a import b``, a.b if that is a module, else a."""
     nodes = list(ast.walk(tree) if inside_functions else _top_level(tree))
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -45,7 +45,7 @@ def imports(tree: ast.Module, inside_functions: bool = True) -> Iterator[str]:
 
 
 def _top_level(tree: ast.AST) -> Iterator[ast.AST]:
-    """What runs where the module is imported: all but the bodies of functions and what only type checkers read."""
+    """Yield the nodes that run on import: all except function bodies and ``if TYPE_CHECKING`` blocks."""
     for node in ast.iter_child_nodes(tree):
         is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_for_types:
@@ -54,7 +54,7 @@ def _top_level(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported_by(part: str, inside_functions: bool = True) -> dict[str, set[str]]:
-    """Of each module of a part (``data``, ``config``), what it imports."""
+    """Return what each module of a part (``data``, ``config``) imports."""
     whole = f"{NAME}.{part}"
     modules = [name for name in TREES if name == whole or name.startswith(f"{whole}.")]
     assert modules, part
@@ -62,12 +62,12 @@ def imported_by(part: str, inside_functions: bool = True) -> dict[str, set[str]]
 
 
 def parts(modules: set[str]) -> set[str]:
-    """The parts of this package among the modules: {"data", "files"}."""
+    """Return the parts of this package among the modules, such as {"data", "files"}."""
     return {module.split(".")[1] for module in modules if module.startswith(f"{NAME}.")}
 
 
 def packages(modules: set[str]) -> set[str]:
-    """The packages, other than this one, among the modules."""
+    """Return the packages, other than this one, among the modules."""
     return {module.partition(".")[0] for module in modules} - {NAME}
 
 
@@ -108,15 +108,15 @@ def packages(modules: set[str]) -> set[str]:
         ("sweeps", {"composed", "config", "results"}),
     ],
 )
-def test_a_part_imports_only_those_before_it(part: str, others: set[str]):
+def test_each_part_imports_only_the_parts_below_it(part: str, others: set[str]):
     for module, imported in imported_by(part).items():
         assert parts(imported) <= others, module
 
 
-def test_nobody_imports_run_or_cli():
+def test_run_and_cli_are_not_imported_by_other_modules():
     allowed = {f"{NAME}.run", f"{NAME}.cli"}
     for module, tree in TREES.items():
-        # A job is a run with an end; train.py and the launcher begin it.
+        # A job wraps a run and handles how it ends; train.py and the launcher start it.
         if module not in {*allowed, f"{NAME}.job"}:
             assert not allowed & set(imports(tree)), module
 
@@ -131,27 +131,27 @@ HEAVY = {"torch", "torchvision", "torchmetrics", "lightning", "numpy", "pandas",
 
 
 @pytest.mark.parametrize("start", ["config", "resume", "reproduce", "cli", "results.sweep"])
-def test_nothing_heavy_is_imported_before_the_check(start: str):
+def test_config_check_needs_no_heavy_imports(start: str):
     seen, left = set(), [f"{NAME}.{start}"]
     while left:
         module = left.pop()
         if module in TREES and module not in seen:
             seen.add(module)
-            # A module brings the packages around it.
+            # Importing a module imports its parent packages.
             left += [module.rpartition(".")[0], *imports(TREES[module], inside_functions=False)]
             assert not packages(set(imports(TREES[module], inside_functions=False))) & HEAVY, module
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE.parent / "hydra_plugins").rglob("*.py")), ids=lambda path: path.stem)
-def test_what_hydra_imports_at_every_start_is_light(path: Path):
+def test_hydra_plugins_import_nothing_heavy(path: Path):
     if path.stem == "_preload":
-        return  # for the server that jobs are forked from; Hydra passes over what begins with _
+        return  # for the fork server of the jobs; Hydra skips modules with a leading underscore
     found = set(imports(ast.parse(path.read_text("utf-8")), inside_functions=False))
     assert not packages(found) & {*HEAVY, "optuna", "filelock", "joblib", "scipy"}, path
 
 
-def test_what_is_imported_is_declared_as_a_dependency():
-    """Another package that happens to bring it may stop doing so."""
+def test_imported_packages_are_declared_dependencies():
+    """A package that is only installed as a dependency of another may disappear."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     declared = chain(project["dependencies"], *project["optional-dependencies"].values())
     names = {re.split(r"[^\w.-]", line)[0] for line in declared}
@@ -159,13 +159,13 @@ def test_what_is_imported_is_declared_as_a_dependency():
     for path in SOURCE.parent.rglob("*.py"):
         imported = packages(set(imports(ast.parse(path.read_text("utf-8"))))) - sys.stdlib_module_names
         for package in imported - {"hydra_plugins", "__main__"}:
-            # What is not installed is of an extra; its distribution has its name.
+            # A package that is not installed belongs to an extra; its distribution has the same name.
             found = {name.lower() for name in providers.get(package, [package])}
             assert names & found, f"{path.name} imports {package}"
 
 
 def test_there_is_no_import_cycle():
-    # Inside functions too: an import put there to break a cycle is a cycle.
+    # Imports inside functions count: moving one there hides a cycle but does not remove it.
     graph = {module: set(imports(tree)) & TREES.keys() - {module} for module, tree in TREES.items()}
     try:
         TopologicalSorter(graph).prepare()
@@ -174,8 +174,8 @@ def test_there_is_no_import_cycle():
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_an_init_uses_or_defines_what_it_names(package: str):
-    """Imported for others, a class would have two dotted paths."""
+def test_init_files_do_not_reexport(package: str):
+    """A re-exported class would have two dotted paths."""
     tree = TREES[package]
     imported = {
         alias.asname or alias.name
@@ -189,12 +189,12 @@ def test_an_init_uses_or_defines_what_it_names(package: str):
 
 
 def length(path: Path) -> int:
-    """Lines, blank ones left out."""
+    """Count the non-blank lines."""
     return sum(bool(line.strip()) for line in path.read_text("utf-8").splitlines())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_file_says_what_it_is_and_stays_short(path: Path):
+def test_each_file_has_a_docstring_and_at_most_300_lines(path: Path):
     text = path.read_text("utf-8")
     assert ast.get_docstring(ast.parse(text)), "a module begins with a docstring"
     assert length(path) <= 300
@@ -204,7 +204,7 @@ def test_most_files_are_short():
     assert median(map(length, FILES)) < 150
 
 
-def test_no_module_is_named_for_nothing():
+def test_no_module_has_a_meaningless_name():
     names = set(chain.from_iterable(module.split(".") for module in TREES))
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "registry", "registries"}
 
@@ -213,7 +213,7 @@ def test_every_key_of_the_config_is_documented():
     assert undocumented(REPOSITORY / "conf") == []
 
 
-def test_every_target_of_the_config_is_a_class_where_it_is_made():
+def test_targets_of_the_config_are_named_where_they_are_defined():
     import yaml
 
     from triptych.build import resolve
@@ -224,7 +224,7 @@ def test_every_target_of_the_config_is_a_class_where_it_is_made():
             yield from chain.from_iterable(map(targets, value.values()))
 
     conf = REPOSITORY / "conf"
-    # Sweepers and launchers are made by Hydra, which takes them from hydra_plugins alone.
+    # Hydra instantiates sweepers and launchers itself, and only those of hydra_plugins.
     paths = [path for path in conf.rglob("*.yaml") if not path.is_relative_to(conf / "hydra")]
     trees = {path: yaml.safe_load(path.read_text("utf-8")) for path in paths}
     found = {target for path, tree in trees.items() if path.name != "config.yaml" for target in targets(tree)}

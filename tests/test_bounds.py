@@ -1,4 +1,4 @@
-"""A number at the end of its bounds trains, or is refused as a mistake: what conf/ says is what the code takes."""
+"""Values at the bounds declared in conf/ train, or are refused as user errors: the code accepts what conf/ declares."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,19 +16,19 @@ OPTIONS = [
     f"{group}={path.stem}" for group in ("scheduler", "optimizer") for path in sorted((CONF / group).glob("*.yaml"))
 ]
 NOT_HERE = ("threads", "trainer.num_nodes", "callbacks.analysis")
-"""Threads of all tests, machines that are not there, and pictures that a small run leaves out."""
+"""Keys left out: threads are shared by all tests, there is one machine, and small runs draw no analysis."""
 QUICK = ("trainer.max_epochs=2", "trainer.limit_train_batches=2", "logger=none")
 
 
 def declared(*overrides: str) -> dict[tuple[str, str], Declaration]:
-    """What the files of a run declare, by key and file."""
+    """Return the declarations in the config files of a run, by key and file."""
     composer = Composer(CONF, "config", None, overrides)
     keys = composer.compose(composer.overrides).declared.keys
     return {(key, found.file): found for key, found in keys.items() if not key.startswith(NOT_HERE)}
 
 
 def ends(declaration: Declaration) -> Iterator[float]:
-    """The last numbers within bounds, below and above."""
+    """Yield the extreme values that the declared bounds still allow."""
     for word in declaration.expected:
         bounded = BOUNDED.fullmatch(word)
         if word in TYPES or not bounded:
@@ -50,7 +50,9 @@ def ends(declaration: Declaration) -> Iterator[float]:
         *((name, "") for name in EXPERIMENTS if name != FASTEST),
     ],
 )
-def test_numbers_at_the_ends_of_their_bounds(experiment: str, option: str, data_root: Path, tmp_path: Path) -> None:
+def test_values_at_their_bounds_train_or_are_refused(
+    experiment: str, option: str, data_root: Path, tmp_path: Path
+) -> None:
     chosen = [option] if option else []
     found = declared(f"experiment={experiment}", *chosen)
     if option:

@@ -14,27 +14,27 @@ from triptych.data.catalogue import data_sets
 
 
 def call(*arguments: object) -> int:
-    """The exit code of ``triptych ARGUMENTS``."""
+    """Run ``triptych ARGUMENTS`` in this process; return the exit code."""
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     return int(ended.value.code or 0)
 
 
 def trained(experiment: str, data_root: Path, directory: Path) -> Path:
-    """A run directory of a short run; skips where a project has no such experiment."""
+    """Train briefly and return the run directory; skip the test if the project has no such experiment."""
     if experiment not in EXPERIMENTS:
         pytest.skip(f"the {experiment} panel is not here")
     train(directory, *small(experiment, data_root, "trainer.max_epochs=1", "logger=none", "test=false"))
     return directory
 
 
-def test_without_a_command_the_help_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_command_lists_the_available_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 2
     said = capsys.readouterr().err
     assert all(f"    {name}" in said for name in ("evaluate", "predict", "export", "report", "reproduce", "data"))
 
 
-def test_pages_come_out_with_their_names_and_sizes(
+def test_predicted_pages_keep_their_names_and_sizes(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained("denoise", data_root, tmp_path / "run")
@@ -52,7 +52,7 @@ def test_pages_come_out_with_their_names_and_sizes(
     assert {name: image.size for name, image in written.items()} == sizes
     assert all(image.mode == "L" for image in written.values())
 
-    # Kaggle's form: image_row_column counted from 1, values in [0, 1], the same pixels as the page.
+    # Kaggle's format: ids image_row_column counted from 1, values in [0, 1], the same pixels as in the image.
     with (out / "submission.csv").open() as file:
         rows = {row["id"]: float(row["value"]) for row in csv.DictReader(file)}
     assert len(rows) == sum(width * height for width, height in sizes.values())
@@ -72,13 +72,13 @@ def test_pages_come_out_with_their_names_and_sizes(
     assert call("predict", run, pages / "large.png", "--output", tmp_path / "tiled", "--tile", 128) == 0
     with Image.open(out / "large.png") as whole, Image.open(tmp_path / "tiled" / "large.png") as tiled:
         assert whole.size == tiled.size == (220, 90)
-        # Within 1e-3 before they are rounded to bytes.
+        # Within 1e-3 before rounding to bytes.
         assert np.abs(np.asarray(whole).astype(int) - np.asarray(tiled)).max() <= 1
     assert call("predict", run, pages / "large.png", "--output", tmp_path / "tiled", "--tile", 16) == 2
     assert "tiles of 16 pixels are too small" in capsys.readouterr().err
 
 
-def test_xrays_get_a_probability_and_a_label_each(
+def test_each_xray_gets_a_probability_and_a_label(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained("pneumonia", data_root, tmp_path / "run")
@@ -91,12 +91,12 @@ def test_xrays_get_a_probability_and_a_label_each(
     assert {row["label"] for row in rows} <= {"NORMAL", "PNEUMONIA"}
     ill = [float(row["probability"]) for row in rows if row["label"] == "PNEUMONIA"]
     well = [float(row["probability"]) for row in rows if row["label"] == "NORMAL"]
-    assert min(ill, default=1.0) >= max(well, default=0.0)  # by one threshold
+    assert min(ill, default=1.0) >= max(well, default=0.0)  # a single threshold
     assert call("predict", run, folder, "--output", tmp_path / "none", "--submission") == 2
     assert "--submission is not for this run's task" in capsys.readouterr().err
 
 
-def test_evaluate_judges_each_split_as_the_run_did(
+def test_evaluate_reproduces_the_metrics_of_each_split(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "pneumonia" not in EXPERIMENTS:
@@ -112,7 +112,7 @@ def test_evaluate_judges_each_split_as_the_run_did(
 
 
 @pytest.mark.parametrize("with_target", [True, False])
-def test_houses_keep_their_columns_and_order_and_get_a_price(
+def test_predicted_prices_are_added_to_the_rows_of_the_table(
     with_target: bool, data_root: Path, tmp_path: Path
 ) -> None:
     run = trained("housing", data_root, tmp_path / "run")
@@ -127,19 +127,19 @@ def test_houses_keep_their_columns_and_order_and_get_a_price(
     assert all(0 < float(line.rpartition(",")[2]) < 2_000_000 for line in written[1:])
 
 
-def test_evaluate_measures_on_the_data_of_the_run_or_where_they_lie_now(
+def test_evaluate_finds_the_data_of_the_run_or_at_another_root(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_DATA", str(data_root))
     options = cheapest(data_root, "data.root=null", "data.source=auto", "trainer.max_epochs=1")
     train(tmp_path / "run", *options, "logger=none", "trainer.precision=32-true")
-    monkeypatch.delenv("TRIPTYCH_DATA")  # and not: no files here, so synthetic ones
+    monkeypatch.delenv("TRIPTYCH_DATA")  # by itself, data.source=auto would now choose synthetic data
     assert call("evaluate", tmp_path / "run", "--root", data_root) == 0
     assert call("evaluate", "latest") == 0
     printed = capsys.readouterr().out
     assert printed.count("metrics.json") == 2
     assert "not those of the run" not in printed
-    # As a run that was killed leaves it.
+    # As a killed run leaves it.
     (tmp_path / "run/metrics.json").unlink()
     assert call("evaluate", tmp_path / "run", "--root", data_root) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
@@ -154,7 +154,7 @@ def test_evaluate_measures_on_the_data_of_the_run_or_where_they_lie_now(
         (["data", "synthesize", "huosing"], "no data set"),
     ],
 )
-def test_a_mistake_gets_one_message_and_exit_code_2(
+def test_user_error_gets_one_message_and_exit_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(*arguments) == 2
@@ -163,7 +163,9 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
     assert len(error.splitlines()) == 1
 
 
-def test_whoever_reads_may_leave(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_closed_pipe_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As `triptych data list | head -1` does."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -175,13 +177,13 @@ def test_whoever_reads_may_leave(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 @pytest.mark.parametrize("action", ["synthesize", "download"])
-def test_a_root_that_is_no_folder_is_said(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_root_that_is_a_file_is_reported(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").touch()
     assert call("data", action, min(data_sets()), "--root", tmp_path / "taken") == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'taken'} is a file: --root names a folder\n"
 
 
-def test_synthesized_data_are_found_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synthesized_data_set_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = min(data_sets())
     assert call("data", "synthesize", name, "--root", tmp_path / "made") == 0
     assert call("data", "synthesize", data_sets()[name].task, "--root", tmp_path / "made") == 2

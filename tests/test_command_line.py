@@ -1,4 +1,4 @@
-"""What Hydra is handed of a command line: it must take it, and as it was meant."""
+"""How a command line is rewritten so that Hydra accepts it and reads it as intended."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,13 @@ from triptych.config import check
 
 
 def of_the_sweep(overrides: Sequence[str]) -> DictConfig:
-    """The config that Hydra composes for a sweep as a whole."""
+    """Compose the config of a sweep as a whole, as Hydra does."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         return loader.load_configuration("config", overrides=list(overrides), run_mode=RunMode.MULTIRUN)
 
 
-def test_flags_may_stand_anywhere() -> None:
+def test_flags_may_follow_overrides() -> None:
     command = [f"experiment={EXPERIMENTS[0]}", "-m", "seed=1,2", "--config-name", "config", "~data.augment"]
     check(command, CONF)
     expected = ["-m", "--config-name", "config", f"experiment={EXPERIMENTS[0]}", "seed=1,2", "~data.augment"]
@@ -32,7 +32,7 @@ def test_flags_may_stand_anywhere() -> None:
 
 
 @pytest.mark.parametrize("value", ["data.batch_size=8", "data.augment=[]", "data.root='a, b'", "data.train_size=null"])
-def test_a_sweep_over_experiments_takes_a_value_of_what_they_choose(value: str) -> None:
+def test_sweep_over_experiments_accepts_values_of_their_groups(value: str) -> None:
     swept = [f"experiment=choice({','.join(EXPERIMENTS)})", "trainer.max_epochs=3,4", "optimizer=sgd", "seed=1"]
     with pytest.raises(ConfigCompositionException, match="Could not override 'data"):
         of_the_sweep([*swept, value])
@@ -43,6 +43,6 @@ def test_a_sweep_over_experiments_takes_a_value_of_what_they_choose(value: str) 
     assert forced(given) == given
 
 
-def test_of_one_experiment_a_value_stays_as_it_is() -> None:
+def test_values_of_a_single_experiment_are_not_changed() -> None:
     command = ["-m", f"experiment={EXPERIMENTS[0]}", "data.batch_size=8", "seed=1,2"]
     assert forced(command) == command

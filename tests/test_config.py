@@ -1,3 +1,5 @@
+"""The check of the config before anything is imported: what it accepts, and how it words a mistake."""
+
 import re
 import subprocess
 import sys
@@ -164,7 +166,7 @@ def write(path: Path, text: str) -> None:
 
 
 def mistakes(conf: Path, command: str | list[str]) -> list[str]:
-    """The lines of the message for a command line, [] if it is right."""
+    """Return the lines of the error message for a command line, [] if it is valid."""
     try:
         check(command.split() if isinstance(command, str) else command, conf)
     except ConfigError as error:
@@ -214,7 +216,7 @@ def mistakes(conf: Path, command: str | list[str]) -> list[str]:
         "--cfg=job",
     ],
 )
-def test_accepts(conf: Path, override: str) -> None:
+def test_valid_command_line_is_accepted(conf: Path, override: str) -> None:
     assert mistakes(conf, ["experiment=houses", override]) == []
 
 
@@ -283,17 +285,17 @@ def test_accepts(conf: Path, override: str) -> None:
         ("--config-dir=nowhere", "--config-dir nowhere: there is no such folder"),
     ],
 )
-def test_refuses(conf: Path, override: str, message: str) -> None:
+def test_mistake_is_explained(conf: Path, override: str, message: str) -> None:
     [mistake] = mistakes(conf, ["experiment=houses", override])
     assert mistake.startswith(message)
 
 
-def test_all_mistakes_come_at_once(conf: Path) -> None:
+def test_all_mistakes_are_reported_at_once(conf: Path) -> None:
     found = mistakes(conf, "experiment=houses optimizer=admaw model=mpl optimizer.x=1 seed=a data.rot=1")
     assert [line.split()[0] for line in found] == ["optimizer", "model", "seed=a:", "data.rot"]
 
 
-def test_grammar_mistakes_come_at_once(conf: Path) -> None:
+def test_all_syntax_errors_are_reported_at_once(conf: Path) -> None:
     assert len(mistakes(conf, "experiment=houses seed==3 model.dropout=a=b")) == 2
 
 
@@ -302,7 +304,7 @@ def test_help_is_not_checked(conf: Path, flag: str) -> None:
     check(["nonsense=1", flag], conf)
 
 
-def test_without_an_experiment_all_are_listed(conf: Path) -> None:
+def test_missing_experiment_lists_the_available_ones(conf: Path) -> None:
     assert mistakes(conf, "seed=3") == [
         "Choose an experiment: python train.py experiment=NAME, where NAME is one of",
         "  houses  Price houses: python train.py experiment=houses",
@@ -322,7 +324,7 @@ def test_missing_conf(tmp_path: Path) -> None:
 
 
 class TestFiles:
-    """Mistakes in files, which the message names."""
+    """Mistakes in config files, which the message names."""
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -340,7 +342,7 @@ class TestFiles:
             ("- a", "expected keys and values, got a list"),
         ],
     )
-    def test_experiment(self, conf: Path, text: str, message: str) -> None:
+    def test_mistake_in_an_experiment(self, conf: Path, text: str, message: str) -> None:
         write(conf / "experiment/mine.yaml", f"# @package _global_\n{text}")
         [mistake] = mistakes(conf, "experiment=mine data=houses model=mlp data.form=kaggle")
         assert mistake.startswith(f"conf/experiment/mine.yaml: {message}")
@@ -351,7 +353,7 @@ class TestFiles:
         assert mistake.startswith("In 'experiment/mine'")
         assert "'nmae' not in 'JobConf'" in mistake
 
-    def test_yaml(self, conf: Path) -> None:
+    def test_yaml_syntax_error(self, conf: Path) -> None:
         write(conf / "experiment/mine.yaml", "# @package _global_\nmodel: {a: 1")
         [mistake] = mistakes(conf, "experiment=mine")
         assert "mine.yaml" in mistake
@@ -363,7 +365,7 @@ class TestFiles:
         assert mistake.startswith("conf/model/mlp.yaml: model.activation=rleu: choose one of sigmoid, tanh")
         assert "(declared in conf/model/_base.yaml); did you mean relu?" in mistake
 
-    def test_a_choice_that_lacks_what_the_experiment_sets(self, conf: Path) -> None:
+    def test_option_without_a_key_that_the_experiment_sets(self, conf: Path) -> None:
         [mistake] = mistakes(conf, "experiment=pages optimizer=adam")
         assert mistake == (
             "conf/experiment/pages.yaml: optimizer.momentum is not a key of this run; optimizer has betas, lr "
@@ -371,7 +373,7 @@ class TestFiles:
         )
         assert mistakes(conf, "experiment=pages optimizer=adam ~optimizer.momentum") == []
 
-    def test_what_must_be_given(self, conf: Path) -> None:
+    def test_mandatory_value_is_missing(self, conf: Path) -> None:
         write(conf / "experiment/mine.yaml", "# @package _global_\ndefaults: [override /data: houses]")
         assert mistakes(conf, "experiment=mine model=mlp") == [
             "data.form must be given (declared in conf/data/houses.yaml)"
@@ -393,7 +395,7 @@ class TestFiles:
         ]
 
     @pytest.mark.parametrize("how", ["--config-dir={}", "hydra.searchpath=['{}']"])
-    def test_another_folder(self, conf: Path, tmp_path: Path, how: str) -> None:
+    def test_mistake_in_an_added_config_folder(self, conf: Path, tmp_path: Path, how: str) -> None:
         experiment = "# @package _global_\ndefaults: [override /data: pages, override /model: mlp]\nsed: 3"
         write(tmp_path / "more/experiment/mine.yaml", experiment)
         [mistake] = mistakes(conf, ["experiment=mine", how.format(tmp_path / "more")])
@@ -408,7 +410,7 @@ class TestFiles:
 
 
 class TestSweeps:
-    def test_needs_m(self, conf: Path) -> None:
+    def test_sweep_needs_m(self, conf: Path) -> None:
         message = "asks for several runs: python train.py -m experiment=houses seed=1,2 'data.batch_size=range(1,3)'"
         found = mistakes(conf, ["experiment=houses", "seed=1,2", "data.batch_size=range(1,3)"])
         assert [line.partition(" (")[0] for line in found] == [
@@ -439,7 +441,7 @@ class TestSweeps:
         ]
         assert mistakes(conf, "-m study=rates model.dropout=0.1 optimizer=adam") == []  # the command line wins
 
-    def test_arms_are_checked_whatever_their_names(self, conf: Path) -> None:
+    def test_arms_with_any_name_are_checked(self, conf: Path) -> None:
         assert mistakes(conf, "-m study=arms") == []
         wrong = FILES["study/arms.yaml"].replace("tanh", "tahn").replace("width: 8", "widht: 8")
         write(conf / "study/arms.yaml", wrong)
@@ -464,7 +466,7 @@ class TestSweeps:
             ("trainer.max_epochs=3", "trainer.max_epochs"),
         ],
     )
-    def test_what_a_study_compares_cannot_be_given(self, conf: Path, override: str, key: str) -> None:
+    def test_keys_that_a_study_compares_cannot_be_overridden(self, conf: Path, override: str, key: str) -> None:
         message = f"{override}: {key} is what conf/study/arms.yaml compares; leave it out, or change the arms there"
         assert mistakes(conf, ["-m", "study=arms", "seed=0", override]) == [message]
 
@@ -474,17 +476,17 @@ class TestSweeps:
             "seed=3,4",  # repeats each arm
             "optimizer.lr=0.3,0.4",  # chosen for each arm
             "optimizer={lr: 0.3}",
-            "model=mlp",  # an option, below which an arm sets a key
-            "model.dropout=0.1",  # all jobs' own
+            "model=mlp",  # a group choice; an arm sets a key within the group
+            "model.dropout=0.1",  # shared by all jobs
             "model.network={columns: [a]}",
             "data.batch_size=1,2",
-            "debug=smoke",  # sets but one of the keys of an arm
+            "debug=smoke",  # sets only one of the keys of an arm
         ],
     )
-    def test_what_a_study_does_not_compare_can_be_given(self, conf: Path, override: str) -> None:
+    def test_other_keys_of_a_study_can_be_overridden(self, conf: Path, override: str) -> None:
         assert mistakes(conf, ["-m", "study=arms", override]) == []
 
-    def test_debug_leaves_something_to_compare(self, conf: Path) -> None:
+    def test_debug_must_leave_something_to_compare(self, conf: Path) -> None:
         write(conf / "debug/all.yaml", "# @package _global_\nmodel: {activation: relu}\ndata: {columns: [a]}")
         assert mistakes(conf, "-m study=arms debug=all") == []
         text = "# @package _global_\nmodel: {activation: relu}\ndata: {columns: [a]}\ntrainer: {max_epochs: 1}"
@@ -492,10 +494,10 @@ class TestSweeps:
         complaint = "sets all that L1 (0.1) of conf/study/arms.yaml set, and leaves nothing to compare; leave it out"
         assert mistakes(conf, "-m study=arms debug=all") == [f"debug=all {complaint}"]
 
-    def test_null_is_what_the_sweeper_makes_of_it(self, conf: Path) -> None:
+    def test_null_is_checked_as_the_sweeper_writes_it(self, conf: Path) -> None:
         asked = "+hydra.sweeper.params.optimizer.lr=null"
         assert mistakes(conf, ["-m", "study=arms", asked])[0].startswith("optimizer.lr=null: expected float")
-        # Hydra's own sweeper writes None, which is a text.
+        # Hydra's own sweeper turns null into the string None.
         asked = "+hydra.sweeper.params.trainer.max_epochs=null"
         assert mistakes(conf, ["-m", "study=rates", asked])[0].startswith(
             "trainer.max_epochs=None: expected null or int"
@@ -508,7 +510,7 @@ class TestSweeps:
         found = mistakes(conf, command)
         assert [line.split()[0] for line in found] == ["seed=x:", "model.activation=ReLU:", "optimizer.z"]
 
-    def test_the_job_is_named(self, conf: Path) -> None:
+    def test_mistake_names_the_jobs_it_occurs_in(self, conf: Path) -> None:
         found = mistakes(conf, "-m experiment=houses optimizer=adam,sgd,adagrad optimizer.momentum=0.5 seed=1,2")
         assert found == [
             "optimizer.momentum is not a key of this run; optimizer=sgd has it "
@@ -534,13 +536,13 @@ class TestSweeps:
         [mistake] = mistakes(conf, "-m experiment=houses hydra.verbose=true,false")
         assert mistake == "hydra.verbose=true,false: Hydra's own keys cannot be swept over"
 
-    def test_only_choices_of_groups_cost_a_composition(self, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_only_group_choices_need_a_composition(self, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         composed, merged = [], []
         compose, merge = Composer._compose, Composer.merge
         monkeypatch.setattr(Composer, "_compose", lambda *given: composed.append(1) or compose(*given))
         monkeypatch.setattr(Composer, "merge", lambda *given: merged.append(1) or merge(*given))
         check(["-m", "experiment=houses", "optimizer=adam,sgd", "seed=range(0,50)", "model.dropout=0,0.5"], conf)
-        assert len(composed) == 3  # of 200 jobs: what all share, and each optimizer
+        assert len(composed) == 3  # for 200 jobs: one for what they share, one per optimizer
         assert len(merged) == 2
 
 
@@ -600,11 +602,11 @@ def test_values_against_alternatives(comment: str, value: object, accepted: bool
         ("", ()),
     ],
 )
-def test_alternatives(comment: str, alternatives: tuple[str, ...]) -> None:
+def test_alternatives_are_read_from_comments(comment: str, alternatives: tuple[str, ...]) -> None:
     assert alternatives_in(comment) == alternatives
 
 
-def test_comments_stand_on_the_line_of_their_key() -> None:
+def test_comments_belong_to_the_key_on_their_line() -> None:
     text = dedent("""
         # above
         a: 1 # one
@@ -657,11 +659,11 @@ class TestRepository:
     experiments = sorted(path.stem for path in conf.glob("experiment/[!_]*.yaml"))
 
     @pytest.mark.parametrize("experiment", experiments)
-    def test_experiment(self, experiment: str) -> None:
+    def test_every_experiment_is_valid(self, experiment: str) -> None:
         check([f"experiment={experiment}"], self.conf)
 
     @pytest.mark.parametrize("search", sorted(path.stem for path in conf.glob("search/[!_]*.yaml")))
-    def test_search(self, search: str) -> None:
+    def test_every_search_is_valid(self, search: str) -> None:
         check(["-m", f"search={search}"], self.conf)
 
     @pytest.mark.parametrize(
@@ -688,19 +690,19 @@ class TestRepository:
             check([f"experiment={FASTEST}", override], self.conf)
 
     def test_no_bound_is_misspelt(self) -> None:
-        """Which would be prose, or a word that stands for itself."""
+        """A misspelt bound would be read as prose, or as a literal alternative."""
         comments = [comment for path in self.conf.rglob("*.yaml") for comment in comments_in(path.read_text()).values()]
         bounds = [word for comment in comments for word in re.split(r": | \| |$", comment, maxsplit=2)[:2]]
         meant = [word for word in bounds if re.search(r"[<>]", word) and len(word.split()) < 3]
         assert len(meant) > 70
         assert [word for word in meant if not BOUNDED.fullmatch(word)] == []
 
-    def test_alternatives_are_no_prose(self) -> None:
-        """As they would be where the explanation begins with a comma."""
+    def test_alternatives_are_recognised(self) -> None:
+        """With a comma instead of a colon before the explanation, they would be read as prose."""
         comments = [comment for path in self.conf.rglob("*.yaml") for comment in comments_in(path.read_text()).values()]
         meant = [comment for comment in comments if " | " in comment]
         assert len(meant) > 50
         assert [comment for comment in meant if not alternatives_in(comment)] == []
 
-    def test_every_key_is_documented_where_it_stands(self) -> None:
+    def test_every_key_is_documented(self) -> None:
         assert undocumented(self.conf) == []

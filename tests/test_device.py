@@ -1,4 +1,4 @@
-"""What is said where memory does not suffice."""
+"""The message for errors caused by a lack of memory."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from triptych.device import lacking_memory
 
 
-def test_an_allocation_that_failed_is_said_with_its_size_and_a_remedy():
+def test_failed_allocation_reports_its_size_and_a_remedy():
     with pytest.raises(RuntimeError) as error:
         torch.empty(10**16, dtype=torch.float32)
     said = lacking_memory(error.value)
@@ -22,12 +22,12 @@ def test_an_allocation_that_failed_is_said_with_its_size_and_a_remedy():
         (MemoryError(), ": choose"),
     ],
 )
-def test_errors_of_other_libraries_are_known_too(error: BaseException, start: str):
+def test_memory_errors_of_other_libraries_are_recognised(error: BaseException, start: str):
     said = lacking_memory(error)
     assert said is not None
     assert said.removeprefix("not enough memory").strip().startswith(start)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("not enough memory")])
-def test_other_errors_are_left(error: Exception):
+def test_other_errors_are_not_taken_for_memory_errors(error: Exception):
     assert lacking_memory(error) is None

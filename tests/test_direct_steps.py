@@ -1,4 +1,4 @@
-"""A step written out does what Lightning's own does, and leaves to it what is not the plain case."""
+"""Direct training steps do what Lightning's do, and leave to Lightning whatever is not the plain case."""
 
 import weakref
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from triptych.terminal import quiet_lightning
 
 
 class Listener(Callback):
-    """Notes each hook of a step: its name, its numbers, which hook Lightning believes to be in, the gradients."""
+    """Records each hook of a step: its name, scalar arguments and outputs, Lightning's current hook, the gradients."""
 
     def __init__(self, hooks: tuple[str, ...] = HOOKS) -> None:
         self.heard: list[Any] = []
@@ -53,7 +53,7 @@ def train(
     data: LightningDataModule | None = None,
     **options: Any,
 ) -> Trainer:
-    """Two epochs of four steps."""
+    """Train two epochs of four steps, with direct steps or with those of Lightning."""
     torch.manual_seed(0)
     run = trainer(folder, **{"max_epochs": 2, "limit_val_batches": 0, **options})
     if direct:
@@ -68,14 +68,14 @@ def weights(run: Trainer) -> dict[str, Tensor]:
 
 
 def assert_same(found: Sequence[tuple[Any, ...]]) -> None:
-    """Of Lightning's loop and of the direct one: the weights, and what else there is of both."""
+    """Compare what Lightning's loop and the direct one left: the weights, then whatever else was recorded."""
     expected, actual = found
     assert all(torch.equal(expected[0][name], value) for name, value in actual[0].items())
     assert actual[1:] == expected[1:]
 
 
 class Dicts(LightningModule):
-    """Returns what it is told to; the second batch of an epoch is skipped."""
+    """Returns the loss in a dict; with ``skips``, the second batch of each epoch is skipped."""
 
     def __init__(self, skips: bool = False) -> None:
         super().__init__()
@@ -110,23 +110,23 @@ SKIPS = partial(Dicts, skips=True)
     ids=str,
 )
 @pytest.mark.parametrize("module", [regressor, Dicts, SKIPS], ids=["model", "dicts", "skips"])
-def test_nothing_but_the_speed_is_another(module: Any, options: dict[str, Any], tmp_path: Path):
+def test_direct_steps_match_lightning_exactly(module: Any, options: dict[str, Any], tmp_path: Path):
     if module is SKIPS and options.get("gradient_clip_algorithm") == "value":
-        module = Dicts  # torch has no values to clip where there is no gradient, and fails
+        module = Dicts  # torch fails to clip by value if there are no gradients
     found = []
     for direct in (False, True):
         listener = Listener()
         torch.manual_seed(1)
         run = train(tmp_path, direct, module(), callbacks=[listener], **options)
         found.append((weights(run), listener.heard, run.fit_loop.state_dict()))
-    # Now that Lightning was compared with something else, and not with itself.
+    # Make sure that Lightning was not compared with itself.
     assert run.fit_loop.epoch_loop.direct == ("accumulate_grad_batches" not in options)
     assert {call[0] for call in found[1][1]} == set(HOOKS)
     assert_same(found)
 
 
 class Validates(Dicts):
-    """Its validation is heard of as well; logs for each step and for the epoch."""
+    """Also validates, and logs per step and per epoch; ``schedule`` configures a learning rate scheduler."""
 
     def __init__(self, schedule: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Validates(Dicts):
 
 
 class Book(Logger):
-    """Keeps what is logged."""
+    """A logger that keeps what is logged in memory."""
 
     name = version = "book"
 
@@ -196,7 +196,7 @@ SCHEDULES: list[dict[str, Any]] = [
     [(None, options) for options in LENGTHS] + [(schedule, each) for schedule in SCHEDULES for each in LENGTHS[:2]],
     ids=str,
 )
-def test_what_lightning_does_between_two_steps_is_done(
+def test_validation_logging_and_schedules_match_lightning(
     schedule: dict[str, Any] | None, options: dict[str, Any], tmp_path: Path
 ):
     found = []
@@ -216,18 +216,18 @@ def test_what_lightning_does_between_two_steps_is_done(
         )
     assert run.fit_loop.epoch_loop.direct == (schedule != {"interval": "step", "monitor": "both"})
     assert_same(found)
-    assert found[1][2] or "fast_dev_run" in options  # where Lightning logs nothing
+    assert found[1][2] or "fast_dev_run" in options  # in which Lightning logs nothing
 
 
 class Ends(Dicts):
-    """Ends each epoch behind its second batch."""
+    """Ends each epoch after its second batch."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         return -1 if batch_idx == 2 else None
 
 
 class EndsFirst(Validates):
-    """Ends the first epoch behind its second batch."""
+    """Ends the first epoch after its second batch."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         return -1 if batch_idx == 2 and self.current_epoch == 0 else None
@@ -244,7 +244,7 @@ class Holes(Batches):
 
 
 class Endless(Batches):
-    """Does not say how many batches there are, and prepares them."""
+    """Has a loader without a length, and transforms batches before and after their transfer."""
 
     def train_dataloader(self) -> Any:
         class Stream(IterableDataset[Any]):
@@ -261,7 +261,7 @@ class Endless(Batches):
 
 
 class Several(Batches):
-    """Has two loaders; a step sees the sum of what they give."""
+    """Has two loaders; a step gets the sum of their batches."""
 
     def train_dataloader(self) -> Any:
         return {"first": super().train_dataloader(), "second": super().train_dataloader()}
@@ -271,7 +271,7 @@ class Several(Batches):
 
 
 class Fewer(Batches):
-    """Ends before the last of the batches that it promises."""
+    """Has a loader that yields one batch fewer than its length says."""
 
     def train_dataloader(self) -> Any:
         class Stream(IterableDataset[Any]):
@@ -295,7 +295,7 @@ class Fewer(Batches):
         (Dicts, Fewer, 6),
     ],
 )
-def test_epochs_of_all_kinds_are_those_of_lightning(module: Any, data: Any, steps: int, tmp_path: Path):
+def test_irregular_epochs_match_lightning(module: Any, data: Any, steps: int, tmp_path: Path):
     found = []
     for direct in (False, True):
         listener = Listener()
@@ -307,7 +307,7 @@ def test_epochs_of_all_kinds_are_those_of_lightning(module: Any, data: Any, step
     assert_same(found)
 
 
-def test_a_validation_every_so_many_steps_comes_in_the_middle_of_an_epoch(tmp_path: Path):
+def test_validation_by_steps_can_fall_within_an_epoch(tmp_path: Path):
     found = []
     for direct in (False, True):
         listener = Listener((*HOOKS, "on_validation_start"))
@@ -321,7 +321,7 @@ def test_a_validation_every_so_many_steps_comes_in_the_middle_of_an_epoch(tmp_pa
 
 
 class Accumulates(Callback):
-    """Has gradients accumulate from the middle of the first epoch on."""
+    """Starts gradient accumulation in the middle of the first epoch."""
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == 2:
@@ -329,7 +329,7 @@ class Accumulates(Callback):
 
 
 class Calls(Callback):
-    """Brings another callback in the middle of the first epoch."""
+    """Adds another callback in the middle of the first epoch."""
 
     def __init__(self, other: Callback) -> None:
         self.other = other
@@ -340,11 +340,11 @@ class Calls(Callback):
 
 
 @pytest.mark.parametrize("change", [lambda _: Accumulates(), Calls], ids=["accumulation", "callback"])
-def test_what_changes_within_an_epoch_is_heeded(change: Any, tmp_path: Path):
+def test_changes_within_an_epoch_take_effect(change: Any, tmp_path: Path):
     found = []
     for direct in (False, True):
         torch.manual_seed(1)
-        # Lightning itself hears a callback that comes while it goes through them from the next hook on.
+        # Lightning calls a callback that is added while it iterates over them from the next hook on.
         listener = Listener(("on_train_batch_start", "on_before_backward"))
         given = [change(listener)] if change is Calls else [listener, change(listener)]
         run = train(tmp_path, direct, Dicts(), callbacks=given)
@@ -353,7 +353,7 @@ def test_what_changes_within_an_epoch_is_heeded(change: Any, tmp_path: Path):
     assert len(found[1][1]) == (12 if change is Calls else 16)
 
 
-def test_other_data_and_hooks_of_the_same_optimizer_are_seen(tmp_path: Path):
+def test_new_data_and_hooks_are_noticed_with_the_same_optimizer(tmp_path: Path):
     class Keeps(Dicts):
         def configure_optimizers(self) -> torch.optim.Optimizer:
             self.kept = getattr(self, "kept", None) or torch.optim.SGD(self.parameters(), 0.1)
@@ -373,14 +373,14 @@ def test_other_data_and_hooks_of_the_same_optimizer_are_seen(tmp_path: Path):
     assert found[1][1] == [1, 1]
 
 
-def test_a_hook_that_is_no_more_is_not_called(tmp_path: Path):
+def test_hook_set_to_none_is_not_called(tmp_path: Path):
     module = Dicts()
     module.on_after_backward = None  # type: ignore[method-assign, assignment]
     assert train(tmp_path, direct=True, module=module).fit_loop.epoch_loop.direct
 
 
-def test_what_batches_come_from_is_let_go_with_its_epoch(tmp_path: Path):
-    """Workers live as long as the iterator does."""
+def test_batch_iterator_is_released_after_its_epoch(tmp_path: Path):
+    """Loader workers live as long as the iterator does."""
     sources: list[Any] = []
     alive: list[int] = []
 
@@ -410,7 +410,7 @@ def test_what_batches_come_from_is_let_go_with_its_epoch(tmp_path: Path):
     assert alive == [1] * 8 + [0]
 
 
-def test_a_checkpoint_by_epochs_is_not_asked_in_each_step(tmp_path: Path):
+def test_epoch_checkpoint_is_not_called_in_each_step(tmp_path: Path):
     by_epochs, by_steps = ModelCheckpoint(tmp_path / "a"), ModelCheckpoint(tmp_path / "b", every_n_train_steps=3)
     by_time = ModelCheckpoint(tmp_path / "c", train_time_interval=timedelta(0), save_top_k=-1)
     saved = [by_epochs, by_steps, by_time]
@@ -421,13 +421,13 @@ def test_a_checkpoint_by_epochs_is_not_asked_in_each_step(tmp_path: Path):
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_what_is_logged_by_a_gradients_hook_is_logged(direct: bool, tmp_path: Path):
+def test_logging_in_a_gradient_hook_works(direct: bool, tmp_path: Path):
     module = Dicts()
     module.network.weight.register_hook(lambda gradient: module.log("gradient", gradient.norm(), on_epoch=True))
     assert "gradient" in train(tmp_path, direct, module).callback_metrics
 
 
-def test_an_epoch_is_gone_on_with_in_its_middle(tmp_path: Path):
+def test_resume_within_an_epoch_matches_lightning(tmp_path: Path):
     keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
     whole = train(tmp_path, True, Dicts(), callbacks=[keep], enable_checkpointing=True)
     found = []
@@ -446,7 +446,7 @@ def test_an_epoch_is_gone_on_with_in_its_middle(tmp_path: Path):
 
 @pytest.mark.parametrize("stop", ["should_stop", "received_sigterm"])
 @pytest.mark.parametrize("step", [2, 3, 4])
-def test_a_run_that_is_to_stop_makes_no_further_step(stop: str, step: int, tmp_path: Path):
+def test_stopping_run_makes_no_further_step(stop: str, step: int, tmp_path: Path):
     found = []
     for direct in (False, True):
 
@@ -463,7 +463,7 @@ def test_a_run_that_is_to_stop_makes_no_further_step(stop: str, step: int, tmp_p
     assert found[1][0] == step
 
 
-def test_a_step_is_written_out_in_the_plain_case(tmp_path: Path):
+def test_plain_training_uses_direct_steps(tmp_path: Path):
     run = train(tmp_path, direct=True)
     assert run.fit_loop.epoch_loop.direct
     assert [hook for hook, listeners in run.fit_loop.epoch_loop.listeners.items() if listeners] == [
@@ -483,10 +483,10 @@ class OddNames(Dicts):
         return super().training_step(some, number)
 
 
-def test_a_training_step_is_given_what_it_takes(tmp_path: Path):
+def test_training_step_gets_the_arguments_it_accepts(tmp_path: Path):
     run = train(tmp_path, direct=True, module=(first := NoNumber()))
     assert run.global_step == 8
-    second = OddNames()  # in the same Trainer
+    second = OddNames()  # with the same Trainer
     run.fit_loop.max_epochs = 3
     with quiet_lightning():
         run.fit(second, datamodule=Batches(rows(4, 5)))
@@ -518,7 +518,7 @@ class NeedsClosure(Dicts):
 
 
 class Twice(torch.optim.SGD):
-    """Looks at the loss twice a step, and says of its closure that it may be missing."""
+    """Calls its closure twice per step, although its signature declares it optional."""
 
     def step(self, closure: Any = None) -> Any:  # type: ignore[override]
         with torch.enable_grad():
@@ -532,7 +532,7 @@ class UnknownOptimizer(Dicts):
 
 
 @pytest.mark.parametrize("kind", [OwnStep, OwnBackward, OwnZeroGrad, NeedsClosure, UnknownOptimizer])
-def test_a_module_with_ways_of_its_own_keeps_them(kind: type[Dicts], tmp_path: Path):
+def test_module_that_overrides_parts_of_the_step_is_left_to_lightning(kind: type[Dicts], tmp_path: Path):
     found = []
     for direct in (False, True):
         torch.manual_seed(1)
@@ -543,7 +543,7 @@ def test_a_module_with_ways_of_its_own_keeps_them(kind: type[Dicts], tmp_path: P
 
 
 class Scaling(MixedPrecision):
-    """bfloat16 with a loss that is scaled as float16 needs it."""
+    """bfloat16 with loss scaling, which only float16 needs."""
 
     def __init__(self) -> None:
         super().__init__("bf16-mixed", "cpu")
@@ -551,7 +551,7 @@ class Scaling(MixedPrecision):
 
 
 class Halving(Precision):
-    """Steps on half of the gradient."""
+    """Halves the gradient before each step."""
 
     def post_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:  # type: ignore[override]
         for parameter in module.parameters():
@@ -560,7 +560,7 @@ class Halving(Precision):
 
 
 @pytest.mark.parametrize("precision", [Scaling, Halving])
-def test_another_precision_is_left_to_lightning(precision: type[Precision], tmp_path: Path):
+def test_custom_precision_is_left_to_lightning(precision: type[Precision], tmp_path: Path):
     found = []
     for direct in (False, True):
         torch.manual_seed(1)
@@ -569,7 +569,7 @@ def test_another_precision_is_left_to_lightning(precision: type[Precision], tmp_
     assert all(torch.equal(weights(found[0])[name], value) for name, value in weights(found[1]).items())
 
 
-def test_another_strategy_is_left_to_lightning(tmp_path: Path):
+def test_custom_strategy_is_left_to_lightning(tmp_path: Path):
     class Other(SingleDeviceStrategy):
         pass
 
@@ -578,7 +578,7 @@ def test_another_strategy_is_left_to_lightning(tmp_path: Path):
 
 
 class Later(Callback):
-    """Does something at the start of the second epoch."""
+    """Runs a function at the start of the second epoch."""
 
     def __init__(self, what: Any) -> None:
         self.what = what
@@ -588,7 +588,7 @@ class Later(Callback):
             self.what(trainer)
 
 
-def test_a_clipping_that_comes_later_is_heeded(tmp_path: Path):
+def test_clipping_set_later_takes_effect(tmp_path: Path):
     found = []
     for direct in (False, True):
         torch.manual_seed(1)
@@ -597,8 +597,8 @@ def test_a_clipping_that_comes_later_is_heeded(tmp_path: Path):
     assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
 
 
-def test_callbacks_that_come_later_are_heard(tmp_path: Path):
-    """Lightning's finders of batch size and learning rate train without callbacks first."""
+def test_callbacks_added_later_are_called(tmp_path: Path):
+    """Lightning's batch size and learning rate finders first train without callbacks."""
     listener = Listener(("on_before_backward",))
     later = Later(lambda trainer: setattr(trainer, "callbacks", [*trainer.callbacks, listener]))
     for hook in HOOKS:
@@ -607,7 +607,7 @@ def test_callbacks_that_come_later_are_heard(tmp_path: Path):
     assert [call[2] for call in listener.heard] == [4, 5, 6, 7]
 
 
-def test_a_run_that_skips_backward_is_left_to_lightning(tmp_path: Path):
+def test_skipped_backward_is_left_to_lightning(tmp_path: Path):
     class Forward(Callback):
         def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
             trainer.fit_loop._skip_backward = True
@@ -619,13 +619,13 @@ def test_a_run_that_skips_backward_is_left_to_lightning(tmp_path: Path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_profiler_times_lightnings_own_parts(tmp_path: Path):
+def test_profiler_times_the_parts_of_lightnings_step(tmp_path: Path):
     run = train(tmp_path, direct=True, profiler="simple")
     assert not run.fit_loop.epoch_loop.direct
     assert "[Strategy]SingleDeviceStrategy.backward" in run.profiler.recorded_durations
 
 
-def test_a_modules_own_clipping_is_asked(tmp_path: Path):
+def test_configure_gradient_clipping_of_a_module_is_called(tmp_path: Path):
     class Clips(Dicts):
         def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
             for parameter in self.parameters():
@@ -639,7 +639,7 @@ def test_a_modules_own_clipping_is_asked(tmp_path: Path):
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_modules_own_hook_is_called(hook: str, tmp_path: Path):
+def test_hook_of_a_module_is_called(hook: str, tmp_path: Path):
     module = Dicts()
     heard: list[str] = []
     setattr(module, hook, lambda *_: heard.append(hook))
@@ -648,7 +648,7 @@ def test_a_modules_own_hook_is_called(hook: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_what_is_no_loss_is_refused(direct: bool, tmp_path: Path):
+def test_training_step_without_a_loss_is_refused(direct: bool, tmp_path: Path):
     class NoLoss(Dicts):
         def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
             return {"los": torch.ones(())}
@@ -658,7 +658,7 @@ def test_what_is_no_loss_is_refused(direct: bool, tmp_path: Path):
 
 
 class InPlace(torch.autograd.Function):
-    """Gives the loss at the same place in memory each time, as CUDA graphs do."""
+    """Writes each loss to the same memory, as CUDA graphs do."""
 
     place = torch.zeros(())
 
@@ -674,7 +674,7 @@ class InPlace(torch.autograd.Function):
         return gradient
 
 
-def test_what_is_kept_of_a_step_does_not_change_with_the_next(tmp_path: Path):
+def test_outputs_of_a_step_survive_the_next_step(tmp_path: Path):
     kept: list[Tensor] = []
 
     class Keep(Callback):

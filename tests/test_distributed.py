@@ -1,4 +1,4 @@
-"""Several processes train as one does with the same batches: on one machine, on two under torchrun, under SLURM."""
+"""Several processes train as one with the same batches: on one machine, on two with torchrun, and under SLURM."""
 
 import csv
 import json
@@ -27,18 +27,18 @@ pytestmark = pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the housin
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
 TORCHRUN = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--master-addr=127.0.0.1")
-# 321 training rows in batches of 34, the last one of 15: neither is shared evenly by four.
+# 321 training rows in batches of 34, the last of 15: four processes can split neither size evenly.
 SHORT = ("data.batch_size=34", "trainer.log_every_n_steps=1", "logger=none")
 
 
 def options(data_root: Path, *more: str) -> list[str]:
-    """An MLP whose steps depend on the batch alone: no batch norm and no dropout; without `trainer=cpu`."""
+    """Options of an MLP without batch norm or dropout, so that a step depends on its batch alone; no `trainer=cpu`."""
     given = small("housing", data_root, "model=mlp", "model.norm=layer", *SHORT, *more)
     return [option for option in given if option != "trainer=cpu"]
 
 
 def start(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """A process of Python with these arguments, in the folder ``cwd``."""
+    """Start Python with these arguments in the folder ``cwd``."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -50,7 +50,7 @@ def start(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subp
 
 
 def ended(*processes: subprocess.Popen[str]) -> list[str]:
-    """What each says on both streams, once all have ended well."""
+    """Wait for all to exit with code 0; return the combined stdout and stderr of each."""
     said = ["".join(process.communicate(timeout=240)) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
     return said
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 
 def only_run(folder: Path) -> Path:
-    """The one run directory below the folder, and no other trace of a run."""
+    """Return the only run directory below ``folder``, and check that `latest` points to it."""
     (directory,) = [path for path in (folder / "logs/housing").iterdir() if path.name != "latest"]
     assert (folder / "logs/housing/latest").resolve() == directory.resolve()
     return directory
@@ -78,7 +78,7 @@ def alone(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two processes that Lightning starts; the run directory, and what they say."""
+    """Run directory and output of two processes that Lightning starts."""
     folder = tmp_path_factory.mktemp("two")
     (said,) = ended(start(str(REPOSITORY / "train.py"), *options(data_root, *DDP), cwd=folder))
     return only_run(folder), said
@@ -86,7 +86,7 @@ def two(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 @pytest.fixture(scope="module")
 def torchrun(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two machines with two processes each, both of them this one."""
+    """Run directory and output of torchrun with two nodes of two processes, both on this machine."""
     folder = tmp_path_factory.mktemp("torchrun")
     train = (str(REPOSITORY / "train.py"), *options(data_root, *DDP, "trainer.num_nodes=2"))
     port = f"--master-port={free_port()}"
@@ -96,7 +96,7 @@ def torchrun(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def tasks_of_slurm(*options: str, cwd: Path) -> list[subprocess.Popen[str]]:
-    """Two `train.py` with the environment that srun gives them."""
+    """Start two `train.py` with the environment variables that srun sets."""
     shared = {"SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
     shared |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}
     tasks = [{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)} for task in range(2)]
@@ -105,7 +105,7 @@ def tasks_of_slurm(*options: str, cwd: Path) -> list[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def slurm(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two tasks of SLURM."""
+    """Run directory and output of two SLURM tasks."""
     folder = tmp_path_factory.mktemp("slurm")
     said = "".join(ended(*tasks_of_slurm(*options(data_root, *DDP), cwd=folder)))
     return only_run(folder), said
@@ -121,7 +121,7 @@ def history(directory: Path) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("started", STARTED)
-def test_any_number_of_processes_trains_as_one(started: str, alone: Path, request: pytest.FixtureRequest) -> None:
+def test_several_processes_train_as_one(started: str, alone: Path, request: pytest.FixtureRequest) -> None:
     directory, _ = request.getfixturevalue(started)
     one, several = history(alone), history(directory)
     assert len(one) == len(several) > 20  # the loss of each step, and the epochs
@@ -153,7 +153,7 @@ def test_a_run_has_one_directory_and_one_log(started: str, request: pytest.Fixtu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("why", ["in use", "used folder"])
-def test_where_the_first_process_is_refused_all_end(why: str, alone: Path, data_root: Path, tmp_path: Path) -> None:
+def test_all_processes_exit_when_the_first_is_refused(why: str, alone: Path, data_root: Path, tmp_path: Path) -> None:
     again = [f"resume={alone}", "trainer.max_epochs=3"]
     asked = again if why == "in use" else options(data_root, *DDP, f"hydra.run.dir={alone}")
     with held(alone / LOCK) if why == "in use" else nullcontext():
@@ -165,8 +165,8 @@ def test_where_the_first_process_is_refused_all_end(why: str, alone: Path, data_
 
 
 @pytest.mark.slow
-def test_one_signal_ends_all_and_the_run_goes_on(data_root: Path, tmp_path: Path) -> None:
-    """Ctrl-C reaches the first process alone, in the middle of an epoch; within Lightning it goes on as SIGTERM."""
+def test_one_signal_stops_all_processes_and_the_run_resumes(data_root: Path, tmp_path: Path) -> None:
+    """Ctrl-C within an epoch reaches only the first process; Lightning passes it on as SIGTERM."""
     given = options(data_root, *DDP, "data.batch_size=2", "trainer.max_epochs=1000")
     running = start(str(REPOSITORY / "train.py"), *given, cwd=tmp_path)
     until = time.monotonic() + 120
@@ -177,7 +177,7 @@ def test_one_signal_ends_all_and_the_run_goes_on(data_root: Path, tmp_path: Path
     running.send_signal(signal.SIGINT)
     said, errors = running.communicate(timeout=60)
     assert running.returncode == 130, said + errors
-    assert said.count("Go on from") == 1
+    assert said.count("Continue from") == 1
     assert "Traceback" not in errors
     directory = only_run(tmp_path)
     saved = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)
@@ -186,7 +186,7 @@ def test_one_signal_ends_all_and_the_run_goes_on(data_root: Path, tmp_path: Path
     assert again.returncode == 0, again.stderr
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["resumed"] == [saved["global_step"]]
-    # Whole epochs of the 321 rows, of which the last batch of one is left out.
+    # Complete epochs of the 321 rows, without the last batch of one row.
     assert metrics["steps"] == 160 * length
 
 
@@ -207,7 +207,7 @@ PLAIN = ("model.norm=layer", "data.augment=none", "trainer.precision=32-true", *
     ],
     ids=["all at once", "balanced"],
 )
-def test_however_batches_are_drawn_processes_share_them(drawn: tuple[str, ...], data_root: Path, tmp_path: Path):
+def test_processes_share_batches_of_every_sampler(drawn: tuple[str, ...], data_root: Path, tmp_path: Path):
     experiment, *more = drawn
     if experiment not in EXPERIMENTS:
         pytest.skip(f"the {experiment} panel is not here")
@@ -226,7 +226,7 @@ def test_however_batches_are_drawn_processes_share_them(drawn: tuple[str, ...], 
 
 
 @pytest.mark.slow
-def test_one_process_keeps_its_threads(data_root: Path, tmp_path: Path) -> None:
+def test_single_process_keeps_its_threads(data_root: Path, tmp_path: Path) -> None:
     code = """
 import os, pathlib, sys
 os.environ.pop("OMP_NUM_THREADS", None)  # where it is set Lightning leaves it
@@ -241,7 +241,7 @@ print("threads:", torch.get_num_threads())
 
 
 @pytest.mark.slow
-def test_each_job_of_a_sweep_has_its_processes(alone: Path, data_root: Path, tmp_path: Path):
+def test_each_job_of_a_sweep_starts_its_own_processes(alone: Path, data_root: Path, tmp_path: Path):
     given = [*options(data_root, *DDP), "seed=0,1"]
     done = command("-m", *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -264,9 +264,9 @@ def test_sharding_needs_gpus(data_root: Path, tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
-# No CPU shards: the project and Lightning refuse it there, FSDP is told of no device, and what it gathers for a
-# checkpoint it copies only off a GPU, so that here each state of the optimizer would be overwritten by the next.
-# Python runs this file at its start, in the processes that Lightning starts too.
+# Patches that let FSDP run on a CPU: they disable the checks of the project and of Lightning, name the device to FSDP,
+# and clone what it gathers for a checkpoint: FSDP copies that from a GPU only, so that on a CPU each optimizer state
+# would be overwritten by the next. Python runs this file at startup, also in the processes that Lightning starts.
 CPU_AS_GPU = """
 import torch
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
@@ -292,12 +292,12 @@ FlatParamHandle._get_unflat_views_aligned = lambda self, *given: views(self, *(t
     "given",
     [
         ("housing", "model=mlp", "trainer.gradient_clip_val=0.1", "callbacks.weights.every_n_epochs=1"),
-        # In small steps: kernels for this or that layout round differently, and a restless network magnifies that.
+        # A small learning rate: kernels round differently for each memory layout, and large steps amplify that.
         ("pneumonia", "model=cnn", "optimizer=sgd", "optimizer.lr=0.001", "data.augment=none"),
     ],
     ids=lambda given: given[0],
 )
-def test_a_sharded_network_trains_draws_and_tests_as_a_whole_one(
+def test_sharded_network_trains_draws_and_tests_as_unsharded(
     given: tuple[str, ...], data_root: Path, tmp_path: Path
 ) -> None:
     if given[0] not in EXPERIMENTS:
@@ -307,7 +307,7 @@ def test_a_sharded_network_trains_draws_and_tests_as_a_whole_one(
     options += ["trainer.accelerator=cpu", "trainer.devices=2", "model.norm=layer", "logger=none", "hydra.run.dir=run"]
     (tmp_path / "sitecustomize.py").write_text(CPU_AS_GPU)
     patched = {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(REPOSITORY / "src")))}
-    # Nothing but autocast is to round in a mixed precision; FSDP's is one for GPUs, which leaves a CPU's numbers alone.
+    # With bf16-mixed only autocast may round, and FSDP's is for GPUs, so that on a CPU results equal those of 32-true.
     kinds = {"ddp": ("32-true", {}), "fsdp": ("bf16-mixed", patched)}
     found = {}
     for kind, (precision, env) in kinds.items():
@@ -335,7 +335,7 @@ def test_a_sharded_network_trains_draws_and_tests_as_a_whole_one(
         torch.testing.assert_close(sharded[2][name], weights, rtol=0, atol=1e-5)
 
 
-def test_what_looks_at_whole_weights_in_each_step_is_not_sharded() -> None:
+def test_muon_and_weight_averaging_refuse_sharding() -> None:
     alone: Any = SimpleNamespace(world_size=1, callbacks=[])
     both: Any = SimpleNamespace(world_size=2, callbacks=[])
     check_sharding(alone, "triptych.optimizers.Muon")
@@ -355,7 +355,7 @@ class Attack:
         return Path.touch, (self.path,)
 
 
-def test_a_sharded_network_runs_nothing_that_a_checkpoint_holds(tmp_path: Path) -> None:
+def test_sharded_network_loads_no_code_from_a_checkpoint(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "callbacks": Attack(tmp_path / "ran")}, tmp_path / "best.ckpt")
     strategy = FSDPStrategy()
     strategy.connect(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
@@ -365,7 +365,7 @@ def test_a_sharded_network_runs_nothing_that_a_checkpoint_holds(tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
-def test_several_machines_must_be_started(data_root: Path, tmp_path: Path) -> None:
+def test_several_machines_need_torchrun_or_srun(data_root: Path, tmp_path: Path) -> None:
     from tests.harness import train
 
     from triptych.run import UserError
@@ -376,7 +376,7 @@ def test_several_machines_must_be_started(data_root: Path, tmp_path: Path) -> No
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_sharded_network_trains_and_its_checkpoint_is_whole(data_root: Path, tmp_path: Path) -> None:
+def test_sharded_network_saves_an_unsharded_checkpoint(data_root: Path, tmp_path: Path) -> None:
     given = options(data_root, "trainer=fsdp", "trainer.devices=1", "callbacks.analysis.enabled=true")
     done = command(*given, f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed ends as one that never was: same weights, same metrics, to the last bit."""
+"""A run that is stopped and resumed ends bitwise identical to an uninterrupted one: same weights, same metrics."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from triptych.results.checkpoints import resumable
 
 
 def outcome(directory: Path) -> dict[str, Any]:
-    """All that a run ends with and that time and place do not change."""
+    """Return all results of a run that do not depend on when and where it ran."""
     metrics = json.loads((directory / "metrics.json").read_text())
     events = EventAccumulator(str(directory), {"scalars": 0}).Reload()
     curves = {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -39,7 +39,7 @@ def checkpoint(path: Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tensors as lists of numbers, which compare."""
+    """Replace tensors by lists of numbers, which can be compared with ==."""
     if isinstance(value, torch.Tensor):
         return value.tolist()
     if isinstance(value, dict):
@@ -55,7 +55,11 @@ def stopped(
     pause: float = 0,
     hook: str = "on_train_batch_start",
 ) -> list[int]:
-    """Train, with a signal in a hook of the step counted over the whole run, then go on to the end."""
+    """Train until a signal is raised in ``hook`` at ``step``, counted over the whole run; then resume to the end.
+
+    Returns:
+        The steps at which the run was resumed.
+    """
     from lightning.pytorch import Trainer
 
     run, done = Trainer.fit, list[int]()
@@ -83,10 +87,10 @@ def stopped(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_stopped_in_the_middle_of_an_epoch(experiment: str, data_root: Path, tmp_path: Path) -> None:
+def test_experiment_stopped_within_an_epoch_resumes_exactly(experiment: str, data_root: Path, tmp_path: Path) -> None:
     options = small(experiment, data_root, "trainer.log_every_n_steps=1")
     train(tmp_path / "whole", *options)
-    # A second and more, or TensorBoard takes the two parts for those of one second, in any order.
+    # Over a second apart: TensorBoard cannot order event files from the same second.
     assert stopped(tmp_path / "part", options, 2, pause=1.1) == [3]
     assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
 
@@ -103,13 +107,13 @@ VARIANTS = {
 
 
 STOPS = [(0, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGTERM), (9, signal.SIGINT), (11, signal.SIGTERM)]
-"""Ten steps an epoch: the first, two in the middle, the last of an epoch, and one of the second."""
+"""With ten steps per epoch: the first, two in the middle and the last of the first epoch, and one in the second."""
 PAIRS = [(variant, *stop) for variant in VARIANTS for stop in STOPS]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """What a run with these options ends with that nobody stops, from one run of it."""
+    """The outcome of an uninterrupted run with the given options, cached."""
 
     @cache
     def ended(*options: str) -> dict[str, Any]:
@@ -124,9 +128,9 @@ def options_of(variant: str, data_root: Path) -> list[str]:
     return cheapest(data_root, *VARIANTS[variant], "trainer.limit_train_batches=10", "logger=none")
 
 
-# Each variant is stopped at one moment or two, and each moment comes with two variants or three.
+# Each variant is stopped at one or two steps, and each step is tried with two or three variants.
 @pytest.mark.parametrize(("variant", "step", "sent"), [*PAIRS[::3], ("cosine by epochs", 9, signal.SIGINT)])
-def test_wherever_a_signal_comes(
+def test_signal_at_any_step_resumes_exactly(
     variant: str,
     step: int,
     sent: signal.Signals,
@@ -157,7 +161,7 @@ def test_wherever_a_signal_comes(
         ("validation within epochs", 3, "trainer.limit_train_batches=10"),
     ],
 )
-def test_a_signal_before_or_in_a_validation_waits_for_its_end(
+def test_signal_before_or_during_validation_waits_for_its_end(
     variant: str,
     step: int,
     more: str,
@@ -167,14 +171,14 @@ def test_a_signal_before_or_in_a_validation_waits_for_its_end(
     tmp_path: Path,
     uninterrupted: Callable[..., dict[str, Any]],
 ) -> None:
-    # Some batches of validation, for Lightning looks between them.
+    # Several validation batches, because Lightning checks for a signal between them.
     options = [*options_of(variant, data_root), more, "data.eval_batch_size=10"]
     assert stopped(tmp_path / "part", options, step, sent, hook=hook) == [step + 1]
     assert outcome(tmp_path / "part") == uninterrupted(*options)
 
 
-def test_after_a_crash_the_best_checkpoint_is_that_of_the_best_metrics(data_root: Path, tmp_path: Path) -> None:
-    """It was of steps that the crash has lost, and that never come again where the run goes on with other settings."""
+def test_best_checkpoint_matches_the_best_metrics_after_a_crash(data_root: Path, tmp_path: Path) -> None:
+    """The best checkpoint may come from steps that the crash lost, and that other settings will not reproduce."""
     from triptych.models.base import Model
     from triptych.models.metrics import MeanLoss
 
@@ -188,7 +192,7 @@ def test_after_a_crash_the_best_checkpoint_is_that_of_the_best_metrics(data_root
         return step(model, batch, batch_idx)
 
     with pytest.MonkeyPatch.context() as patch:
-        # Each validation is better than the one before, and than all that come behind the crash.
+        # Each validation is better than the one before, and than all those after the crash.
         patch.setattr(MeanLoss, "compute", lambda _: torch.tensor(1e-9 / next(losses)))
         patch.setattr(Model, "training_step", crash)
         with pytest.raises(RuntimeError, match="a bug"):

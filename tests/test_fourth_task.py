@@ -1,4 +1,4 @@
-"""The task that docs/adding-a-task.md adds: written as the page shows it into a copy of the project, and run there."""
+"""The task added in docs/adding-a-task.md: the page's files are written into a copy of the project and run there."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ COMMAND = ("-m", "triptych.cli")
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """What a run needs of the project, with the page's files."""
+    """A copy of the parts of the project that a run needs, with the page's files."""
     if any((REPOSITORY / name).exists() for name in FILES if name.startswith("conf/experiment/")):
         pytest.skip("the page's task is a part of this project already")
     folder = tmp_path_factory.mktemp("copy")
@@ -43,7 +43,7 @@ def digests(folder: Path) -> dict[Path, str]:
 
 
 def run(copy: Path, *arguments: str, code: int = 0) -> str:
-    """What a command says: where it ends with an error, that."""
+    """Run a command; return its stdout, or its stderr if an error ``code`` is expected."""
     environment = os.environ | {"PYTHONPATH": str(copy / "src")}
     done = subprocess.run([sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
@@ -51,9 +51,9 @@ def run(copy: Path, *arguments: str, code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_new_files_are_a_whole_task(copy: Path):
+def test_new_files_alone_add_a_complete_task(copy: Path):
     before = digests(copy)
-    # `kaggle` means: download what is not there, which for this task is not from Kaggle.
+    # data.source=kaggle downloads missing files; those of this task come from elsewhere.
     assert "files data" in run(copy, "train.py", "experiment=diabetes", "data.source=kaggle", "trainer=cpu")
 
     data = copy / "data" / "diabetes" / "diabetes.csv"
@@ -62,7 +62,7 @@ def test_new_files_are_a_whole_task(copy: Path):
     assert (logs / "figures" / "epoch-010.png").stat().st_size > 0
     metrics = json.loads((logs / "metrics.json").read_text())
     assert metrics["data"]["sizes"] == {"train": 352, "val": 45, "test": 45}
-    # The deviation of the target is 77; a linear regression comes to about 55.
+    # The standard deviation of the target is 77; a linear regression reaches about 55.
     assert metrics["best"]["val/rmse"] < 65
     assert metrics["test"]["test/rmse"] < 65
 
@@ -79,14 +79,14 @@ def test_new_files_are_a_whole_task(copy: Path):
 
 
 @pytest.mark.slow
-def test_it_has_a_synthetic_stand_in(copy: Path):
+def test_new_task_runs_on_synthetic_data(copy: Path):
     assert "synthetic data" in run(
         copy, "train.py", "experiment=diabetes", "debug=smoke", "trainer=cpu", "hydra.run.dir=made-up"
     )
     assert (copy / "made-up" / "DONE").exists()
 
 
-def test_its_config_is_checked_without_a_list(copy: Path):
+def test_config_of_the_new_task_is_checked(copy: Path):
     check(["experiment=diabetes", "model.network.width=8", "data.batch_size=full"], copy / "conf")
     with pytest.raises(ConfigError, match=r"did you mean model\.network\.width"):
         check(["experiment=diabetes", "model.network.widht=8"], copy / "conf")

@@ -1,4 +1,4 @@
-"""Each task on a GPU: in each precision, resumed, compiled, and its checkpoint on a machine without one."""
+"""Each task on a GPU: in each precision, resumed, compiled, and with its checkpoint evaluated on the CPU."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def on_gpu(experiment: str, data_root: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_run_ends_with_numbers(experiment: str, precision: str, data_root: Path, tmp_path: Path):
+def test_run_ends_with_finite_metrics(experiment: str, precision: str, data_root: Path, tmp_path: Path):
     given = on_gpu(experiment, data_root, f"trainer.precision={precision}")
     done = command(*given, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ def test_a_run_ends_with_numbers(experiment: str, precision: str, data_root: Pat
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_checkpoint_predicts_the_same_without_a_gpu(experiment: str, data_root: Path, tmp_path: Path):
+def test_checkpoint_predicts_the_same_on_the_cpu(experiment: str, data_root: Path, tmp_path: Path):
     given = on_gpu(experiment, data_root, "trainer.precision=32-true", f"hydra.run.dir={tmp_path / 'run'}")
     done = command(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -48,17 +48,19 @@ def test_a_checkpoint_predicts_the_same_without_a_gpu(experiment: str, data_root
     with torch.inference_mode():
         here = run.model(inputs)
         there = run.model.cuda()(inputs.cuda()).cpu()
-    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)  # TF32 and the order of sums
+    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)  # TF32 and the order of summation
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_no_step_waits_for_the_gpu(experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """From an epoch's first step to its last, batches included, where nothing is logged between."""
-    monkeypatch.setattr(metric_buffer, "MOST", 2)  # batches are measured within the epoch too
+def test_training_steps_never_wait_for_the_gpu(
+    experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """From the first step of an epoch to its last, loading of batches included, if nothing is logged in between."""
+    monkeypatch.setattr(metric_buffer, "MOST", 2)  # so that metrics are also updated within the epoch
     begin, end, steps = Model.on_train_batch_start, Model.on_train_batch_end, []
 
     def begun(model: Model, batch: Any, batch_idx: int) -> Any:
-        if model.current_epoch == 1:  # in the first one kernels are chosen and graphs recorded
+        if model.current_epoch == 1:  # in the first, kernels are selected and CUDA graphs recorded
             torch.cuda.set_sync_debug_mode("error")
             steps.append(batch_idx)
         return begin(model, batch, batch_idx)
@@ -78,7 +80,7 @@ def test_no_step_waits_for_the_gpu(experiment: str, data_root: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_gpu_that_is_there_is_taken_without_being_asked_for(experiment: str, data_root: Path, tmp_path: Path):
+def test_available_gpu_is_used_by_default(experiment: str, data_root: Path, tmp_path: Path):
     given = on_gpu(experiment, data_root, f"hydra.run.dir={tmp_path / 'run'}")
     given.remove("trainer=gpu")
     done = command(*given, cwd=tmp_path)
@@ -87,7 +89,7 @@ def test_a_gpu_that_is_there_is_taken_without_being_asked_for(experiment: str, d
     assert json.loads((tmp_path / "run/metrics.json").read_text())["device"].startswith("cuda")
 
 
-def test_a_run_goes_on_where_it_ended(data_root: Path, tmp_path: Path):
+def test_finished_run_resumes_with_more_epochs(data_root: Path, tmp_path: Path):
     given = on_gpu(FASTEST, data_root, f"hydra.run.dir={tmp_path / 'run'}")
     assert command(*given, cwd=tmp_path).returncode == 0
     again = command(f"resume={tmp_path / 'run'}", "trainer.max_epochs=3", cwd=tmp_path)
@@ -96,7 +98,7 @@ def test_a_run_goes_on_where_it_ended(data_root: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_compiled_network_trains(experiment: str, data_root: Path, tmp_path: Path):
+def test_compiled_network_trains(experiment: str, data_root: Path, tmp_path: Path):
     given = on_gpu(experiment, data_root, "trainer.compile=reduce-overhead", f"hydra.run.dir={tmp_path / 'run'}")
     done = command(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

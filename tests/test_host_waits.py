@@ -1,4 +1,4 @@
-"""No forward pass, loss or metric makes a GPU's host wait: on tensors that stand for some on a GPU."""
+"""No forward pass, loss or metric makes the host wait for the GPU; checked with fake CUDA tensors, without a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from torch.utils._pytree import tree_leaves
 
 HERE, THERE = "cpu", "cuda"
 LOOKS = ("_linalg_check_errors", "_local_scalar_dense", "nonzero", "is_nonzero", "equal")
-"""Operations whose answer the host reads."""
+"""Operations whose result the host reads."""
 COPIES = ("_to_copy", "copy_")
 
 
 class Waits(TorchDispatchMode):
-    """Notes what a host would wait for: a number read, or a tensor taken from its memory to the GPU."""
+    """Records operations that make the host wait: values it reads, and copies between its memory and the GPU's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Waits(TorchDispatchMode):
         name = function.__name__.partition(".")[0]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if name not in COPIES:
-            tensors = [tensor for tensor in tensors if tensor.ndim]  # a number of the host's goes along with the launch
+            tensors = [tensor for tensor in tensors if tensor.ndim]  # host scalars are passed along with the launch
         devices = {tensor.device.type for tensor in tensors}
         if devices and kwargs.get("device") is not None:
             devices.add(torch.device(kwargs["device"]).type)
@@ -41,7 +41,7 @@ class Waits(TorchDispatchMode):
 
 
 def to_gpu(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Let tensors on a GPU that is not there stand for a module's own."""
+    """Replace a module's parameters and buffers by fake CUDA tensors."""
     for part in module.modules():
         for tensors in (part._parameters, part._buffers):
             for name, tensor in tensors.items():
@@ -56,7 +56,7 @@ def on_gpu(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 
 def waits_of(module: nn.Module, *inputs: Tensor, mode: FakeTensorMode | None = None) -> list[str]:
-    """What a module's forward pass, in training, would make the host wait for."""
+    """Return the operations in a module's forward pass, in training mode, that make the host wait."""
     mode = mode or FakeTensorMode()
     to_gpu(module.train(), mode)
     given = [on_gpu(part, mode) for part in inputs]
@@ -65,9 +65,9 @@ def waits_of(module: nn.Module, *inputs: Tensor, mode: FakeTensorMode | None = N
     return waits.found
 
 
-@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # torchmetrics copies states
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # torchmetrics copies its states
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiments_forward_pass_loss_and_metrics(experiment: str, data_root: Path):
+def test_forward_pass_loss_and_metrics_of_an_experiment_never_wait(experiment: str, data_root: Path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         parts = Parts.of(compose("config", small(experiment, data_root)))
     model = parts.model()
@@ -82,7 +82,7 @@ def test_an_experiments_forward_pass_loss_and_metrics(experiment: str, data_root
         def forward(self, inputs: Tensor, targets: Tensor) -> None:
             outputs = self.model(inputs)
             self.model.loss(outputs, targets)
-            for metrics in (self.model.train_metrics, judged):  # a classifier feeds its test otherwise
+            for metrics in (self.model.train_metrics, judged):  # a classifier updates its test metrics in another way
                 self.model.update_metrics(metrics, outputs, targets)
 
     with (mode := FakeTensorMode()), torch.device(THERE):
@@ -116,9 +116,9 @@ class Number(nn.Module):
 
 
 @pytest.mark.parametrize("module", [Listed, Solved, Sent, Read, Number])
-def test_what_waits_is_found(module: type[nn.Module]):
+def test_waiting_modules_are_detected(module: type[nn.Module]):
     assert waits_of(module(), torch.rand(3, 3)) != []
 
 
-def test_what_does_not_wait_is_not_found():
+def test_module_without_waits_is_not_reported():
     assert waits_of(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()), torch.rand(5, 3)) == []

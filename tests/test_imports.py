@@ -1,3 +1,5 @@
+"""Imports without the garbage collector."""
+
 import gc
 from pathlib import Path
 
@@ -12,7 +14,7 @@ def _collecting():
     gc.enable()
 
 
-def test_the_collector_rests_and_then_leaves_out_what_was_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_collector_pauses_and_then_ignores_imported_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "much_code.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     before = gc.get_freeze_count()
@@ -23,21 +25,21 @@ def test_the_collector_rests_and_then_leaves_out_what_was_imported(tmp_path: Pat
     assert gc.get_freeze_count() > before
 
 
-def test_where_all_was_imported_before_nothing_is_left_out():
-    """Else what is garbage by then would stay, each time."""
+def test_nothing_is_frozen_if_all_was_imported_before():
+    """Otherwise each call would make the current garbage permanent."""
     before = gc.get_freeze_count()
     with without_collector():
         import pathlib  # noqa: F401
     assert gc.get_freeze_count() == before
 
 
-def test_an_import_that_fails_wakes_the_collector_too():
+def test_failing_import_enables_the_collector_again():
     with pytest.raises(ModuleNotFoundError), without_collector():
         import triptych.nothing_of_that_name  # type: ignore[import-not-found]  # noqa: F401
     assert gc.isenabled()
 
 
-def test_one_that_was_off_stays_off():
+def test_collector_that_was_off_stays_off():
     gc.disable()
     with without_collector():
         pass

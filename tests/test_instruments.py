@@ -1,4 +1,4 @@
-"""Every instrument of an experiment turned on: what it measures is recorded, and training does not notice."""
+"""With every instrument of an experiment on, its measurements are recorded and training is unchanged."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def instruments(experiment: str) -> dict[str, str]:
-    """What is off unless asked for in this experiment, and the key that turns it on."""
+    """Return the instruments that are off by default in this experiment, with the key that turns each on."""
     chosen = (CONF / f"experiment/{experiment}.yaml").read_text().partition("override /callbacks: ")[2].split()[0]
     found = {}
     for file in ("default", chosen):
@@ -32,7 +32,7 @@ def instruments(experiment: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_all_instruments_of_an_experiment(experiment: str, data_root: Path, tmp_path: Path) -> None:
+def test_instruments_record_and_leave_training_unchanged(experiment: str, data_root: Path, tmp_path: Path) -> None:
     keys = instruments(experiment)
     assert keys.keys() >= {"gradient_flow", "weights", "training_score"}
     on = [f"callbacks.{name}.{key}=1" for name, key in keys.items()]
@@ -52,7 +52,7 @@ def test_all_instruments_of_an_experiment(experiment: str, data_root: Path, tmp_
     assert all(row[name] for row in epochs for name in expected)
     assert 0 < metrics["memory_at_start_mb"] <= metrics["peak_memory_mb"]
 
-    # The same run otherwise, to the last digit.
+    # Otherwise the run is bitwise identical.
     assert without["best"].items() <= metrics["best"].items()
     assert without["test"] == metrics["test"]
     states = (torch.load(tmp_path / f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("without", "with"))

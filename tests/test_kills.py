@@ -1,4 +1,4 @@
-"""A run that is killed again and again, at moments drawn at random, ends as one that was left alone."""
+"""A run that is killed repeatedly, at random moments, ends exactly as an uninterrupted one."""
 
 import os
 import random
@@ -16,23 +16,23 @@ from tests.test_exact_resume import outcome
 from triptych.results.checkpoints import is_whole, resumable
 
 MOST = 25
-"""Kills a run."""
+"""Maximum number of kills per run."""
 LONG = 3600.0
 
 
 def run(directory: Path, options: list[str], seconds: float = LONG, sent: int = signal.SIGKILL) -> None:
-    """Train from the newest whole checkpoint, in a process of its own that is killed after so many seconds of work.
+    """Train from the newest intact checkpoint; to be called in a subprocess, which ``sent`` ends after ``seconds``.
 
-    Seconds of the processor, of which a run takes as many on a machine that does other things too.
+    These are seconds of CPU time, which do not depend on the load of the machine.
     """
 
     def kill(_: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), sent)
 
-    # A server that forks the jobs of a sweep ignores both, and this may be forked by the one of a test before.
+    # The fork server of an earlier test's sweep ignores both signals, and this process may be forked from it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Left to itself SIGPROF ends a process at once, in the middle of whatever it does, as SIGKILL would.
+    # By default SIGPROF ends a process at once, wherever it is, as SIGKILL would.
     signal.signal(signal.SIGPROF, signal.SIG_DFL if sent == signal.SIGKILL else kill)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     os.chdir(directory.parent)
@@ -46,7 +46,7 @@ def run(directory: Path, options: list[str], seconds: float = LONG, sent: int = 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="this system has no timer of a process's work")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_kills_at_any_moment_change_nothing(
+def test_kills_at_random_moments_change_nothing(
     experiment: str, data_root: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     longer = ("trainer.max_epochs=20", "trainer.log_every_n_steps=1", "callbacks.figures.every_n_epochs=10")
@@ -70,7 +70,7 @@ def test_kills_at_any_moment_change_nothing(
         sent = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
         code = ends("part", draw.uniform(0.02, 0.2) * work, sent) if kills < MOST else ends("part")
         kills += code != 0
-        # Before training begins a signal ends the process as it ends any other.
+        # Before training begins, a signal has its default effect.
         allowed = {signal.SIGKILL: (-signal.SIGPROF,), signal.SIGTERM: (143, -sent), signal.SIGINT: (130, 1)}[sent]
         assert code in (0, *allowed), f"after {kills} kills, by {sent.name}"
         assert all(is_whole(path) for path in (tmp_path / "part/checkpoints").glob("*.ckpt"))

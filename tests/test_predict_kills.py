@@ -1,4 +1,4 @@
-"""Predictions that are killed with -9, and ended by SIGTERM, and resumed."""
+"""Predictions that are ended by SIGKILL or SIGTERM, and resumed."""
 
 import os
 import signal
@@ -14,20 +14,20 @@ from tests.harness import EXPERIMENTS, REPOSITORY, small, train
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """``triptych predict ARGUMENTS`` in a process of its own."""
+    """Start ``triptych predict ARGUMENTS`` as a subprocess."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
     command = [sys.executable, "-m", "triptych.cli", "predict", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code, and what was written to stderr."""
+    """Wait for the process; return its exit code and stderr."""
     _, said = process.communicate(timeout=240)
     return process.returncode, said
 
 
 def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    """Wait until it has happened, while the process goes on."""
+    """Wait until ``happened()``, and fail if the process ends before."""
     for _ in range(24_000):
         if happened():
             break
@@ -44,7 +44,7 @@ def trained(experiment: str, data_root: Path, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
-def test_a_table_that_was_stopped_goes_on_behind_its_rows(sign: signal.Signals, data_root: Path, tmp_path: Path):
+def test_stopped_table_prediction_resumes_after_its_last_row(sign: signal.Signals, data_root: Path, tmp_path: Path):
     run = trained("housing", data_root, tmp_path / "run")
     header, *rows = (data_root / "california-housing-prices/housing.csv").read_text().splitlines()
     source = tmp_path / "houses.csv"
@@ -62,14 +62,14 @@ def test_a_table_that_was_stopped_goes_on_behind_its_rows(sign: signal.Signals, 
     assert ended(start(run, source, "--output", tmp_path / "out", "--resume")) == (0, "")
     assert ended(start(run, source, "--output", tmp_path / "whole")) == (0, "")
     written = tmp_path / "out" / "predictions.csv"
-    assert written.stat().st_ino == begun.st_ino  # the very file, resumed
+    assert written.stat().st_ino == begun.st_ino  # the same file, appended to
     assert written.read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
-    # What a kill leaves aside is hidden, and never taken for a prediction.
+    # Temporary files left by a kill are hidden, and never taken for predictions.
     assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["predictions.csv"]
 
 
 @pytest.mark.slow
-def test_pages_of_a_killed_prediction_are_whole_and_kept(data_root: Path, tmp_path: Path):
+def test_pages_of_a_killed_prediction_are_complete_and_kept(data_root: Path, tmp_path: Path):
     run = trained("denoise", data_root, tmp_path / "run")
     pages, out = tmp_path / "pages", tmp_path / "out"
     pages.mkdir()
@@ -84,7 +84,7 @@ def test_pages_of_a_killed_prediction_are_whole_and_kept(data_root: Path, tmp_pa
     assert 3 <= len(there) < 60
     for path in there:
         with Image.open(path) as image:
-            image.load()  # whole
+            image.load()  # raises if the file is truncated
             assert image.size == (300, 300)
 
     assert ended(start(run, pages, "--output", out, "--resume")) == (0, "")

@@ -1,4 +1,4 @@
-"""The bar hears of steps twice a second, and of an epoch's last one."""
+"""The progress bar is updated twice a second, and at the last step of an epoch."""
 
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ from triptych.progress_bar import ProgressBar
 
 
 class Heard(ProgressBar):
-    """Notes how far each of its redraws would show the epoch to be, and the loss beside it."""
+    """Records the progress and the loss that each update would show."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Heard(ProgressBar):
 
 
 def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, **options: Any) -> Heard:
-    """Ten steps an epoch, each of so many seconds."""
+    """Train with ten steps per epoch, each of which takes ``seconds`` by a fake clock; return the bar."""
     clock = count()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 100 + seconds * next(clock)))
     bar = Heard()
@@ -41,19 +41,19 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, **opt
     return bar
 
 
-def test_short_steps_are_shown_twice_a_second_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_short_steps_update_the_bar_twice_a_second_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bar = heard(tmp_path, monkeypatch, seconds=0.125)
     assert bar.shown == [1, 5, 9, 10]
-    # Beside the steps that it hears of, once more at the epoch's end.
+    # At the four updates, and once more at the end of the epoch.
     assert len(bar.losses) == 5
     assert all(isinstance(loss, float) for loss in bar.losses[1:])
 
 
-def test_long_steps_are_all_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_long_step_updates_the_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert heard(tmp_path, monkeypatch, seconds=1).shown == list(range(1, 11))
 
 
-def test_a_run_of_some_steps_shows_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_last_step_of_a_run_by_steps_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert heard(tmp_path, monkeypatch, seconds=0.01, max_epochs=-1, max_steps=7).shown[-1] == 7
 
 

@@ -1,4 +1,4 @@
-"""triptych reproduce: what it takes from a run directory, and whole runs once more."""
+"""triptych reproduce: what it reads from a run directory, and complete runs that are repeated."""
 
 import json
 import os
@@ -40,7 +40,7 @@ METRICS = {
 
 
 def write(directory: Path, config: Any = CONFIG, metrics: Any = METRICS, choices: Any = None) -> Path:
-    """A run directory that says it ended well."""
+    """Write a run directory that is marked as done."""
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     (directory / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
     choices = {"experiment": "sums", "model": "mlp"} if choices is None else choices
@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> Path:
     return write(tmp_path / "logs/sums/one")
 
 
-def test_the_saved_config_comes_back_with_the_threads_and_the_data_of_the_run(run: Path) -> None:
+def test_saved_config_is_restored_with_the_threads_and_data_of_the_run(run: Path) -> None:
     asked = reproduction("latest")
     assert asked.config.callbacks.early_stopping.monitor == "val/rmse"
     assert asked.config.threads == 2
@@ -69,7 +69,7 @@ def test_the_saved_config_comes_back_with_the_threads_and_the_data_of_the_run(ru
     assert not asked.directory.exists()
 
 
-def test_a_directory_that_another_process_trains_in_is_left_as_it_is(run: Path, tmp_path: Path) -> None:
+def test_new_directory_in_use_by_another_process_is_left_untouched(run: Path, tmp_path: Path) -> None:
     asked = reproduction(str(run), output=tmp_path / "again")
     asked.directory.mkdir()
     with held(asked.directory / LOCK), pytest.raises(InUse, match=r"another process is training .*again: wait for it"):
@@ -77,13 +77,13 @@ def test_a_directory_that_another_process_trains_in_is_left_as_it_is(run: Path, 
     assert [path.name for path in (asked.directory / ".hydra").iterdir()] == [LOCK.name]
 
 
-def test_whose_code_may_run_and_where_caches_go_is_not_for_the_run_to_say(run: Path) -> None:
+def test_run_cannot_choose_trusted_packages_or_the_cache_dir(run: Path) -> None:
     assert reproduction(str(run)).config.packages == []
     assert reproduction(str(run), trust=["mine"]).config.packages == ["mine"]
     assert reproduction(str(run)).config.data.cache_dir is None
 
 
-def test_the_data_can_lie_elsewhere(run: Path) -> None:
+def test_data_root_can_be_changed(run: Path) -> None:
     asked = reproduction(str(run), root="/mnt/it's here")
     assert (asked.config.data.root, asked.config.data.source) == ("/mnt/it's here", "files")
     assert asked.overrides[-1] == "data.root='/mnt/it\\'s here'"
@@ -91,7 +91,7 @@ def test_the_data_can_lie_elsewhere(run: Path) -> None:
     assert reproduction(str(run)).config.data.source == "synthetic"
 
 
-def test_the_new_directory_is_that_of_any_run(run: Path) -> None:
+def test_new_directory_is_an_ordinary_run_directory(run: Path) -> None:
     asked = reproduction(str(run), output=Path("again"), trust=["mine"])
     asked.begin()
     hydra = Path("again/.hydra")
@@ -121,35 +121,35 @@ def test_the_new_directory_is_that_of_any_run(run: Path) -> None:
         ({"config": CONFIG | {"monitor": "${oc.env:HOME}"}}, "more than a reference"),
     ],
 )
-def test_a_run_that_is_damaged_or_did_not_end_is_refused(change: dict[str, Any], message: str, run: Path) -> None:
+def test_damaged_or_unfinished_run_is_refused(change: dict[str, Any], message: str, run: Path) -> None:
     write(run, **change)
     with pytest.raises(ValueError, match=message):
         reproduction(str(run))
 
 
 @pytest.mark.parametrize(("error", "message"), [("Diverged: nan", "diverged"), ("ValueError: no", "failed")])
-def test_a_run_that_broke_off_is_refused(error: str, message: str, run: Path) -> None:
+def test_failed_or_diverged_run_is_refused(error: str, message: str, run: Path) -> None:
     (run / "DONE").unlink()
     (run / "error.txt").write_text(error)
     with pytest.raises(ValueError, match=message):
         reproduction(str(run))
 
 
-def test_a_folder_in_use_is_refused(run: Path, tmp_path: Path) -> None:
+def test_output_folder_in_use_is_refused(run: Path, tmp_path: Path) -> None:
     for output in (run, tmp_path / "logs/sums/one/DONE"):
         with pytest.raises(ValueError, match="is not empty"):
             reproduction(str(run), output=output)
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "much", "1"])
-def test_a_tolerance_is_a_small_number(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tolerance_must_be_small_and_not_negative(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["reproduce", "run", "--tolerance", text])
     assert ended.value.code == 2
     assert "expected a number from 0" in capsys.readouterr().err
 
 
-def test_a_run_without_any_metric_has_nothing_to_compare_with(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_metrics_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(run, metrics=METRICS | {"best": {}})
     with pytest.raises(SystemExit) as ended:
         main(["reproduce", str(run), "--output", "again"])
@@ -160,7 +160,7 @@ def test_a_run_without_any_metric_has_nothing_to_compare_with(run: Path, capsys:
 
 @pytest.fixture(scope="module")
 def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs. Only to be read."""
+    """A finished run of two epochs, read-only."""
     folder = tmp_path_factory.mktemp("trained")
     train(folder / "run", *cheapest(data_root, "logger=none"))
     return folder / "run"
@@ -168,21 +168,19 @@ def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that run, to be changed."""
+    """A copy of ``trained`` that a test may change."""
     monkeypatch.setattr(sys, "argv", ["triptych"])
     return shutil.copytree(trained, tmp_path / "copy")
 
 
 def reproduce(*arguments: object) -> int:
-    """The exit code of ``triptych reproduce ARGUMENTS``, in this process."""
+    """Run ``triptych reproduce ARGUMENTS`` in this process; return the exit code."""
     with pytest.raises(SystemExit) as ended:
         main(["reproduce", *map(str, arguments)])
     return int(ended.value.code or 0)
 
 
-def test_a_metric_changed_by_hand_is_named_and_all_else_is_as_it_was(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tampered_metric_is_named_and_the_new_run_is_complete(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = json.loads((copy / "metrics.json").read_text())
     name = next(iter(metrics["test"]))
     metrics["test"][name] *= 1.001
@@ -195,14 +193,14 @@ def test_a_metric_changed_by_hand_is_named_and_all_else_is_as_it_was(
     assert reproduce(copy, "--output", "again") == 2
     assert "is not empty" in capsys.readouterr().err
     assert Path("again/DONE").exists()
-    # From which the first can be repeated too, by either command.
+    # The new run can be repeated too: metrics.json has its train.py command, sys.argv the full `reproduce` command.
     now = json.loads(Path("again/metrics.json").read_text())
     assert shlex.split(now["command"])[:3] == ["python", "train.py", f"experiment={FASTEST}"]
     assert resumption(["resume=again"]).finished  # type: ignore[union-attr]
     assert sys.argv[1:] == ["reproduce", str(copy), "--output", str(Path("again").absolute())]
 
 
-def test_other_data_are_refused_before_training(
+def test_different_data_are_refused_before_training(
     copy: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fingerprint = json.loads((copy / "metrics.json").read_text())["data"]["fingerprint"]
@@ -214,7 +212,7 @@ def test_other_data_are_refused_before_training(
     assert not Path("again/checkpoints").exists()
 
 
-def test_a_run_on_all_data_is_compared_by_what_it_logged_last(
+def test_run_on_all_data_is_compared_by_its_last_logged_metrics(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["triptych"])
@@ -225,7 +223,7 @@ def test_a_run_on_all_data_is_compared_by_what_it_logged_last(
     assert "last train/loss" in said
 
 
-def test_a_run_resumed_with_other_values_says_so(
+def test_report_names_values_changed_on_resume(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["triptych"])
@@ -245,8 +243,8 @@ def test_a_run_resumed_with_other_values_says_so(
 
 
 @pytest.mark.slow
-def test_a_run_comes_out_the_same_to_the_last_bit(tmp_path: Path) -> None:
-    """From the command line, on made-up data, as a user has it."""
+def test_run_is_reproduced_exactly(tmp_path: Path) -> None:
+    """From the command line, on synthetic data, as a user would."""
     data = ["data.source=synthetic", "data.train_size=500"]
     quick = ["trainer=cpu", "trainer.max_epochs=2", "threads=1", "logger=none", *data]
     first = command(f"experiment={FASTEST}", *quick, "hydra.run.dir=run", cwd=tmp_path)
@@ -269,7 +267,7 @@ def test_a_run_comes_out_the_same_to_the_last_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_one_goes_on_as_any_run_does(copy: Path, tmp_path: Path) -> None:
+def test_interrupted_reproduction_can_be_resumed(copy: Path, tmp_path: Path) -> None:
     (copy / "metrics.csv").unlink()
     text = (copy / ".hydra/config.yaml").read_text()
     (copy / ".hydra/config.yaml").write_text(text.replace("max_epochs: 2", "max_epochs: 2000"))

@@ -1,4 +1,4 @@
-"""What resume= accepts, and what it makes of a run directory. Going on itself is tested in test_run and test_train."""
+"""What resume= accepts and reads from a run directory; test_run and test_train cover the resumed training itself."""
 
 import errno
 import fcntl
@@ -36,12 +36,12 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
-def test_other_command_lines_are_none_of_its_business() -> None:
+def test_command_line_without_resume_is_ignored() -> None:
     assert resumption(["experiment=housing", "seed=1"]) is None
 
 
 @pytest.mark.parametrize("name", ["logs/sums/one", "'logs/sums/one'", "latest"])
-def test_the_saved_config_comes_back_with_its_references_filled_in(name: str, run: Path) -> None:
+def test_saved_config_is_loaded_and_resolved(name: str, run: Path) -> None:
     resumed = resumption([f"resume={name}"])
     assert resumed is not None
     assert (resumed.directory, resumed.experiment, resumed.checkpoint) == (run, "sums", None)
@@ -49,10 +49,10 @@ def test_the_saved_config_comes_back_with_its_references_filled_in(name: str, ru
     assert not resumed.finished
 
 
-def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) -> None:
+def test_new_values_are_recorded_and_the_first_config_is_kept(run: Path) -> None:
     first = resumption(["resume=latest", "trainer.max_epochs=20"])
     assert first is not None
-    assert not list(run.glob(".hydra/resume-*"))  # not before training starts
+    assert not list(run.glob(".hydra/resume-*"))  # only once training starts
     first.record()
     resumed = resumption(["trainer.max_epochs=30", "resume=latest", "optimizer.betas=[0.8,0.9]"])
     assert resumed is not None
@@ -61,17 +61,17 @@ def test_values_change_and_are_recorded_and_the_first_config_stays(run: Path) ->
     assert (run / ".hydra/config.yaml").read_text() == SAVED
     recorded = [yaml.safe_load((run / f".hydra/resume-{number}/overrides.yaml").read_text()) for number in (1, 2)]
     assert recorded == [["trainer.max_epochs=20"], ["trainer.max_epochs=30", "optimizer.betas=[0.8,0.9]"]]
-    # The next resume goes on from what the last one had.
+    # The next resume starts from the values of the last one.
     again = resumption(["resume=latest"])
     assert again is not None
     assert again.config.trainer.max_epochs == 30
-    # And its own is the newest, whatever was deleted.
+    # Its own folder gets the highest number, even if earlier ones were deleted.
     shutil.rmtree(run / ".hydra/resume-1")
     again.record()
     assert sorted(path.name for path in run.glob(".hydra/resume-*")) == ["resume-2", "resume-3"]
 
 
-def test_a_run_that_another_process_trains_is_not_the_latest_to_go_on_with(run: Path) -> None:
+def test_latest_skips_a_run_that_another_process_trains(run: Path) -> None:
     older = run.with_name("older")
     shutil.copytree(run, older)
     os.utime(older / ".hydra/config.yaml", (0, 0))
@@ -101,7 +101,7 @@ def test_two_processes_never_train_in_one_directory(run: Path) -> None:
     assert [path.name for path in run.iterdir()] == [".hydra"]
 
 
-def test_where_files_cannot_be_locked_a_run_goes_on_all_the_same(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_works_without_file_locks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(*_: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -115,7 +115,7 @@ def test_where_files_cannot_be_locked_a_run_goes_on_all_the_same(run: Path, monk
     assert resumed.directory == run
 
 
-def test_a_run_directory_does_not_say_whose_code_may_run(run: Path) -> None:
+def test_run_directory_cannot_grant_trust_to_packages(run: Path) -> None:
     with (run / ".hydra/config.yaml").open("a") as file:
         file.write("packages: [stranger]\n")
     resumed, trusted = resumption([f"resume={run}"]), resumption([f"resume={run}", "packages=[mine]"])
@@ -124,7 +124,7 @@ def test_a_run_directory_does_not_say_whose_code_may_run(run: Path) -> None:
     assert (resumed.config.packages, trusted.config.packages) == ([], ["mine"])
 
 
-def test_the_newest_checkpoint_is_the_one_to_go_on_from(run: Path) -> None:
+def test_resume_uses_the_newest_checkpoint(run: Path) -> None:
     (run / "checkpoints").mkdir()
     with ZipFile(run / "checkpoints/last.ckpt", "w") as archive:
         archive.writestr("data.pkl", b"")
@@ -133,7 +133,7 @@ def test_the_newest_checkpoint_is_the_one_to_go_on_from(run: Path) -> None:
     assert resumed.checkpoint == run / "checkpoints/last.ckpt"
 
 
-def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
+def test_finished_run_stays_finished_unless_more_epochs_are_requested(run: Path) -> None:
     (run / "DONE").touch()
     finished, more = resumption([f"resume={run}"]), resumption([f"resume={run}", "trainer.max_epochs=20"])
     assert finished is not None
@@ -163,28 +163,28 @@ def test_a_finished_run_is_finished_unless_more_is_asked_for(run: Path) -> None:
         (["not an override"], "resume=latest"),
     ],
 )
-def test_what_is_no_value_of_its_config_is_refused(arguments: list[str], message: str, run: Path) -> None:
+def test_overrides_other_than_changed_values_are_refused(arguments: list[str], message: str, run: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         resumption(["resume=latest", *arguments])
     assert not list(run.glob(".hydra/resume-*"))
 
 
-def test_values_are_held_against_the_files_of_the_choices(run: Path) -> None:
+def test_values_are_checked_against_the_chosen_config_files(run: Path) -> None:
     choices = f"experiment: {FASTEST}, optimizer: momentum"
     (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
     for value, expected in (("optimizer.lr=-1", r"float>=0 \(.*momentum"), ("trainer.max_epochs=-2", "int>=-1")):
         with pytest.raises(ConfigError, match=expected):
             resumption(["resume=latest", value], CONF)
-        assert resumption(["resume=latest", value])  # by its type alone
+        assert resumption(["resume=latest", value])  # checked by type only
     changed = resumption(["resume=latest", "optimizer.lr=0", "optimizer.betas=[0.8,0.9]"], CONF)
     assert changed is not None
     assert changed.config.optimizer == {"_target_": "torch.optim.SGD", "lr": 0, "betas": [0.8, 0.9]}
 
 
-def test_a_choice_that_is_gone_leaves_the_types_of_the_run(run: Path) -> None:
+def test_values_are_checked_by_type_if_the_chosen_file_is_gone(run: Path) -> None:
     choices = f"experiment: {FASTEST}, optimizer: gone"
     (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
-    assert resumption(["resume=latest", "optimizer.lr=-1"], CONF)  # not by the default in its place
+    assert resumption(["resume=latest", "optimizer.lr=-1"], CONF)  # not against the default option's bounds
     for value, expected in (("optimizer.lr=high", "float .*the run's config"), ("trainer.max_epochs=-2", "int>=-1")):
         with pytest.raises(ConfigError, match=expected):
             resumption(["resume=latest", value], CONF)
@@ -199,7 +199,7 @@ def test_a_choice_that_is_gone_leaves_the_types_of_the_run(run: Path) -> None:
         ("hydra.yaml", "hydra: 3", "resume="),
     ],
 )
-def test_a_run_directory_from_a_stranger_is_not_believed(file: str, content: str, message: str, run: Path) -> None:
+def test_untrusted_run_directory_is_refused(file: str, content: str, message: str, run: Path) -> None:
     (run / ".hydra" / file).write_text(content)
     with pytest.raises(ConfigError, match=message):
         resumption([f"resume={run}"])
@@ -208,19 +208,19 @@ def test_a_run_directory_from_a_stranger_is_not_believed(file: str, content: str
 @pytest.mark.parametrize(
     "argument", ["hydra.run.dir=logs/sums/one", "hydra.sweep.dir=logs/sums", "hydra.run.dir='logs'"]
 )
-def test_a_folder_that_holds_runs_is_not_written_over(argument: str, run: Path) -> None:
+def test_folder_with_runs_is_not_overwritten(argument: str, run: Path) -> None:
     with pytest.raises(ConfigError, match="resume=RUN"):
         refuse_used_folder(["experiment=sums", argument])
     refuse_used_folder(["experiment=sums", "hydra.run.dir=logs/sums/two", f"data.root={run}"])
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     for key, folder in (("hydra.run.dir", "taken/run"), ("hydra.sweep.dir", "'taken'")):
         with pytest.raises(ConfigError, match=rf"taken.*: .*{key}=FOLDER|taken is a file: {key}=FOLDER"):
             make_run_folder(["experiment=sums", f"{key}={folder}"])
     make_run_folder(["--help", "hydra.run.dir=taken/run"])
-    make_run_folder(["experiment=sums", "hydra.run.dir=taken/${seed}"])  # which Hydra fills in
+    make_run_folder(["experiment=sums", "hydra.run.dir=taken/${seed}"])  # left to Hydra, which resolves it
     make_run_folder(["-m", "experiment=sums", "hydra.sweep.dir='a sweep/of mine'"])
     assert (tmp_path / "a sweep/of mine").is_dir()
     assert not (tmp_path / "logs").exists()

@@ -1,4 +1,4 @@
-"""Each experiment through fit, test, reload and evaluate, on tiny files in the real layout."""
+"""Each experiment end to end (fit, test, reload, evaluate), on tiny data sets in the real layout."""
 
 import csv
 import json
@@ -18,16 +18,15 @@ RECORDED = {
     "parameters", "data", "pruned", "resumed", "resumed_with", "seed", "threads", "git", "lock", "versions", "device",
     "hardware", "precision", "command",
 }  # fmt: skip
-# By a callback, at the end of the run's own test.
 MEASURED_ONCE = {
     "housing": {"test/coverage", "test/interval_width"},
     "pneumonia": {f"test/{name}_{end}" for name in ("auroc", "accuracy") for end in ("low", "high")},
 }
-"""What an analysis measures of the test, which ``evaluate`` does not."""
+"""Metrics that a callback adds at the end of a run's own test; ``evaluate`` does not compute them."""
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_trains_in_double_precision(experiment: str, data_root: Path, tmp_path: Path) -> None:
+def test_experiment_trains_in_double_precision(experiment: str, data_root: Path, tmp_path: Path) -> None:
     short = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none")
     metrics = train(tmp_path / "run", *small(experiment, data_root, *short))
     assert metrics["precision"] == "64-true"
@@ -37,7 +36,7 @@ def test_an_experiment_trains_in_double_precision(experiment: str, data_root: Pa
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: Path, tmp_path: Path) -> None:
+def test_experiment_leaves_a_complete_run_directory(experiment: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     metrics = train(directory, *small(experiment, data_root, pictures=True))
 
@@ -50,7 +49,7 @@ def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: 
     assert len(list(directory.glob("events.out.tfevents.*"))) == 1
     assert (Path("logs") / experiment / "latest").resolve() == directory.resolve()
 
-    # The experiment logs its own monitor, and the best of it is what the results say.
+    # The experiment logs its own monitor, and the results hold its best value.
     with (directory / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     monitored = [float(row[metrics["monitor"]]) for row in rows if row[metrics["monitor"]]]
@@ -60,7 +59,7 @@ def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: 
     assert {name.partition("/")[0] for name in metrics["best"]} >= {"train", "val"}
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows}, key=int)
 
-    # What is read back is what was trained, and measures the same.
+    # The reloaded model gives the same metrics.
     loaded = load_run(directory)
     again = evaluate(str(directory))
     once = MEASURED_ONCE.get(experiment, set())
@@ -77,7 +76,7 @@ def test_an_experiment_leaves_a_whole_run_directory(experiment: str, data_root: 
 
 
 @pytest.mark.parametrize("experiment", BEST)
-def test_a_best_experiment_runs(experiment: str, data_root: Path, tmp_path: Path) -> None:
+def test_best_experiment_runs(experiment: str, data_root: Path, tmp_path: Path) -> None:
     quick = ("logger=none", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
     metrics = train(tmp_path / "run", *small(experiment, data_root, *quick))
     assert metrics["best"][metrics["monitor"]] > 0
@@ -85,9 +84,7 @@ def test_a_best_experiment_runs(experiment: str, data_root: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(
-    experiment: str, data_root: Path, tmp_path: Path
-) -> None:
+def test_same_seed_gives_identical_metrics(experiment: str, data_root: Path, tmp_path: Path) -> None:
     quick = ("logger=none", "trainer.max_epochs=1", "trainer.limit_train_batches=3")
     drawn = small(experiment, data_root, *quick, "callbacks.figures=null", "seed=1", pictures=True)
     one, same = (train(tmp_path / name, *drawn) for name in ("one", "same"))
@@ -99,9 +96,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_digit(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_training_on_everything_runs_to_the_end_and_tests_nothing(
-    experiment: str, data_root: Path, tmp_path: Path
-) -> None:
+def test_training_on_all_data_runs_without_validation_or_test(experiment: str, data_root: Path, tmp_path: Path) -> None:
     metrics = train(tmp_path / "run", *small(experiment, data_root, "data.split=all", "logger=none", pictures=True))
     assert metrics["test"] is None
     assert not list((tmp_path / "run/figures").glob("test-*"))
@@ -116,18 +111,16 @@ def test_training_on_everything_runs_to_the_end_and_tests_nothing(
 
 @pytest.mark.filterwarnings("error:Be aware that when using `ckpt_path`")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_averaged_weights_are_what_is_validated_tested_and_kept(
-    experiment: str, data_root: Path, tmp_path: Path
-) -> None:
+def test_averaged_weights_are_validated_tested_and_saved(experiment: str, data_root: Path, tmp_path: Path) -> None:
     mean = "+callbacks.mean={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
-    # Lightning copies a model before it is set up, and the neighbours' network has no rows by then.
+    # Lightning copies the model before its setup, when the neighbours' network has no training rows yet.
     model = ["model=mlp"] if experiment == "housing" else []
     options = small(experiment, data_root, *model, mean, "logger=none")
     metrics = train(tmp_path / "run", *options)
     saved = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     stepped = saved["current_model_state"]
     assert any(not torch.equal(weight, stepped[name]) for name, weight in saved["state_dict"].items())
-    # Calibrated anew, a classifier has the numbers that were chosen for the mean.
+    # Recalibration in `evaluate` gives a classifier the values that were chosen for the averaged weights.
     validated = {f"val/{name}": value for name, value in evaluate(str(tmp_path / "run"), split="val").items()}
     assert validated == pytest.approx({name: metrics["best"][name] for name in validated}, rel=1e-4)
     again = evaluate(str(tmp_path / "run"))
@@ -143,12 +136,12 @@ OPTIONS = [f"model={name}" for name in MODELS] + [
     f"{group}={path.stem}"
     for group in ("optimizer", "scheduler", "logger")
     for path in sorted((CONF / group).glob("[!_]*.yaml"))
-    if path.stem not in ("wandb", "mlflow")  # extras that need not be installed
+    if path.stem not in ("wandb", "mlflow")  # optional extras, perhaps not installed
 ]
 
 
 def _experiment_for(name: str) -> str | None:
-    """An experiment whose own model is of the same kind as the model of this name."""
+    """An experiment whose default model is of the same kind as the named one, None if there is none."""
     family = next(line for line in (CONF / f"model/{name}.yaml").read_text().splitlines() if "defaults" in line)
     for experiment in EXPERIMENTS:
         text = (CONF / f"experiment/{experiment}.yaml").read_text()
@@ -166,7 +159,7 @@ def test_every_option_of_every_group_trains(option: str, data_root: Path, tmp_pa
         experiment = _experiment_for(name)
         if experiment is None:
             pytest.skip("no experiment uses this kind of model")
-        # Of its own size: not all networks have a width.
+        # At the network's own size: not all networks have a width.
         options = [part for part in small(experiment, data_root) if not part.startswith("model.network")]
     quick = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "test=false")
     metrics = train(tmp_path / "run", *options, *quick, option)
@@ -175,7 +168,7 @@ def test_every_option_of_every_group_trains(option: str, data_root: Path, tmp_pa
 
 
 @pytest.mark.parametrize("batch_size", ["1", "full"])
-def test_gradient_descent_goes_from_stochastic_to_full_batch(batch_size: str, data_root: Path, tmp_path: Path) -> None:
+def test_batch_size_ranges_from_one_to_the_full_training_set(batch_size: str, data_root: Path, tmp_path: Path) -> None:
     if "housing" not in EXPERIMENTS:
         pytest.skip("the housing panel is not here")
     options = (f"data.batch_size={batch_size}", "trainer.max_epochs=1", "trainer.limit_train_batches=5", "logger=none")
@@ -183,7 +176,7 @@ def test_gradient_descent_goes_from_stochastic_to_full_batch(batch_size: str, da
     assert metrics["steps"] == (5 if batch_size == "1" else 1)
 
 
-def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path: Path) -> None:
+def test_finished_run_resumes_with_more_epochs(data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     options = cheapest(data_root, "scheduler=constant", "logger=none")
     first = train(directory, *options)
@@ -197,7 +190,7 @@ def test_a_finished_run_trains_on_when_asked_for_more(data_root: Path, tmp_path:
     assert len({row["step"] for row in rows}) == len(rows)
 
 
-def test_a_run_goes_without_callbacks_and_loggers(data_root: Path, tmp_path: Path) -> None:
+def test_run_needs_neither_callbacks_nor_loggers(data_root: Path, tmp_path: Path) -> None:
     options = [option for option in cheapest(data_root) if not option.startswith("callbacks.")]
     metrics = train(tmp_path / "run", *options, "~callbacks", "~logger", "trainer.max_epochs=1")
     assert metrics["test"]["test/loss"] > 0
@@ -212,7 +205,7 @@ def test_a_run_goes_without_callbacks_and_loggers(data_root: Path, tmp_path: Pat
         ("model.activation=tanh", r"model\.activation=tanh: a resumed run keeps its own, \w+; start a new run"),
     ],
 )
-def test_what_a_run_cannot_be_gone_on_with(more: str, message: str, data_root: Path, tmp_path: Path) -> None:
+def test_resume_refuses_incompatible_overrides(more: str, message: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     options = cheapest(data_root, "logger=none")
     train(directory, *options, "trainer.max_epochs=3", "trainer.limit_train_batches=2")
@@ -221,7 +214,7 @@ def test_what_a_run_cannot_be_gone_on_with(more: str, message: str, data_root: P
 
 
 @pytest.mark.parametrize("more", ["trainer.max_epochs=2", "trainer.max_epochs=1"])
-def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_root: Path, tmp_path: Path) -> None:
+def test_resume_refuses_another_split(more: str, data_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     options = cheapest(data_root, "logger=none", "trainer.max_epochs=1")
     first = train(directory, *options)
@@ -249,7 +242,7 @@ def test_a_run_is_neither_trained_nor_tested_on_another_split(more: str, data_ro
         ("data.cache_dir=${nope}", "nope"),
     ],
 )
-def test_a_users_mistake_is_told_and_leaves_no_results(
+def test_user_error_is_reported_and_leaves_no_results(
     override: str, message: str, data_root: Path, tmp_path: Path
 ) -> None:
     if override == "trainer.accelerator=gpu" and torch.cuda.is_available():
@@ -268,12 +261,12 @@ def test_a_users_mistake_is_told_and_leaves_no_results(
         for path in sorted((CONF / "debug").glob("*.yaml"))
     ],
 )
-def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> None:
+def test_every_debug_config_runs(name: str, data_root: Path, tmp_path: Path) -> None:
     few = [] if name == "smoke" else ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
     own = ("data.source", "trainer.max_epochs", "model.network")
     options = [option for option in cheapest(data_root) if not option.startswith(own)]
     if name == "overfit":
-        options += ["trainer.max_epochs=40"]  # of a hundred
+        options += ["trainer.max_epochs=40"]  # of the hundred in debug=overfit
     metrics = train(tmp_path / "run", *options, f"debug={name}", *few, "logger=none")
     if name == "overfit":
         with (tmp_path / "run/metrics.csv").open() as file:
@@ -285,7 +278,7 @@ def test_every_way_to_debug_runs(name: str, data_root: Path, tmp_path: Path) -> 
 
 @pytest.mark.real
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -> None:
+def test_experiment_runs_on_the_real_data_sets(experiment: str, tmp_path: Path) -> None:
     few = ("data.train_size=1000", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2")
     quick = (*few, "trainer.limit_test_batches=2", "trainer.max_epochs=1", "threads=1", "logger=none")
     quick = (*quick, *without_pictures(experiment))
@@ -295,7 +288,7 @@ def test_an_experiment_runs_on_the_real_files(experiment: str, tmp_path: Path) -
     assert (tmp_path / "run/DONE").exists()
 
 
-def test_what_lies_beside_the_checkpoints_and_is_none_gets_one_message(data_root: Path, tmp_path: Path) -> None:
+def test_invalid_file_among_the_checkpoints_gets_one_message(data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=1", "logger=none", "test=false")
     train(tmp_path / "run", *options)
     with ZipFile(tmp_path / "run/checkpoints/best.ckpt.kept", "w") as archive:

@@ -1,4 +1,4 @@
-"""The commands of docs/starting-your-own.md, run on a copy of the repository: what they leave is green."""
+"""The commands of docs/starting-your-own.md, run on a copy of the repository, leave a project that passes its tests."""
 
 import os
 import re
@@ -13,19 +13,19 @@ from tests.harness import EXPERIMENTS
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "starting-your-own.md"
 NAME = "workshop"
-# Without what the pytest around this one, or a git hook, leaves to the processes it starts.
+# Without the variables that the outer pytest, or a git hook, sets for its child processes.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GIT_"))}
 
 OF_NO_PANEL = (
     *("models/", "callbacks/", "hydra_plugins/", "attacks/", "results/"),
     *("test_direct_steps.py", "test_exact_resume.py", "test_reproduce.py", "test_train.py", "test_trainer.py"),
 )
-"""Tests of what is the same for all panels, or is tested of each where all are here."""
+"""Tests of code that all panels share, and tests that already ran for each panel in the complete project."""
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A clone of the repository's files as they stand, committed or not."""
+    """A new git repository with this one's files as they are, committed or not."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -40,7 +40,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("kept", EXPERIMENTS)
-def test_what_is_left_of_one_panel_under_a_new_name_is_green(kept: str, copy: Path):
+def test_project_reduced_to_one_panel_passes_its_tests(kept: str, copy: Path):
     blocks = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     script = "\n".join(blocks)
     assert script.startswith("NAME=workshop\nKEEP=")
@@ -63,7 +63,7 @@ def test_what_is_left_of_one_panel_under_a_new_name_is_green(kept: str, copy: Pa
     run(sys.executable, "-m", "ruff", "check")
     run(sys.executable, "train.py", f"experiment={kept}", "debug=smoke", "trainer=cpu")
     assert (copy / "logs" / kept / "latest" / "DONE").exists()
-    # What knows of no panel, but of the new name, is run beside one of them; what all tests import has to be here.
+    # Tests that depend on the new name but on no panel run for the first panel only; their files are still imported.
     once = [] if kept == EXPERIMENTS[0] else OF_NO_PANEL
     left_out = [f"--deselect=tests/{place}" for place in ("networks/", *once)]
     print(run(sys.executable, "-m", "pytest", "-q", "-n", "auto", *left_out))

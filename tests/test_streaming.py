@@ -1,4 +1,4 @@
-"""A run whose data stay on disk ends as one whose data are in memory, to the last bit."""
+"""A run that streams its data from disk is bitwise identical to one that keeps them in memory."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ STREAMED = [name for name in EXPERIMENTS if TASKS.get(name)]
 
 
 @pytest.mark.parametrize("experiment", STREAMED)
-def test_metrics_are_the_same_to_the_last_bit(experiment: str, data_root: Path, tmp_path: Path):
+def test_streaming_gives_the_same_metrics_as_data_in_memory(experiment: str, data_root: Path, tmp_path: Path):
     quick = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
     results = [
         train(tmp_path / there, *small(experiment, data_root, *quick, f"data.in_memory={there}"))

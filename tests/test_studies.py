@@ -1,4 +1,4 @@
-"""Every study of conf/study: its file is right, and in small it runs to a verdict."""
+"""Every study in conf/study: its file is valid, and scaled down it runs to a verdict."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def content(study: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_is_right_and_asks_enough_seeds(study: str):
+def test_study_is_valid_and_has_at_least_three_seeds(study: str):
     assert read_study(study, content(study)["study"]).expect
     check(["-m", f"study={study}"], CONF)
     seeds = str(content(study)["hydra"]["sweeper"]["params"]["seed"]).split(",")
@@ -28,19 +28,19 @@ def test_a_study_is_right_and_asks_enough_seeds(study: str):
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_says_its_question_command_and_time(study: str):
+def test_study_file_states_its_command_and_run_time(study: str):
     head = (CONF / "study" / f"{study}.yaml").read_text().splitlines()[1:3]
     assert f"python train.py -m study={study}" in head[0]
     assert re.search(r"\d+ runs.*(minutes|seconds) on two cores", head[1])
 
 
-def test_a_study_is_a_sweep():
+def test_study_must_be_started_as_a_sweep():
     with pytest.raises(ConfigError, match=rf"python train.py -m study={STUDIES[0]}"):
         check([f"study={STUDIES[0]}"], CONF)
 
 
 @pytest.mark.parametrize("study", [study for study in STUDIES if content(study)["study"].get("arms")])
-def test_what_a_study_compares_cannot_be_given(study: str):
+def test_keys_that_a_study_compares_cannot_be_overridden(study: str):
     asked = content(study)["study"]
     pairs = {(key, str(value)) for arm in asked["arms"].values() for key, value in arm.items()}
     for key, value in pairs:
@@ -58,7 +58,7 @@ def test_what_a_study_compares_cannot_be_given(study: str):
         ("{optimizer: adan}", "did you mean adam"),
     ],
 )
-def test_a_mistake_in_an_arm_is_found_before_the_first_job(tmp_path: Path, arm: str, message: str):
+def test_mistake_in_an_arm_is_found_before_the_first_job(tmp_path: Path, arm: str, message: str):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "mine.yaml").write_text(
         "# @package _global_\n"
@@ -73,10 +73,10 @@ def test_a_mistake_in_an_arm_is_found_before_the_first_job(tmp_path: Path, arm: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
-def test_in_small_a_study_runs_to_a_verdict(study: str, tmp_path: Path):
+def test_scaled_down_study_runs_to_a_verdict(study: str, tmp_path: Path):
     asked = content(study)
     settings = [asked["hydra"]["sweeper"]["params"], *(asked["study"].get("arms") or {}).values()]
-    # One value of each swept key but those whose values are compared with each other.
+    # One value of each swept key, except for keys whose values the study compares.
     compared = str(asked["study"]["expect"])
     pairs = [(key, str(value)) for part in settings for key, value in part.items()]
     first = {key: value.partition(",")[0] for key, value in pairs if "," in value and key not in compared}

@@ -1,4 +1,4 @@
-"""Going on with a sweep: what `-m resume=SWEEP` stands for, what it refuses, and that it loses nothing."""
+"""Resuming a sweep: what `-m resume=SWEEP` stands for, what it refuses, and that it loses nothing."""
 
 import json
 import os
@@ -25,18 +25,18 @@ TASK = ["experiment=housing", "model=mlp,tabular", "optimizer.lr=0.1,0.2", "+mod
 
 
 def save(folder: Path, task: list[str], hydra: list[str]) -> Path:
-    """A sweep's directory with the command line that it was started with."""
+    """Make a sweep directory with the command line that started the sweep."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": task, "hydra": hydra}}}))
     return folder
 
 
-def test_other_command_lines_are_none_of_its_business(tmp_path: Path) -> None:
+def test_command_line_that_resumes_no_sweep_is_ignored(tmp_path: Path) -> None:
     assert sweep_resumption(["-m", "experiment=housing"], CONF) is None
     assert sweep_resumption(["resume=latest"], CONF) is None
 
 
-def test_the_command_line_comes_back_with_the_folder(tmp_path: Path) -> None:
+def test_saved_command_line_is_restored_with_the_folder(tmp_path: Path) -> None:
     hydra = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=elsewhere", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     folder = save(tmp_path / "a=b 'c'\\", TASK, hydra)
     arguments = sweep_resumption(["--multirun", f"resume={folder}"], CONF)
@@ -46,7 +46,7 @@ def test_the_command_line_comes_back_with_the_folder(tmp_path: Path) -> None:
     assert (last.key_or_group, last.value()) == ("hydra.sweep.dir", str(folder))
 
 
-def test_a_launcher_may_be_chosen_anew(tmp_path: Path) -> None:
+def test_launcher_can_be_changed(tmp_path: Path) -> None:
     folder = save(tmp_path / "one", TASK, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
     arguments = sweep_resumption(["-m", f"resume={folder}", "hydra.launcher.n_jobs=3"], CONF)
     assert arguments is not None
@@ -57,7 +57,7 @@ def test_a_launcher_may_be_chosen_anew(tmp_path: Path) -> None:
 
 
 def test_latest_is_the_newest_sweep(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a sweep below"):
+    with pytest.raises(ConfigError, match="no sweep below"):
         sweep_resumption(["-m", "resume=latest"], CONF)
     for time_stamp in ("2026-11-02_10", "2026-11-22_09", "2026-11-21_23"):
         folder = save(tmp_path / "logs/sweeps" / time_stamp, TASK, [])
@@ -78,7 +78,7 @@ def test_latest_is_the_newest_sweep(tmp_path: Path) -> None:
         ("resume=sweep hydra/launcher=basic", "choose one of joblib, local, ray"),
     ],
 )
-def test_what_it_cannot_go_on_with_is_said(arguments: str, message: str, tmp_path: Path) -> None:
+def test_invalid_resume_of_a_sweep_is_refused(arguments: str, message: str, tmp_path: Path) -> None:
     save(tmp_path / "sweep", TASK, [])
     (tmp_path / "run/.hydra").mkdir(parents=True)
     (tmp_path / "run/.hydra/config.yaml").touch()
@@ -131,7 +131,7 @@ def test_what_it_cannot_go_on_with_is_said(arguments: str, message: str, tmp_pat
         "data.source=files,'kaggle'",
     ],
 )
-def test_a_sweeps_directory_from_a_stranger_is_not_believed(
+def test_untrusted_sweep_directory_is_refused(
     line: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     for task, hydra in (([line], []), ([], [line])):
@@ -143,7 +143,7 @@ def test_a_sweeps_directory_from_a_stranger_is_not_believed(
 
 
 @pytest.mark.parametrize("name", ["0", "search.db", "figures", "0/metrics.csv"])
-def test_a_sweep_with_links_out_of_it_is_left_alone(
+def test_sweep_with_links_out_of_it_is_refused(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     folder = save(tmp_path / "sweep", ["seed=0,1"], [])
@@ -154,7 +154,7 @@ def test_a_sweep_with_links_out_of_it_is_left_alone(
     record_property("attacks refused", 1)
 
 
-def test_a_cache_of_ones_own_is_named_again(tmp_path: Path) -> None:
+def test_cache_dir_can_be_given_again(tmp_path: Path) -> None:
     folder = save(tmp_path, ["data.cache_dir=/scratch", "seed=0,1"], [])
     arguments = sweep_resumption(["-m", f"resume={folder}", "data.cache_dir=/scratch"], CONF)
     assert arguments is not None
@@ -165,20 +165,20 @@ def test_a_cache_of_ones_own_is_named_again(tmp_path: Path) -> None:
     "text",
     ["", "hydra: 3", "hydra: {overrides: {task: [1], hydra: []}}", "!!python/object/apply:os.getcwd []", "[" * 9000],
 )
-def test_a_plan_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+def test_damaged_sweep_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").write_text(text)
     with pytest.raises(ConfigError, match="cannot be used"):
         sweep_resumption(["-m", f"resume={tmp_path}"], CONF)
 
 
-def test_packages_of_ones_own_are_named_again(tmp_path: Path) -> None:
+def test_trusted_packages_can_be_given_again(tmp_path: Path) -> None:
     folder = save(tmp_path, ["packages=[mine]", "seed=0,1"], [])
     arguments = sweep_resumption(["-m", f"resume={folder}", "packages=[mine]"], CONF)
     assert arguments is not None
     assert arguments[1:3] == ["seed=0,1", "packages=[mine]"]
 
 
-def test_what_there_is_to_do_for_a_job(tmp_path: Path) -> None:
+def test_standing_of_a_job_is_read_from_its_directory(tmp_path: Path) -> None:
     job = tmp_path / "3"
     assert standing(job, ["seed=1"]) == "new"
     (job / ".hydra").mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_what_there_is_to_do_for_a_job(tmp_path: Path) -> None:
             standing(job, other)
 
 
-def test_what_may_be_given_anew_makes_no_other_job(tmp_path: Path) -> None:
+def test_settings_that_may_change_do_not_make_another_job(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     recorded = "[seed=1, data.cache_dir=/old, logger.wandb.project=old, +logger.mlflow.run_id=old, 'packages=[old]']"
     (tmp_path / ".hydra/overrides.yaml").write_text(recorded)
@@ -209,7 +209,7 @@ def test_what_may_be_given_anew_makes_no_other_job(tmp_path: Path) -> None:
         standing(tmp_path, ["seed=1", "logger=wandb"])
 
 
-def test_an_added_setting_of_a_logger_is_given_anew_as_it_was_given(tmp_path: Path) -> None:
+def test_added_logger_setting_can_be_given_again(tmp_path: Path) -> None:
     folder = save(tmp_path, ["+logger.mlflow.tracking_uri=http://old", "seed=0,1"], [])
     anew = "+logger.mlflow.tracking_uri=http://new"
     arguments = sweep_resumption(["-m", f"resume={folder}", anew], CONF)
@@ -218,13 +218,13 @@ def test_an_added_setting_of_a_logger_is_given_anew_as_it_was_given(tmp_path: Pa
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Each file with its inode and the time it was last written."""
+    """Return the inode and modification time (ns) of each file."""
     found = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
     return {str(path.relative_to(folder)): (state.st_ino, state.st_mtime_ns) for path, state in found.items()}
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None:
+def test_sweep_resumes_and_leaves_finished_jobs_untouched(data_root: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     monitors = "monitor=val/loss,val/nothing,train/loss"
     old, new = (f"data.cache_dir={tmp_path / name}" for name in ("old", "new"))
@@ -232,15 +232,15 @@ def test_a_sweep_goes_on_where_it_ended(data_root: Path, tmp_path: Path) -> None
     several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     ended = command("-m", *options, *several, cwd=tmp_path)
     assert ended.returncode == 1
-    # TensorBoard's files are named by their processes.
+    # TensorBoard's file names contain the process id.
     writers = [next((sweep / str(job)).rglob("events*")).name.split(".")[-2] for job in (0, 2)]
     assert len(set(writers)) == 2
     assert "Traceback" not in ended.stderr
 
-    # As if it had been killed before the last was done: what is done stays as it is, to the byte.
+    # As if killed before the last job was done. Finished jobs must not be written to.
     (sweep / "2/DONE").unlink()
     before, again = files(sweep / "0"), files(sweep / "2/.hydra")
-    del again["started.json"]  # a start more
+    del again["started.json"]  # each start adds an entry
     resumed = command("-m", f"resume={sweep}", "hydra.launcher.n_jobs=3", new, cwd=tmp_path)
     assert resumed.returncode == 1
     assert "1 of 3 jobs have ended already" in resumed.stdout
@@ -279,7 +279,7 @@ def _results(sweep: Path, jobs: int) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "joblib"])
-def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, data_root: Path, tmp_path: Path) -> None:
+def test_killed_sweep_ends_as_an_uninterrupted_one(launcher: str, data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
     at_once = 2 if launcher == "joblib" else 1
     options += ["callbacks.early_stopping=null", f"hydra/launcher={launcher}", f"hydra.launcher.n_jobs={at_once}"]
@@ -302,7 +302,7 @@ def test_a_sweep_killed_at_any_moment_ends_as_one_that_was_not(launcher: str, da
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_sweep_saves_its_jobs_and_says_how_to_go_on(
+def test_interrupted_sweep_saves_its_jobs_and_says_how_to_resume(
     sent: signal.Signals, code: int, data_root: Path, tmp_path: Path
 ) -> None:
     options = cheapest(data_root, "trainer.max_epochs=1000", "callbacks.early_stopping=null", "seed=0,1,2")
@@ -322,7 +322,7 @@ def test_an_interrupted_sweep_saves_its_jobs_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_hydras_own_launcher_still_runs(data_root: Path, tmp_path: Path) -> None:
+def test_basic_launcher_of_hydra_runs_but_cannot_resume(data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=1", "seed=0,1", "hydra/launcher=basic")
     ended = command("-m", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""Which sweep `-m resume=` finds, and what may be said anew of one: where its config lies, how many trials it has."""
+"""Which sweep `-m resume=` finds, and what may be given anew: the places of its config and the number of trials."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ TASK = [f"experiment={FASTEST}", "seed=0,1"]
 
 
 def save(folder: Path, task: list[str] = TASK, hydra: list[str] | None = None, **kept: Any) -> Path:
-    """A sweep's directory with what Hydra kept of itself."""
+    """Make a sweep directory with the multirun.yaml that Hydra writes."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = {"overrides": {"task": task, "hydra": hydra or []}, **kept}
     (folder / SWEEP).write_text(yaml.safe_dump({"hydra": plan}))
@@ -30,14 +30,14 @@ def save(folder: Path, task: list[str] = TASK, hydra: list[str] | None = None, *
 
 
 def search(folder: Path, hydra: list[str] | None = None) -> Path:
-    """The directory of a search."""
+    """Make the directory of a search."""
     save(folder, [f"search={FASTEST}"], hydra)
     (folder / DATABASE).touch()
     return folder
 
 
 def go_on(folder: Path | str, *given: str) -> list[str]:
-    """The command line that `-m resume=FOLDER` stands for, without the last, which says where the sweep lies."""
+    """Return the command line that `-m resume=FOLDER` stands for, without its last argument, the sweep directory."""
     arguments = sweep_resumption(["-m", f"resume={folder}", *given], CONF)
     assert arguments is not None
     assert arguments[-1].startswith("hydra.sweep.dir=")
@@ -45,14 +45,14 @@ def go_on(folder: Path | str, *given: str) -> list[str]:
 
 
 def lying_at(place: Path, name: str = "config") -> dict[str, Any]:
-    """What Hydra keeps of `--config-dir` and `--config-name`."""
+    """What Hydra records of `--config-dir` and `--config-name`."""
     main = {"path": str(CONF), "schema": "file", "provider": "main"}
     more = {"path": str(place), "schema": "file", "provider": "command-line"}
     return {"runtime": {"config_sources": [main, more]}, "job": {"config_name": name}}
 
 
 @pytest.mark.parametrize("form", ["--config-dir {}", "--config-dir={}", "-cd {}", "-cd={}"])
-def test_where_the_config_lay_is_said_again(form: str, tmp_path: Path) -> None:
+def test_config_dir_can_be_given_again(form: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     sweep = save(tmp_path / "sweep", **lying_at(mine))
@@ -60,7 +60,7 @@ def test_where_the_config_lay_is_said_again(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["--config-name other", "--config-name=other", "-cn other", "-cn=other"])
-def test_the_name_of_the_config_is_said_again(form: str, tmp_path: Path) -> None:
+def test_config_name_must_be_given_again(form: str, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/other.yaml").write_text("defaults: [config, _self_]\n")
     sweep = save(tmp_path / "sweep", **lying_at(tmp_path / "mine", "other"))
@@ -70,7 +70,7 @@ def test_the_name_of_the_config_is_said_again(form: str, tmp_path: Path) -> None
     assert go_on(sweep, *form.split(), "-cd", str(tmp_path / "mine")) == ["-m", *places, *TASK]
 
 
-def test_places_to_search_are_said_again(tmp_path: Path) -> None:
+def test_searchpath_must_be_given_again(tmp_path: Path) -> None:
     line = f"hydra.searchpath=['file://{tmp_path}']"
     sweep = save(tmp_path / "sweep", hydra=["hydra.mode=MULTIRUN", line])
     with pytest.raises(ConfigError, match=r"hydra\.searchpath="):
@@ -78,10 +78,10 @@ def test_places_to_search_are_said_again(tmp_path: Path) -> None:
     assert go_on(sweep, line) == ["-m", *TASK, line]
 
 
-def test_a_place_that_a_sweep_names_is_not_followed(
+def test_untrusted_sweep_cannot_choose_the_config_dir(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    # Of the files there Hydra would build what it logs and sweeps with, whatever that is.
+    # Hydra would build loggers and sweepers from the files there, whatever they name.
     strange = tmp_path / "a stranger's"
     (strange / "hydra/job_logging").mkdir(parents=True)
     sweep = save(tmp_path / "sweep", **lying_at(strange))
@@ -91,7 +91,9 @@ def test_a_place_that_a_sweep_names_is_not_followed(
     record_property("attacks refused", 1)
 
 
-def test_the_groups_at_a_place_are_groups_too(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_groups_in_the_config_dir_are_checked_too(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     (tmp_path / "mine/kinds").mkdir(parents=True)
     sweep = save(tmp_path / "sweep", ["+kinds=../../stranger"], **lying_at(tmp_path / "mine"))
     with pytest.raises(ConfigError, match="no name of an option"):
@@ -105,12 +107,12 @@ def test_the_groups_at_a_place_are_groups_too(tmp_path: Path, record_property: C
     ("given", "message"),
     [("-cd", "expected one argument"), ("-cd nowhere", "no such folder"), ("-x", "as it was started")],
 )
-def test_a_place_that_is_none_is_refused(given: str, message: str, tmp_path: Path) -> None:
+def test_invalid_config_dir_or_flag_is_refused(given: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         go_on(save(tmp_path / "sweep"), *given.split())
 
 
-def test_a_search_takes_more_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_can_be_given_more_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = search(tmp_path / "search", ["hydra.sweeper.trials=30", "hydra.sweeper.seed=4"])
     kept = ["-m", f"search={FASTEST}", "hydra.sweeper.seed=4"]
     assert go_on(folder, "hydra.sweeper.trials=60") == [*kept, "hydra.sweeper.trials=60"]
@@ -121,7 +123,7 @@ def test_a_search_takes_more_trials(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "has 2 trials already" in capsys.readouterr().out
 
 
-def test_a_search_that_was_asked_for_more_goes_on_to_as_many(tmp_path: Path) -> None:
+def test_resumed_search_remembers_the_trials_last_requested(tmp_path: Path) -> None:
     folder = search(tmp_path / "search", ["hydra.sweeper.trials=30"])
     note_jobs(folder, 60)
     assert go_on(folder) == ["-m", "hydra.sweeper.trials=60", f"search={FASTEST}"]
@@ -132,17 +134,17 @@ def test_a_search_that_was_asked_for_more_goes_on_to_as_many(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("trials", ["0", "-1", "1.5", "many", "1,2", "9999999999", "", "²"])
-def test_trials_are_a_number(trials: str, tmp_path: Path) -> None:
+def test_trials_must_be_a_positive_integer(trials: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a number from 1"):
         go_on(search(tmp_path / "search"), f"hydra.sweeper.trials={trials}")
 
 
-def test_only_a_search_has_trials(tmp_path: Path) -> None:
+def test_only_a_search_accepts_trials(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a search"):
         go_on(save(tmp_path / "sweep"), "hydra.sweeper.trials=9")
 
 
-def test_what_was_downloaded_is_read_and_not_downloaded_again(tmp_path: Path) -> None:
+def test_resumed_sweep_reads_downloaded_files(tmp_path: Path) -> None:
     for word in ("kaggle", "'kaggle'"):
         sweep = save(tmp_path / "sweep", [f"data.source={word}", "seed=0,1"])
         assert go_on(sweep) == ["-m", "data.source=files", "seed=0,1"]
@@ -153,20 +155,20 @@ def test_what_was_downloaded_is_read_and_not_downloaded_again(tmp_path: Path) ->
         standing(job, [experiment, "data.source=synthetic"])
 
 
-def test_a_value_given_by_force_is_the_same_value(tmp_path: Path) -> None:
+def test_forced_override_counts_as_the_same_value(tmp_path: Path) -> None:
     job = begun(tmp_path / "sweep", "0", "data.batch_size=8")
     experiment = read_record(job).overrides[0]
     assert standing(job, [experiment, "++data.batch_size=8"]) == "begun"
 
 
-def test_a_path_may_stand_in_quotes(tmp_path: Path) -> None:
+def test_sweep_path_may_be_quoted(tmp_path: Path) -> None:
     sweep = save(tmp_path / "a b")
     for quoted in (f"'{sweep}'", f'"{sweep}"'):
         assert sweep_resumption(["-m", f"resume={quoted}"], CONF) == ["-m", *TASK, f"hydra.sweep.dir='{sweep}'"]
 
 
 def ended(logs: Path, name: str) -> Path:
-    """A sweep of two jobs that has ended."""
+    """Make a finished sweep of two jobs."""
     sweep = save(logs / "sweeps" / name)
     for number in ("0", "1"):
         done(sweep, number)
@@ -175,7 +177,7 @@ def ended(logs: Path, name: str) -> Path:
     return sweep
 
 
-def test_latest_is_the_newest_with_something_to_run(tmp_path: Path) -> None:
+def test_latest_is_the_newest_sweep_with_jobs_to_run(tmp_path: Path) -> None:
     older, newest = ended(tmp_path, "2026-11-01"), ended(tmp_path, "2026-11-03")
     with pytest.raises(ConfigError, match=f"no unfinished sweep.*-m resume={newest}"):
         find_sweep("latest", tmp_path)
@@ -202,32 +204,32 @@ def a_job_that_only_has_its_folder(sweep: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [no_report, a_job_less, a_job_that_failed, a_job_that_only_has_its_folder])
-def test_what_is_run_again_is_not_finished(change: Callable[[Path], None], tmp_path: Path) -> None:
+def test_sweep_with_jobs_to_run_is_unfinished(change: Callable[[Path], None], tmp_path: Path) -> None:
     change(ended(tmp_path, "2026-11-03"))
     assert find_sweep("latest", tmp_path).name == "2026-11-03"
 
 
-def test_what_is_not_run_again_is_finished(tmp_path: Path) -> None:
+def test_sweep_with_nothing_to_rerun_is_finished(tmp_path: Path) -> None:
     sweep, searched = ended(tmp_path, "2026-11-03"), ended(tmp_path, "2026-11-04")
     failed(sweep, "2", error="Diverged: the loss is nan")
     failed(searched, "2", error="ValueError: no")
     (searched / DATABASE).touch()
     with pytest.raises(ConfigError, match="no unfinished sweep"):
         find_sweep("latest", tmp_path)
-    (sweep / JOBS).unlink()  # a sweep that is older than this file
+    (sweep / JOBS).unlink()  # a sweep from before this file was introduced
     with pytest.raises(ConfigError, match="no unfinished sweep"):
         find_sweep("latest", tmp_path)
 
 
-def test_latest_is_none_that_another_process_runs(tmp_path: Path) -> None:
+def test_latest_skips_a_sweep_that_another_process_runs(tmp_path: Path) -> None:
     older, newest = save(tmp_path / "sweeps/2026-11-01"), save(tmp_path / "sweeps/2026-11-03")
     with FileLock(newest / SWEEP_LOCK):
         assert find_sweep("latest", tmp_path) == older
-        (newest / DATABASE).touch()  # a search, which several may work on
+        (newest / DATABASE).touch()  # a search, which several processes may share
         assert find_sweep("latest", tmp_path) == newest
 
 
-def test_more_trials_are_of_the_newest_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_with_latest_apply_to_the_newest_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "logs/sweeps/2026-11-05")
     with pytest.raises(ConfigError, match="no search below"):
@@ -241,7 +243,7 @@ def test_more_trials_are_of_the_newest_search(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_a_sweep_with_a_config_of_ones_own_goes_on(data_root: Path, tmp_path: Path) -> None:
+def test_sweep_with_a_user_config_resumes(data_root: Path, tmp_path: Path) -> None:
     for place, name, base in (("mine", "own", "further"), ("more", "further", FASTEST)):
         (tmp_path / place / "experiment").mkdir(parents=True)
         text = f"# @package _global_\n# One's own.\ndefaults:\n  - {base}\n  - _self_\nmonitor: val/loss\n"

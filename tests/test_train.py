@@ -1,4 +1,4 @@
-"""train.py as users run it: exit codes, messages, sweeps, interruption and going on."""
+"""train.py as users run it: exit codes, messages, sweeps, interruption and resumption."""
 
 import json
 import os
@@ -24,23 +24,23 @@ def only_run(folder: Path) -> Path:
     return hydra.parent
 
 
-def test_a_run_prints_its_table_and_exits_0(data_root: Path, tmp_path: Path) -> None:
+def test_run_prints_its_table_and_exits_0(data_root: Path, tmp_path: Path) -> None:
     ended = command(*small(EXPERIMENT, data_root, pictures=True), cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     directory = only_run(tmp_path)
     assert directory.parent == tmp_path / "logs" / EXPERIMENT
     assert (directory / "DONE").exists()
-    # What it prints: the data, an epoch a line, the monitored metric of validation and test, and where the run lies.
+    # The output shows the data, one line per epoch, the monitor on validation and test data, and the run directory.
     for part in ("data", "epoch 1/2", "(monitor)", "test", directory.name):
         assert part in ended.stdout
     assert "epoch 2/2" in (directory / "train.log").read_text()
-    # Nothing that helps nobody: no advertisements, no warnings.
+    # No noise: neither advertisements nor warnings.
     assert "litlogger" not in ended.stdout + ended.stderr
     assert "weights_only" not in ended.stdout + ended.stderr
     assert "Warning" not in ended.stderr
 
 
-def test_without_an_experiment_it_lists_them(tmp_path: Path) -> None:
+def test_missing_experiment_lists_the_available_ones(tmp_path: Path) -> None:
     ended = command(cwd=tmp_path)
     assert ended.returncode == 2
     assert all(name in ended.stderr for name in EXPERIMENTS)
@@ -61,7 +61,7 @@ def test_without_an_experiment_it_lists_them(tmp_path: Path) -> None:
         ("data.source=files data.root=/nowhere/at/all", "triptych data download"),
     ],
 )
-def test_a_mistake_gets_one_message_and_exit_code_2(argument: str, message: str, tmp_path: Path) -> None:
+def test_user_error_gets_one_message_and_exit_code_2(argument: str, message: str, tmp_path: Path) -> None:
     ended = command(f"experiment={EXPERIMENT}", *argument.split(), cwd=tmp_path)
     assert ended.returncode == 2
     assert message in ended.stderr
@@ -70,7 +70,7 @@ def test_a_mistake_gets_one_message_and_exit_code_2(argument: str, message: str,
 
 
 @pytest.mark.slow
-def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp_path: Path) -> None:
+def test_failing_job_is_named_and_does_not_stop_the_sweep(data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=1", "mode=min", "monitor=val/loss,val/nothing", "-m")
     ended = command(*options, cwd=tmp_path)
     assert ended.returncode == 1
@@ -81,7 +81,7 @@ def test_a_failing_job_does_not_stop_the_sweep_and_is_named(data_root: Path, tmp
     assert "monitor=val/nothing is never logged" in (sweep / "1/error.txt").read_text()
 
 
-def test_a_run_that_diverges_ends_at_once_with_exit_code_1(data_root: Path, tmp_path: Path) -> None:
+def test_diverging_run_stops_with_exit_code_1(data_root: Path, tmp_path: Path) -> None:
     options = ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant", "trainer.max_epochs=50")
     ended = command(*cheapest(data_root, *options), cwd=tmp_path)
     assert ended.returncode == 1
@@ -104,7 +104,7 @@ class Mine(ConstantLR):
 """
 
 
-def test_a_bug_of_ones_own_is_shown_where_it_is(data_root: Path, tmp_path: Path) -> None:
+def test_bug_in_user_code_is_shown_with_its_traceback(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(BUG)
     mine = ("packages=[mine]", "scheduler=constant", "scheduler._target_=mine.Mine")
     begun = command(*cheapest(data_root, *mine, f"hydra.run.dir={tmp_path}/run"), cwd=tmp_path)
@@ -125,7 +125,7 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_starts(data_root: Path
 
 
 def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
-    """A run in the background, waited for until at least two epochs are over, and saved."""
+    """Start a run in the background; return once at least two epochs have ended and been saved."""
     run = subprocess.Popen(
         [sys.executable, REPOSITORY / "train.py", *options],
         cwd=cwd,
@@ -136,7 +136,7 @@ def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
     )
     assert run.stdout is not None
     for line in run.stdout:
-        # An epoch is told of before it is saved.
+        # An epoch is reported before it is saved.
         if line.startswith("epoch 3/"):
             break
     return run
@@ -144,7 +144,7 @@ def _started(options: list[str], cwd: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
+def test_interrupted_run_says_how_to_resume_and_resumes(
     sent: signal.Signals, code: int, data_root: Path, tmp_path: Path
 ) -> None:
     run = _started(cheapest(data_root, "trainer.max_epochs=2000"), tmp_path)
@@ -158,7 +158,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
     assert (directory / "checkpoints/last.ckpt").exists()
     before = (directory / ".hydra/config.yaml").read_bytes()
 
-    # `latest` is the newest run without DONE; a value may change, a group may not.
+    # `latest` is the newest run without DONE; values may change, config groups may not.
     refused = command("resume=latest", "optimizer=sgd", cwd=tmp_path)
     assert refused.returncode == 2
     epoch = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)["epoch"]
@@ -174,12 +174,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
 
     again = command(f"resume={directory}", cwd=tmp_path)
     assert again.returncode == 0
-    assert "done already" in again.stdout
+    assert "has already finished" in again.stdout
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_with_a_message_and_a_whole_checkpoint(data_root: Path, tmp_path: Path) -> None:
-    """No file may grow beyond a limit, which stands in for a disk without room: the checkpoint is the largest."""
+def test_full_disk_gives_a_message_and_leaves_an_intact_checkpoint(data_root: Path, tmp_path: Path) -> None:
+    """A limit on file sizes stands in for a full disk; the checkpoint, the largest file, hits it."""
     options = cheapest(data_root, "trainer.max_epochs=3")
     assert command(*options, cwd=tmp_path).returncode == 0
     whole = only_run(tmp_path)
@@ -216,7 +216,7 @@ def test_a_full_disk_ends_with_a_message_and_a_whole_checkpoint(data_root: Path,
 
 
 @pytest.mark.slow
-def test_behind_a_torn_checkpoint_the_one_before_is_gone_on_from(data_root: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoint_falls_back_to_the_previous_one(data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=2000")
     run = _started(options, tmp_path)
     time.sleep(1)
@@ -234,7 +234,7 @@ def test_behind_a_torn_checkpoint_the_one_before_is_gone_on_from(data_root: Path
     assert f"{last} is damaged" in ended.stdout
     assert json.loads((directory / "metrics.json").read_text())["resumed"] == [step]
 
-    # Without any that is whole nothing is begun anew, and nothing deleted.
+    # With no intact checkpoint left, the run is refused rather than restarted.
     last.write_bytes(b"")
     refused = command(f"resume={directory}", f"trainer.max_epochs={epoch + 4}", cwd=tmp_path)
     assert refused.returncode == 2

@@ -1,4 +1,4 @@
-"""The Trainer of a run: which callbacks it has."""
+"""The Trainer of a run: its callbacks and hooks, validation at the last step, compilation and determinism."""
 
 import csv
 import shutil
@@ -20,7 +20,7 @@ from triptych.trainer import build_trainer, spare_idle_hooks
 
 
 @pytest.mark.parametrize("every", [0, 5])
-def test_what_comes_every_0_epochs_or_steps_is_left_out(every: int, tmp_path: Path):
+def test_callbacks_with_interval_0_are_left_out(every: int, tmp_path: Path):
     callbacks = {
         "weights": {"_target_": f"{Weights.__module__}.Weights", "every_n_epochs": every},
         "gradient_flow": {"_target_": f"{GradientFlow.__module__}.GradientFlow", "every_n_steps": every},
@@ -34,7 +34,7 @@ def test_what_comes_every_0_epochs_or_steps_is_left_out(every: int, tmp_path: Pa
     assert found & {Weights, GradientFlow} == ({Weights, GradientFlow} if every else set())
 
 
-def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path):
+def test_only_overridden_hooks_of_a_callback_are_called(tmp_path: Path):
     called: list[str] = []
 
     class Parent(Callback):
@@ -58,7 +58,7 @@ def test_only_what_a_callback_does_itself_is_called_in_every_step(tmp_path: Path
 
 
 @pytest.mark.parametrize(("steps", "validated"), [(2, [1]), (3, [2]), (5, [2, 4])])
-def test_the_last_of_a_number_of_steps_is_validated(steps: int, validated: list[int], data_root: Path, tmp_path: Path):
+def test_last_step_of_a_run_by_steps_is_validated(steps: int, validated: list[int], data_root: Path, tmp_path: Path):
     limits = (f"trainer.max_steps={steps}", "trainer.limit_train_batches=3", "trainer.max_epochs=9", "test=false")
     metrics = train(tmp_path / "run", *cheapest(data_root, *limits))
     with (tmp_path / "run/metrics.csv").open() as file:
@@ -71,7 +71,7 @@ def test_the_last_of_a_number_of_steps_is_validated(steps: int, validated: list[
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(data_root: Path, tmp_path: Path):
+def test_compiled_network_gives_the_same_results_and_checkpoint_keys(data_root: Path, tmp_path: Path):
     options = cheapest(data_root, "trainer.precision=32-true", "logger=none")
     plain = train(tmp_path / "plain", *options)
     fast = train(tmp_path / "fast", *options, "trainer.compile=true")
@@ -87,7 +87,7 @@ def test_a_compiled_network_trains_to_the_same_and_leaves_no_trace(data_root: Pa
     ("device", "asked", "deterministic"),
     [("cpu", "auto", True), ("cuda", "auto", False), ("cuda", True, True), ("cpu", False, False)],
 )
-def test_kernels_are_deterministic_where_all_have_such(
+def test_deterministic_auto_depends_on_the_device(
     device: str, asked: bool | str, deterministic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("triptych.trainer.training_device", lambda accelerator: torch.device(device))
@@ -106,7 +106,7 @@ def test_kernels_are_deterministic_where_all_have_such(
         torch.use_deterministic_algorithms(before)
 
 
-def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_compiler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("triptych.trainer.shutil.which", lambda name: None)
     arguments = {"accelerator": "cpu", "precision": "32-true", "limit_val_batches": 1.0, "enable_progress_bar": False}
     build_trainer({"callbacks": {}, "trainer": {**arguments, "compile": False}}, tmp_path, [], validates=True)

@@ -1,4 +1,4 @@
-"""Models and data small enough to check by hand, and a Trainer that says nothing."""
+"""Models and data small enough to check by hand, and a quiet Trainer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def autoencoder(network: dict[str, Any] = PAGES, **options: Any) -> Autoencoder:
 
 
 class Batches(LightningDataModule):
-    """Batches as they are given, of any sizes; validation and test see the same ones."""
+    """Serves the given batches, of any sizes; validation and test share ``held_out``."""
 
     def __init__(self, train: Sequence[Batch], held_out: Sequence[Batch] = (), batch_size: int | None = None) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class Batches(LightningDataModule):
 
 
 def rows(*sizes: int, features: int = 3, seed: int = 0) -> list[Batch]:
-    """Batches of prices around 200,000 dollars that are linear in the features."""
+    """Return one batch per size, of features (N, features) and prices (N,) around 200,000 dollars, linear in them."""
     generator = torch.Generator().manual_seed(seed)
     inputs = [torch.randn(size, features, generator=generator) for size in sizes]
     return [(x, 200_000 + 50_000 * x.sum(dim=1)) for x in inputs]
 
 
 def xrays(*sizes: int, side: int = 8, seed: int = 0) -> list[Batch]:
-    """Batches of images, every second one with a bright patch and positive."""
+    """Return one batch per size, of images (N, 1, side, side); every second is positive and has a bright patch."""
     generator = torch.Generator().manual_seed(seed)
     batches = []
     for size in sizes:
@@ -85,7 +85,7 @@ def xrays(*sizes: int, side: int = 8, seed: int = 0) -> list[Batch]:
 
 
 def pages(*sizes: tuple[int, int], count: int = 1, seed: int = 0) -> list[Batch]:
-    """One batch a size (height, width): noise over white paper, and the paper."""
+    """Return one batch per size (height, width): noisy white paper, and the clean paper."""
     generator = torch.Generator().manual_seed(seed)
     clean = [torch.ones(count, 1, *size) for size in sizes]
     return [((page - 0.5 * torch.rand(page.shape, generator=generator)), page) for page in clean]
@@ -110,7 +110,7 @@ def trainer(folder: Path, **options: Any) -> Trainer:
 def fit(
     model: LightningModule, data: LightningDataModule, folder: Path, resume_from: Path | None = None, **options: Any
 ) -> Trainer:
-    """Train without a word; returns the Trainer."""
+    """Train quietly; return the Trainer."""
     run = trainer(folder, **({} if getattr(data, "held_out", ()) else {"limit_val_batches": 0}) | options)
     with quiet_lightning():
         run.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
@@ -118,7 +118,7 @@ def fit(
 
 
 def measured(model: LightningModule, batches: Sequence[Batch], folder: Path, split: str = "test") -> dict[str, float]:
-    """The metrics of these batches, without the split's name."""
+    """Return the metrics of these batches, named without the split."""
     run = trainer(folder)
     with quiet_lightning():
         judge = run.test if split == "test" else run.validate
@@ -127,7 +127,7 @@ def measured(model: LightningModule, batches: Sequence[Batch], folder: Path, spl
 
 
 class FirstNumber(nn.Module):
-    """A network that answers with the first number of each sample, so that metrics can be computed by hand."""
+    """A network that outputs the first number of each sample, so that metrics can be computed by hand."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -78,7 +78,7 @@ def go_on(resumed: Resumption) -> int:
         InUse: another process is training it.
     """
     if resumed.finished:
-        print(f"{resumed.directory} is done already; to train on, ask for more: trainer.max_epochs=N")
+        print(f"{resumed.directory} has already finished; to train it further, set trainer.max_epochs=N")
         return 0
     try:
         train_on(resumed)
@@ -111,7 +111,7 @@ def train_on(resumed: Resumption) -> None:
         _log_to(resumed.directory)
         _say_which(resumed)
         for path in resumed.damaged:
-            print(f"{path} is damaged, and is left aside.")
+            print(f"{path} is damaged and is ignored.")
         run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
 
 
@@ -142,8 +142,8 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         if asked.original.changes:
             changes = printable(" ".join(asked.original.changes))
             print(
-                f"The run began with other settings and was resumed with {changes}: one that has these from the start "
-                "may come to other numbers."
+                f"The run started with other settings and was resumed with {changes}: a run with these from the start "
+                "may reach other numbers."
             )
         try:
             run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
@@ -169,7 +169,7 @@ def _say_which(resumed: Resumption) -> None:
         "which has no checkpoint yet: it starts again" if resumed.checkpoint is None else "from its last checkpoint"
     )
     if process_number() == 0:
-        print(f"Going on with {harmless(resumed.directory)}, begun {began:%Y-%m-%d %H:%M}, {whence}.")
+        print(f"Resuming {harmless(resumed.directory)}, started {began:%Y-%m-%d %H:%M}, {whence}.")
 
 
 @contextmanager
@@ -245,7 +245,7 @@ def complain(error: Exception) -> int | None:
     elif isinstance(error, Diverged):
         message, code = f"Diverged: {harmless(error)}", 1
     elif isinstance(error, OutOfSpace):
-        message, code = f"error: nothing more could be written: {error}; make room, then go on", 1
+        message, code = f"error: nothing more could be written: {error}; free some space, then resume", 1
     else:
         return None
     if speaks_for_machine():

@@ -310,7 +310,7 @@ def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
         saved = "the start" if checkpoint is None else f"step {Start.read(checkpoint).step}"
         more = " with other settings, such as optimizer.lr=..." if isinstance(error, Diverged) else ""
         how = f"python train.py {shlex.quote(f'resume={directory}')}{more}"
-        log.warning("%s at step %d. Go on from %s with: %s", what, trainer.global_step, saved, how)
+        log.warning("%s at step %d. Continue from %s with: %s", what, trainer.global_step, saved, how)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutOfSpace(f"{error.filename or directory}: {error.strerror}") from error
         raise

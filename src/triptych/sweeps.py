@@ -224,7 +224,7 @@ def _check_trials(trials: str, sweep: Path) -> None:
         raise ConfigError(f"{TRIALS}={trials}: expected a number from 1")
     there = sum(path.name.isdecimal() for path in sweep.iterdir())
     if there >= int(trials):
-        print(f"{sweep} has {there} trials already, and {trials} in all are asked for: none is added.")
+        print(f"{sweep} has {there} trials already, and {trials} in total were requested: none is added.")
 
 
 def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> list[str]:

@@ -84,7 +84,7 @@ class _Interrupt:
                 signal.raise_signal(signal.SIGTERM)
             if self.holding:
                 more = "; Ctrl-C once more stops at once" if self.alone and number == signal.SIGINT else ""
-                log.info("Stopping when this validation is over%s.", more)
+                log.info("Stopping after this validation%s.", more)
         elif self.alone and number == signal.SIGINT and now - self.first > 1:  # not the same key, held down
             raise KeyboardInterrupt
         if self.holding:

@@ -1,4 +1,4 @@
-"""The commands that read a run directory, run in this process on one that may be a stranger's."""
+"""The commands that read a run directory, run in this process on one that may be untrusted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def report(run: Path, table: Path) -> int:
 
 
 def export(run: Path, table: Path) -> int:
-    # The format that needs no further package, and writes faster.
+    # The format that needs no further package and is faster to write.
     return _triptych("export", run, "--format", "torch")
 
 
@@ -52,4 +52,4 @@ def resume(run: Path, table: Path) -> int:
 COMMANDS: dict[str, Callable[[Path, Path], int]] = {
     command.__name__: command for command in (evaluate, predict, export, report, resume, reproduce)
 }
-"""By name; each takes the run directory and a table of houses, and returns the exit code."""
+"""Commands by name; each takes the run directory and a housing table, and returns the exit code."""

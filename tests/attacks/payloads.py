@@ -1,4 +1,4 @@
-"""What a stranger may put into a run directory. Where a payload works, it leaves a trace ``outside``."""
+"""Building blocks of malicious run directories. A payload that works leaves a trace ``outside``."""
 
 import json
 import os
@@ -11,12 +11,12 @@ import torch
 import yaml
 
 Poison = Callable[[Path, Path], None]
-"""Changes a run directory (the first) so that something happens outside (the second)."""
+"""Poisons a run directory (first argument) so that reading it has an effect outside (second argument)."""
 SECRET = "the-secret-of-the-environment"
 
 
 class Evil:
-    """Writes a file where it is unpickled."""
+    """Writes a file when unpickled."""
 
     def __init__(self, outside: Path) -> None:
         self.outside = outside
@@ -26,7 +26,7 @@ class Evil:
 
 
 def fill(value: Any, outside: Path) -> Any:
-    """The value with OUTSIDE and UP written out: the folder as a whole path, and from a run directory."""
+    """The value with OUTSIDE and UP replaced by the folder's absolute path and its path from the run directory."""
     if isinstance(value, str):
         return value.replace("OUTSIDE", str(outside)).replace("UP", f"../../../{outside.name}")
     if isinstance(value, dict):
@@ -35,7 +35,7 @@ def fill(value: Any, outside: Path) -> Any:
 
 
 def config(key: str, value: Any) -> Poison:
-    """A value in the saved config."""
+    """Set a value in the saved config."""
 
     def poison(run: Path, outside: Path) -> None:
         path = run / ".hydra/config.yaml"
@@ -51,7 +51,7 @@ def config(key: str, value: Any) -> Poison:
 
 
 def appended(name: str, text: str) -> Poison:
-    """Text at the end of a file."""
+    """Append text to a file."""
 
     def poison(run: Path, outside: Path) -> None:
         with (run / name).open("a") as file:
@@ -61,7 +61,7 @@ def appended(name: str, text: str) -> Poison:
 
 
 def written(name: str, text: str) -> Poison:
-    """Text in the place of a file."""
+    """Replace a file by this text."""
 
     def poison(run: Path, outside: Path) -> None:
         (run / name).parent.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def written(name: str, text: str) -> Poison:
 
 
 def metrics(**values: Any) -> Poison:
-    """Values in metrics.json."""
+    """Set values in metrics.json."""
 
     def poison(run: Path, outside: Path) -> None:
         path = run / "metrics.json"
@@ -81,7 +81,7 @@ def metrics(**values: Any) -> Poison:
 
 
 def data_used(**values: Any) -> Poison:
-    """What metrics.json says of the data."""
+    """Set values in the description of the data in metrics.json."""
 
     def poison(run: Path, outside: Path) -> None:
         used = json.loads((run / "metrics.json").read_text())["data"]
@@ -91,7 +91,7 @@ def data_used(**values: Any) -> Poison:
 
 
 def removed(key: str) -> Poison:
-    """A saved config that lacks a key."""
+    """Delete a key from the saved config."""
 
     def poison(run: Path, outside: Path) -> None:
         path = run / ".hydra/config.yaml"
@@ -103,7 +103,7 @@ def removed(key: str) -> Poison:
 
 
 def nested(depth: int) -> Any:
-    """A list in a list, and so on."""
+    """An empty list nested in ``depth`` lists."""
     value: list[Any] = []
     for _ in range(depth):
         value = [value]
@@ -111,7 +111,7 @@ def nested(depth: int) -> Any:
 
 
 def checkpoint(change: Callable[[dict[str, Any], Path], Any]) -> Poison:
-    """Both checkpoints, changed."""
+    """Apply ``change`` to the contents of both checkpoints."""
 
     def poison(run: Path, outside: Path) -> None:
         for path in (run / "checkpoints").glob("*.ckpt"):
@@ -122,7 +122,7 @@ def checkpoint(change: Callable[[dict[str, Any], Path], Any]) -> Poison:
 
 
 def compressed(run: Path, outside: Path) -> None:
-    """The same checkpoint with a tensor's bytes deflated: a thousandth of the size that it unpacks to."""
+    """Rewrite the checkpoints with deflated entries, which could unpack to a thousand times their size."""
     for path in (run / "checkpoints").glob("*.ckpt"):
         with zipfile.ZipFile(path) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}
@@ -132,7 +132,7 @@ def compressed(run: Path, outside: Path) -> None:
 
 
 def linked(name: str, to: str) -> Poison:
-    """A link out of the run directory in the place of one of its files or folders."""
+    """Replace a file or folder of the run by a symlink out of the run directory."""
 
     def poison(run: Path, outside: Path) -> None:
         path = run / name
@@ -147,7 +147,7 @@ def linked(name: str, to: str) -> Poison:
 
 
 def pipe(name: str) -> Poison:
-    """A pipe that nobody writes to, in the place of a file: who opens it waits for ever."""
+    """Replace a file by a pipe without a writer: opening it blocks forever."""
 
     def poison(run: Path, outside: Path) -> None:
         (run / name).unlink(missing_ok=True)
@@ -157,11 +157,11 @@ def pipe(name: str) -> Poison:
 
 
 def victims(content: dict[str, Any], outside: Path) -> None:
-    """Paths in the state of the checkpoint that a ModelCheckpoint deletes when a better one comes."""
+    """Name files outside as earlier best checkpoints, which ModelCheckpoint deletes when a better one comes."""
     for name, state in content["callbacks"].items():
         if not name.startswith("ModelCheckpoint"):
             continue
-        # Below the folder of the checkpoints, as far as one can tell without walking it.
+        # Lexically below the checkpoint folder, until the steps up are resolved.
         folder = outside.parent / "logs/housing/run/checkpoints"
         victim = f"{folder}/../../../../{outside.name}/victim"
         state.update(

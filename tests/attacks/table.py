@@ -1,6 +1,6 @@
-"""The attacks on whoever is handed a run directory: what is poisoned, and which commands refuse it.
+"""The attacks through a run directory: what is poisoned, and which commands must refuse it.
 
-The other commands do not read what is poisoned, or read it without harm, and end well.
+The other commands do not read the poisoned part, or read it without harm, and succeed.
 """
 
 from typing import Any
@@ -25,11 +25,11 @@ from tests.attacks.payloads import (
 )
 
 LOADERS = {"evaluate", "predict", "export"}
-"""Build the model and the data."""
+"""Commands that build the model and the data."""
 TRAINERS = {"resume", "reproduce"}
-"""Build all of the config."""
+"""Commands that build everything in the config."""
 ONCE_MORE = {"reproduce"}
-"""Reads what the run came to, and never its checkpoints."""
+"""Reads the results of the run, but never its checkpoints."""
 WRITERS = {"resume"}
 """Writes into the run directory, and reads its last checkpoint."""
 BOTH = LOADERS | TRAINERS
@@ -60,7 +60,7 @@ LAUGHS = "\n".join(
 )
 
 CLASSES: dict[str, tuple[Poison, set[str]]] = {
-    # A class or function that runs what it is given.
+    # Classes and functions that execute their arguments.
     "data runs a program": (config("data", SHELL), BOTH),
     "data writes a file": (config("data", OPEN), BOTH),
     "data fetches a repository": (config("data", _class("torch.hub.load", repo_or_dir="OUTSIDE", model="m")), BOTH),
@@ -111,7 +111,7 @@ CLASSES: dict[str, tuple[Poison, set[str]]] = {
 }
 
 PLACES: dict[str, tuple[Poison, set[str]]] = {
-    # Where a run writes, deletes and calls.
+    # Paths and addresses where a run writes, deletes or connects.
     "checkpoint up and out": (config("callbacks.checkpoint.filename", "../UP/made"), TRAINERS),
     "checkpoint elsewhere": (config("callbacks.checkpoint.filename", "OUTSIDE/made"), TRAINERS),
     "checkpoint spelled by a format": (config("callbacks.checkpoint.filename", "{epoch:/>9}"), TRAINERS),
@@ -143,7 +143,7 @@ PLACES: dict[str, tuple[Poison, set[str]]] = {
 }
 
 TEXTS: dict[str, tuple[Poison, set[str]]] = {
-    # What a file's text does to its reader.
+    # File contents that attack their parser or the terminal.
     "a resolver in a value": (config("monitor", "${oc.env:TRIPTYCH_SECRET}"), BOTH),
     "a resolver in a key": (appended(".hydra/config.yaml", "'${oc.env:TRIPTYCH_SECRET}': 1\n"), BOTH),
     "YAML that makes objects": (
@@ -219,7 +219,7 @@ ESCAPE = "\x1b]0;pwned\x07\x1b[2J"
 MARKUP = f"{ESCAPE}[link=http://evil]x[/link] [a](http://evil) <script>alert(1)</script> |"
 
 AGAIN: dict[str, tuple[Poison, set[str]]] = {
-    # What reproduce compares and repeats.
+    # Values that reproduce compares and repeats.
     "a resolver in the place of the data": (
         data_used(root="${oc.env:TRIPTYCH_SECRET}/california-housing-prices"),
         {"evaluate", "export"} | ONCE_MORE,
@@ -251,7 +251,7 @@ AGAIN: dict[str, tuple[Poison, set[str]]] = {
     "a config without a seed": (removed("seed"), TRAINERS),
     "callbacks that are text": (config("callbacks", "x"), TRAINERS),
     "a trainer that is text": (config("trainer", "x"), TRAINERS),
-    # Written by resume, and read by it alone.
+    # Files that only resume writes and reads.
     "starts that are numbers": (written(".hydra/started.json", '{"starts": [1]}'), set()),
     "starts that are deep and large": (written(".hydra/started.json", "[" * 2**23), set()),
     "starts that are a pipe": (pipe(".hydra/started.json"), WRITERS),
@@ -261,7 +261,7 @@ AGAIN: dict[str, tuple[Poison, set[str]]] = {
 }
 
 EXPORTS: dict[str, tuple[Poison, set[str]]] = {
-    # Where export writes, and what a checkpoint says of its model.
+    # The output folder of export, and hyperparameters in a checkpoint.
     "the export leads out": (linked("export", "OUTSIDE"), {"export"} | WRITERS),
     "the export leads to nothing yet": (linked("export", "OUTSIDE/made"), {"export"} | WRITERS),
     "the export is a pipe": (pipe("export"), {"export"} | WRITERS),
@@ -280,6 +280,6 @@ ATTACKS = CLASSES | PLACES | TEXTS | LINKS | CHECKPOINTS | OWN
 UNREAD = {
     attack for attack, (_, refusing) in ATTACKS.items() if refusing and refusing <= TRAINERS and attack not in OWN
 }
-"""What export, which is slow where it is not refused, has nothing to do with."""
+"""Attacks irrelevant to export, which is slow where it does not refuse."""
 DIFFERENT = {"markup in all that is compared"}
-"""Where reproduce comes to other metrics than those that it is shown."""
+"""Attacks under which reproduce reports metrics that differ from the recorded ones."""

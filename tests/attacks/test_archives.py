@@ -1,4 +1,4 @@
-"""Archives from elsewhere write nothing outside their folder, and leave nothing that looks complete."""
+"""Malicious archives write nothing outside their folder and leave nothing that looks complete."""
 
 import shutil
 import stat
@@ -40,11 +40,11 @@ def _special(kind: int) -> Callable[[Path], None]:
 
 
 def _overlapping(path: Path) -> None:
-    """Two entries of the directory that share one entry's bytes, as bombs do whose entries count a thousandfold."""
+    """Two directory entries that share the same bytes, as in overlapping zip bombs."""
     _zip(path, "a.txt", "b.txt", content=bytes(1000))
     content = bytearray(path.read_bytes())
     second = content.rindex(b"PK\1\2")
-    content[second + 42 : second + 46] = bytes(4)  # where its bytes begin: where those of the first do
+    content[second + 42 : second + 46] = bytes(4)  # the offset of its local header: that of the first entry
     path.write_bytes(content)
 
 
@@ -84,7 +84,7 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_an_archive_that_is_refused_leaves_nothing(
+def test_a_refused_archive_leaves_nothing(
     attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ):
     monkeypatch.setattr(archives, "MAX_ENTRIES", 40)
@@ -104,8 +104,8 @@ def test_an_archive_that_is_refused_leaves_nothing(
     record_property("attacks refused", 1)
 
 
-def test_the_traces_would_be_seen(tmp_path: Path):
-    """A step up leaves a file where an archive is unpacked by those who do not look."""
+def test_the_traces_would_be_detected(tmp_path: Path):
+    """Unpacked without checks, path traversal leaves a file outside the folder."""
     path = tmp_path / "in/deep/out.tar"
     path.parent.mkdir(parents=True)
     (tmp_path / "evil").write_text("evil")

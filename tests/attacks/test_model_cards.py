@@ -1,4 +1,4 @@
-"""What a stranger's checkpoint says of its classes stands in an export as text, and as nothing more."""
+"""Class names of an untrusted checkpoint appear in an export only as escaped text."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from triptych.cli import main
 
 @pytest.fixture(scope="module")
 def xray_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
-    """A run with a class whose name is none, in all places where a class's name is kept."""
+    """A run with a malicious class name wherever class names are stored."""
     if "pneumonia" not in EXPERIMENTS:
         pytest.skip("the pneumonia panel is not here")
     run = tmp_path_factory.mktemp("trained") / "run"
@@ -27,7 +27,7 @@ def xray_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "torch"])
-def test_a_class_may_be_called_anything(
+def test_malicious_class_names_are_escaped(
     form: str,
     xray_run: Path,
     tmp_path: Path,
@@ -43,7 +43,7 @@ def test_a_class_may_be_called_anything(
     assert "alert" in card
     assert not any(sign in card for sign in ("\x1b", "\x07", "<script>"))
     assert not re.search(r"(?<!\\)[]\[](http|a\])", card)
-    # A row has as many cells as its header, whatever a name holds.
+    # Each row has as many cells as its header, whatever the names contain.
     bars = {
         line.replace("\\|", "").count("|") for line in card.splitlines() if line.startswith("| ") and "alert" in line
     }

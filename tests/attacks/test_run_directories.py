@@ -1,4 +1,4 @@
-"""A run directory from a stranger runs no code, writes and deletes nothing elsewhere, and tells no secret."""
+"""An untrusted run directory runs no code, writes or deletes nothing outside, and reveals no secret."""
 
 import builtins
 import pickle
@@ -25,7 +25,7 @@ from triptych.results import saved_config
 
 @pytest.fixture(scope="session")
 def victim_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
-    """A trained run with an epoch to go, to be copied and poisoned."""
+    """A trained run with one epoch left, to be copied and poisoned."""
     if "housing" not in EXPERIMENTS:
         pytest.skip("the housing panel is not here")
     run = tmp_path_factory.mktemp("trained") / "run"
@@ -38,7 +38,7 @@ def victim_run(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Pat
 
 @pytest.fixture
 def case(victim_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A copy of the run, and a folder outside with a file that must stay as it is."""
+    """A copy of the run, and a folder outside with a file that must not change."""
     run, outside = tmp_path / "logs/housing/run", tmp_path / "outside"
     shutil.copytree(victim_run, run)
     outside.mkdir()
@@ -54,20 +54,20 @@ def case(victim_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
 
 
 def finish(run: Path) -> None:
-    """Let the run be done as it stands, for what only a finished run is asked for."""
+    """Mark the run as finished, for commands that accept only finished runs."""
     config("trainer.max_epochs", 1)(run, run)
     (run / "DONE").touch()
 
 
 def traces(outside: Path) -> dict[str, str]:
-    """What lies in the folder outside, but for what the attack itself moved there."""
+    """The files in the folder outside, by name, except those that the attack itself moved there."""
     files = [path for path in outside.rglob("*") if path.is_file() and "moved" not in path.relative_to(outside).parts]
     return {path.name: path.read_text("latin-1") for path in files}
 
 
 def _pair(attack: str, command: str) -> Any:
     _, refusing = ATTACKS[attack]
-    # What is refused is refused at once; predict and export load a run as evaluate does, reproduce one as resume does.
+    # Refusals are fast; predict and export load a run as evaluate does, and reproduce as resume does.
     own = ("export", "reproduce") if attack in OWN else ("evaluate", "report", "resume")
     quick = command in refusing and command in own and "deep" not in attack
     return pytest.param(attack, command, id=f"{command}: {attack}", marks=[] if quick else [pytest.mark.slow])
@@ -105,14 +105,14 @@ def test_a_poisoned_run_directory_does_no_harm(
     assert "Traceback" not in said
     if command in refusing:
         assert sum(line.startswith("error: ") for line in said.splitlines()) == 1
-        # What is refused leaves nothing behind.
+        # A refused command leaves nothing behind.
         assert sorted(around.iterdir()) == files
     elif command in ("report", "export"):
         folder = run / "export" if command == "export" else run.parent / "report"
         written = [path.read_text() for path in folder.glob("*.*") if path.suffix in (".html", ".md")]
         assert written
         assert not any(sign in text for text in written for sign in (SECRET, "\x1b"))
-        # In the report's Markdown a command stands in a block of code.
+        # report.md is exempt, as it shows commands in a code block.
         assert not any(
             "<script>alert" in path.read_text() for path in (*folder.glob("*.html"), *folder.glob("README.md"))
         )
@@ -123,7 +123,7 @@ def test_a_poisoned_run_directory_does_no_harm(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["callback runs a program", "a pickle in the checkpoint's callbacks"])
-def test_train_py_refuses_as_a_process_of_its_own(attack: str, case: tuple[Path, Path]):
+def test_train_py_refuses_in_its_own_process(attack: str, case: tuple[Path, Path]):
     run, outside = case
     ATTACKS[attack][0](run, outside)
     before = traces(outside)
@@ -134,7 +134,7 @@ def test_train_py_refuses_as_a_process_of_its_own(attack: str, case: tuple[Path,
     assert traces(outside) == before
 
 
-# That the traces would be seen: each kind of payload, read as one must not read it.
+# Controls: each kind of payload, read unsafely, leaves a trace that the tests would detect.
 
 
 def fire_pickle(run: Path, outside: Path) -> None:
@@ -162,20 +162,20 @@ def fire_link(run: Path, outside: Path) -> None:
 
 
 @pytest.mark.parametrize("fire", [fire_pickle, fire_target, fire_yaml, fire_package, fire_link])
-def test_a_payload_leaves_a_trace_where_it_is_let(fire: Callable[[Path, Path], None], case: tuple[Path, Path]):
+def test_a_payload_leaves_a_trace_when_read_unsafely(fire: Callable[[Path, Path], None], case: tuple[Path, Path]):
     run, outside = case
     before = traces(outside)
     fire(run, outside)
     assert traces(outside) != before
 
 
-def test_a_resolver_tells_the_secret_where_it_is_let(case: tuple[Path, Path]):
+def test_a_resolver_reveals_the_secret_when_allowed(case: tuple[Path, Path]):
     assert OmegaConf.create({"x": "${oc.env:TRIPTYCH_SECRET}"}).x == SECRET
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["checkpoint up and out", "TensorBoard up and out", "CSVLogger deletes a file"])
-def test_a_path_leads_out_where_it_is_let(attack: str, case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+def test_a_path_leads_outside_when_allowed(attack: str, case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
     run, outside = case
     ATTACKS[attack][0](run, outside)
     if "CSVLogger" in attack:
@@ -189,7 +189,7 @@ def test_a_path_leads_out_where_it_is_let(attack: str, case: tuple[Path, Path], 
 
 
 @pytest.mark.slow
-def test_a_checkpoint_deletes_a_file_where_it_is_let(case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
+def test_a_checkpoint_deletes_a_file_when_allowed(case: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
     run, outside = case
     checkpoint(victims)(run, outside)
     monkeypatch.setattr(checkpoint_paths.CheckpointPaths, "on_load_checkpoint", lambda *_: None)

@@ -1,4 +1,4 @@
-"""Our housing network beside others: who sees what, and that errors are measured where they should be."""
+"""Comparison of our housing network with peers: which rows and columns each sees, and correct errors."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ EXTRA = {"LightGBM": "lightgbm", "XGBoost": "xgboost", "CatBoost": "catboost"}
 
 
 def rows(count: int, seed: int) -> Rows:
-    """Prices of about 200,000 dollars that follow the first column; the third has gaps."""
+    """Rows whose price, about 200,000 dollars, depends on the first column; the third has missing values."""
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(count, 4)).astype(np.float32)
     prices = (200_000 + 50_000 * features[:, 0] + 1_000 * generator.normal(size=count)).astype(np.float32)
@@ -25,18 +25,18 @@ SPLITS = {"train": rows(600, 0), "val": rows(200, 1), "test": rows(200, 2)}
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_each_peer_learns_what_is_there_to_learn(name: str, recwarn: pytest.WarningsRecorder):
+def test_each_peer_learns_a_simple_relation(name: str, recwarn: pytest.WarningsRecorder):
     if name in EXTRA:
         pytest.importorskip(EXTRA[name], reason="make setup EXTRAS=peers")
     found = score(name, PEERS[name], SPLITS, range(4))
     assert found.columns == 4
     assert found.seconds > 0
-    # As they are spread, prices would be missed by 50,000 dollars.
+    # Predicting the mean would give an error of 50,000 dollars.
     assert 900 < found.test < 12_000
     assert 900 < found.val < 12_000
 
 
-def test_fit_never_sees_the_test_rows_and_only_the_columns_asked_for():
+def test_fit_sees_no_test_rows_and_only_the_requested_columns():
     shown: list[Rows] = []
 
     def fit(train: Rows, val: Rows) -> Any:
@@ -51,13 +51,13 @@ def test_fit_never_sees_the_test_rows_and_only_the_columns_asked_for():
     assert found.val == pytest.approx(1_000, rel=0.2)
 
 
-def test_the_files_own_columns():
+def test_own_columns_are_those_of_the_file():
     names = ["longitude", "latitude", "median_income", "place_at_90", "INLAND"]
     assert own_columns(names) == [0, 1, 2, 4]
 
 
 @pytest.mark.parametrize(("names", "expected"), [(["longitude", "place_at_90"], [1, 2]), (["longitude"], [1])])
-def test_a_peer_runs_again_where_ours_adds_columns(
+def test_a_peer_is_also_scored_with_our_added_columns(
     monkeypatch: pytest.MonkeyPatch, names: list[str], expected: list[int]
 ):
     splits = {name: Rows(part.features[:, : len(names)], part.prices) for name, part in SPLITS.items()}
@@ -77,7 +77,7 @@ def test_the_best_comes_first():
     assert lines[3].startswith("| ours | 24 | 40.0 |")
 
 
-def test_a_failed_run_of_ours_ends_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_failed_run_of_ours_ends_the_benchmark(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as error:
         housing_peers.train_ours(tmp_path / "run", ["data.sourse=files"])
     assert error.value.code == 2

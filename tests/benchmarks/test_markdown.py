@@ -1,15 +1,15 @@
-"""The pages that benchmarks write."""
+"""The Markdown pages that benchmarks write."""
 
 from benchmarks.markdown import page, table
 
 HEAD = "# Results\n\nHow they were made.\n"
 
 
-def test_a_table_has_its_numbers_to_the_right():
+def test_table_columns_of_numbers_are_right_aligned():
     assert table(("name", "figure"), [("a", "1")]) == "| name | figure |\n| --- | ---: |\n| a | 1 |"
 
 
-def test_a_part_of_the_page_is_replaced_and_the_others_stay():
+def test_a_section_is_replaced_and_the_others_stay():
     first = page(HEAD, "", "Pages", "Old text.\n\n| a |\n|---|")
     both = page(HEAD, first, "Houses", "Prices.\n\n### Of which\n\nSome.")
     again = page(HEAD, both, "Pages", "New text.")

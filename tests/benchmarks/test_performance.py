@@ -1,4 +1,4 @@
-"""What a run costs: the three ways train the same, and a run's stages are told apart."""
+"""Performance benchmarks: the same training is timed in several ways, and the stages of a start are separated."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_each_way_is_timed():
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_what_is_compiled_waits_once():
+def test_only_the_first_compiled_run_has_a_long_warm_up():
     found = compiling.measure(FASTEST, 1, "trainer.max_epochs=3", "trainer.limit_train_batches=5", "threads=1")
     plain, compiled, again = (paces[0] for paces in found.values())
     assert min(plain.step, compiled.step, again.step) > 0
@@ -29,7 +29,7 @@ def test_what_is_compiled_waits_once():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_is_at_work_for_a_part_of_a_step():
+def test_the_gpu_is_busy_for_part_of_a_step():
     given = ("trainer=gpu", "trainer.max_epochs=3", "trainer.limit_train_batches=20", "trainer.compile=false")
     found = step_rate.measure(FASTEST, 1, *given, ways=("bare loop", "triptych"))
     assert all(pace.memory > 0 for (pace,) in found.values())

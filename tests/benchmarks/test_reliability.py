@@ -1,4 +1,4 @@
-"""The page of what the project survives: what it counts, and what it says of it."""
+"""The reliability page: what it counts, and how it reports it."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def junit(folder: Path, cases: str) -> Path:
     return path
 
 
-def test_what_tests_counted_is_summed_by_name(tmp_path: Path):
+def test_recorded_counts_are_summed_by_name(tmp_path: Path):
     counts = read_counts(junit(tmp_path, CASES))
     assert [total(counts, name) for name in (KILLS, READ, REFUSED, ATTACKS)] == [1011, 40, 2, 2]
     assert total(counts, READ, REFUSED) == 42
@@ -41,18 +41,18 @@ def test_what_tests_counted_is_summed_by_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize("ended", ["failure", "error"])
-def test_a_test_that_failed_is_named(ended: str, tmp_path: Path):
+def test_a_failed_test_is_named(ended: str, tmp_path: Path):
     bad = f'<testcase classname="tests.test_bad" name="test_bad"><{ended} message="no" /></testcase>'
     with pytest.raises(RuntimeError, match="test_bad failed"):
         read_counts(junit(tmp_path, CASES + bad))
 
 
-def test_a_name_that_nothing_recorded_is_told(tmp_path: Path):
+def test_a_count_that_no_test_recorded_is_an_error(tmp_path: Path):
     with pytest.raises(RuntimeError, match="no test recorded 'kills survived'"):
         read_counts(junit(tmp_path, CASES.replace("kills survived", "kills")))
 
 
-def test_the_page_gives_each_figure_and_where_it_is_from(tmp_path: Path):
+def test_the_page_gives_each_figure_and_its_source(tmp_path: Path):
     measured = [Measured("5 pages", 174.0, 1234.5, 600.0), Measured("3 rows", 2.0, 700.0, 650.0)]
     text = page(read_counts(junit(tmp_path, CASES)), measured, "`abc`", 2)
     for row in (
@@ -70,13 +70,13 @@ def test_the_page_gives_each_figure_and_where_it_is_from(tmp_path: Path):
     assert "was `abc`." in text
 
 
-def test_the_tests_that_count_are_found():
+def test_the_tests_that_record_counts_are_found():
     found = {path.relative_to(REPOSITORY).as_posix() for path in recording(REPOSITORY / "tests")}
     assert {"tests/test_kills.py", "tests/attacks/test_run_directories.py"} <= found
     assert "tests/test_run.py" not in found
 
 
-def test_inputs_are_of_the_size_that_is_asked_for(tmp_path: Path):
+def test_inputs_have_the_requested_size(tmp_path: Path):
     for name in ("page", "rows", "xrays"):
         (tmp_path / name).mkdir()
     assert side_of_page(write_page(tmp_path / "page", 700)) == 700
@@ -90,7 +90,7 @@ def test_inputs_are_of_the_size_that_is_asked_for(tmp_path: Path):
     assert (xrays[0] != xrays[1]).any()
 
 
-def test_a_peak_is_that_of_the_command_alone(tmp_path: Path):
+def test_the_peak_is_that_of_the_command_alone(tmp_path: Path):
     held = np.ones(300 * 2**20, np.uint8)  # what this process has resident is not the command's
     program = REPOSITORY / "benchmarks" / "peak_memory.py"
 

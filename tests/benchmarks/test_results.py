@@ -1,4 +1,4 @@
-"""The tables of the results: which runs they are of, and what they say of them."""
+"""The tables of results: the runs behind them and how they are reported."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def done(directory: Path, value: float, **more: Any) -> None:
     (directory / "DONE").touch()
 
 
-def test_a_run_has_a_place_of_its_own(tmp_path: Path):
+def test_each_run_has_its_own_directory(tmp_path: Path):
     places = [directory for row in cells(SPEC, tmp_path) for cell in row for directory in cell.directories]
     assert len(set(places)) == len(places) == 6
     assert places[0] == tmp_path / "default-mle-bench-s-split-0"
@@ -63,7 +63,7 @@ def test_each_protocol_can_have_several_metrics_with_intervals(tmp_path: Path):
     assert lines[6] == "| gold |  |  |  |  |  | 0.0179 |  |  |  |"
 
 
-def test_a_metric_can_be_given_in_another_unit(tmp_path: Path):
+def test_a_metric_can_be_scaled_to_another_unit(tmp_path: Path):
     rows = cells(SPEC, tmp_path)
     done(rows[0][0].directories[0], 38_123.0)
     done(rows[1][0].directories[0], 37_000.0)
@@ -72,12 +72,12 @@ def test_a_metric_can_be_given_in_another_unit(tmp_path: Path):
     assert "**0.3700** (n = 1)" in text
 
 
-def test_a_cell_gives_mean_spread_and_number(tmp_path: Path):
+def test_a_cell_gives_mean_deviation_and_number_of_runs(tmp_path: Path):
     rows = cells(SPEC, tmp_path)
     for number, cell in enumerate(cell for row in rows for cell in row):
         for seed, directory in enumerate(cell.directories):
             stand_in = "the rule applied to 115 of 144 pages" if number % 2 == 0 else None
-            # Runs with fewer threads do not count for the minutes.
+            # Runs with fewer threads do not count in the minutes.
             time = {"threads": 4, "seconds": 120.0} if seed == 0 else {"threads": 1, "seconds": 400.0}
             more = time | {"steps": 1000 + number, "data": {"stand_in": stand_in}}
             done(directory, 0.01 * (number + 1) + 0.002 * seed, **more)
@@ -98,7 +98,7 @@ def test_a_cell_gives_mean_spread_and_number(tmp_path: Path):
     )
 
 
-def test_only_what_is_missing_is_run_and_what_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_only_missing_runs_are_started_and_stopped_ones_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[list[str]] = []
 
     class Ended:
@@ -115,7 +115,7 @@ def test_only_what_is_missing_is_run_and_what_was_stopped_goes_on(tmp_path: Path
     ]
 
 
-def test_a_run_that_failed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     class Failed:
         returncode = 1
 
@@ -125,7 +125,7 @@ def test_a_run_that_failed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("table", sorted(path.stem for path in TABLES.glob("*.yaml")))
-def test_each_table_names_experiments_that_there_are(table: str):
+def test_each_table_names_existing_experiments(table: str):
     spec = read_table(table)
     assert table in EXPERIMENTS
     for model in spec["models"]:

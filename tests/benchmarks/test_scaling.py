@@ -1,4 +1,4 @@
-"""How cost grows: a run is timed, and the part of the page says what was found."""
+"""The scaling benchmark: a run is timed, and its section of the page reports the costs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ AXIS = Axis("samples", "data.train_size", (10, 20), ("experiment=x", "threads=1"
 FOUND = {AXIS: [Cost(0.5, 600.0), Cost(0.75, 1234.5)]}
 
 
-def test_the_part_has_each_figure_and_each_reason():
+def test_the_section_has_each_figure_and_reason():
     text = section(FOUND, "images/x.png", "`abc`")
     assert "| samples (`data.train_size`, experiment=x) | 10, 20 | 0.50, 0.75 | 600, 1,234 |" in text
     assert "- *samples*: an epoch has an end." in text
@@ -19,14 +19,14 @@ def test_the_part_has_each_figure_and_each_reason():
     assert text.endswith("(images/x.png)")
 
 
-def test_each_axis_has_two_curves_and_the_line_it_is_compared_with():
+def test_each_axis_has_two_curves_and_a_reference_line():
     above, below = draw(FOUND).axes
     assert [line.get_ydata()[-1] for line in above.lines] == [0.75, 0.75]
     assert list(below.lines[0].get_ydata()) == [600.0, 1234.5]
 
 
 @pytest.mark.slow
-def test_a_run_is_timed_and_one_that_fails_is_named(tmp_path: Path):
+def test_a_run_is_timed_and_a_failed_one_is_named(tmp_path: Path):
     few = ("trainer.limit_train_batches=2", "threads=1")
     cost = measure((f"experiment={FASTEST}", *scaling.COMMON, *few), tmp_path / "run")
     assert 0 < cost.seconds < 60

@@ -1,4 +1,4 @@
-"""The part on streaming of the page on performance."""
+"""The streaming section of the performance page."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from benchmarks.streaming import CONDITIONS, DISK, DISTINCT, MEMORY, Large, Rate
 from triptych.data.xrays import XrayDataModule
 
 
-def test_linked_x_rays_are_a_data_set(tmp_path: Path):
+def test_symlinked_x_rays_form_a_valid_data_set(tmp_path: Path):
     write_xrays(tmp_path, DISTINCT + 20)
     data = XrayDataModule(root=str(tmp_path), source="files", image_size=8, cache_dir=str(tmp_path / "cache"))
     data.setup()
@@ -20,7 +20,7 @@ def test_linked_x_rays_are_a_data_set(tmp_path: Path):
     assert len(data.samples.images.reshape(-1, 64)) == DISTINCT + 20  # type: ignore[union-attr]
 
 
-def test_rates_stand_beside_that_in_memory():
+def test_rates_are_compared_with_that_in_memory():
     rates = [Rate(MEMORY, 0, 4.0, 100_000, None), Rate(DISK, 2, 3.0, 50_000, 1234)]
     text = section(rates, Large(80_000, 512, 20.97, 60, True, 1400.4, 1500.6), "`abc`", 2)
     assert "| `data.in_memory=true` | 0 | 4.00 | 100% | 100,000 |  |" in text
@@ -32,7 +32,7 @@ def test_rates_stand_beside_that_in_memory():
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
-def test_the_memory_of_a_process_is_that_of_its_children_too():
+def test_memory_includes_child_processes():
     before = _memory(os.getpid())
     assert before > 20
     holding = "held = b'x' * (60 * 2**20); print('ready', flush=True); input()"

@@ -1,4 +1,4 @@
-"""The error at the border of pages, on networks whose errors are known."""
+"""The error near the border of pages, on networks whose errors are known."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from triptych.callbacks.border_error import BorderError
 
 
 class Frame(nn.Module):
-    """Off by 0.3 in the two outermost pixels and by 0.1 in the others, on pages of any size."""
+    """Off by 0.3 in the two outermost pixels on each side and by ``inside`` elsewhere, on pages of any size."""
 
     def __init__(self, inside: float = 0.1) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Frame(nn.Module):
 
 
 def model_of(network: nn.Module) -> Any:
-    """A model that does not learn."""
+    """A model with learning rate 0."""
     model = autoencoder(optimizer=ADAM | {"lr": 0.0})
     model.network = network
     return model
@@ -46,7 +46,7 @@ def grey(*sizes: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
     return [(torch.full((1, 1, *size), 0.5), torch.full((1, 1, *size), 0.5)) for size in sizes]
 
 
-def test_border_and_centre_are_told_apart_on_pages_of_any_size(tmp_path: Path):
+def test_border_and_centre_errors_are_separated_on_pages_of_any_size(tmp_path: Path):
     data = Batches(grey((8, 8)), grey((8, 12), (20, 9)))
     assert measured(model_of(Frame()), data, tmp_path) == pytest.approx(
         {"border/rmse": 0.3, "border/centre_rmse": 0.1, "border/ratio": 3, "border/lost_pixels": 0}, rel=1e-5
@@ -57,14 +57,14 @@ def test_border_and_centre_are_told_apart_on_pages_of_any_size(tmp_path: Path):
     assert narrow["border/centre_rmse"] == pytest.approx(((20 * 0.3**2 + 16 * 0.1**2) / 36) ** 0.5)
 
 
-def test_a_centre_without_error_has_no_ratio(tmp_path: Path):
+def test_a_centre_without_error_has_a_nan_ratio(tmp_path: Path):
     found = measured(model_of(Frame(inside=0.0)), Batches(grey((8, 8)), grey((8, 8))), tmp_path)
     assert found["border/centre_rmse"] == 0
     assert found["border/ratio"] != found["border/ratio"]
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_lost_pixels_are_those_that_the_bare_network_takes_off(padding: str, tmp_path: Path):
+def test_lost_pixels_are_those_lost_by_the_bare_network(padding: str, tmp_path: Path):
     data = Batches(pages((32, 32)), pages((24, 28)))
     model = autoencoder(network=PAGES, padding=padding)
     found = measured(model, data, tmp_path)
@@ -80,6 +80,6 @@ def test_a_border_that_leaves_no_centre_is_refused_before_training(border: int, 
         measured(model_of(Frame()), Batches(grey((8, 8)), grey((20, 8))), tmp_path, border=border)
 
 
-def test_a_border_is_a_number_from_1():
+def test_a_border_below_1_is_refused():
     with pytest.raises(ValueError, match=r"callbacks.border_error.border=0: expected a number from 1$"):
         BorderError(1, border=0)

@@ -1,4 +1,4 @@
-"""The paths in a checkpoint, wherever they led, lead into its own folder."""
+"""Paths in a checkpoint are redirected into the run's own checkpoint folder."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ OWN = Path("/runs/mine/checkpoints")
         (None, ""),
     ],
 )
-def test_a_path_is_one_of_the_runs_own_or_none(given: Any, expected: str):
+def test_paths_are_redirected_into_the_own_folder_or_cleared(given: Any, expected: str):
     state = {"dirpath": "/", "best_model_path": given, "kth_best_model_path": given, "best_k_models": {given: 0.5}}
     CheckpointPaths(OWN).on_load_checkpoint(None, None, {"callbacks": {"ModelCheckpoint": state}})  # type: ignore[arg-type]
     assert state == {
@@ -36,7 +36,7 @@ def test_a_path_is_one_of_the_runs_own_or_none(given: Any, expected: str):
     }
 
 
-def test_other_states_stay_as_they_are():
+def test_other_callback_states_are_unchanged():
     states = {"EarlyStopping": {"wait_count": 3}, "Timer": "text"}
     CheckpointPaths(OWN).on_load_checkpoint(None, None, {"callbacks": states})  # type: ignore[arg-type]
     assert states == {"EarlyStopping": {"wait_count": 3}, "Timer": "text"}

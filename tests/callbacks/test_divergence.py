@@ -1,4 +1,4 @@
-"""A run that diverges ends at once, says where, and keeps its last good checkpoint."""
+"""Divergence: the run stops at once, says where, and keeps its last good checkpoint."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def run(model: Any, data: Any, folder: Path, *others: Any, **options: Any) -> No
 
 
 @pytest.mark.parametrize("wild", [torch.nan, torch.inf])
-def test_the_message_says_where_and_what_may_help(wild: float, tmp_path: Path):
+def test_the_message_names_the_step_and_a_remedy(wild: float, tmp_path: Path):
     class WildInTheSecondEpoch(Batches):
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             inputs, targets = batch
@@ -42,8 +42,8 @@ def test_the_message_says_where_and_what_may_help(wild: float, tmp_path: Path):
     assert all(values.isfinite().all() for values in saved["state_dict"].values())
 
 
-def test_a_last_step_that_overshoots_shows_in_the_validation(tmp_path: Path):
-    """With one step an epoch (full batch) it is always the last; early stopping would call it an ordinary end."""
+def test_a_diverging_last_step_is_found_by_validation(tmp_path: Path):
+    """With full batches every step is the last of its epoch; early stopping would call it an ordinary end."""
     stopping = EarlyStopping("val/rmse")
     data = Batches(rows(8), rows(8))
     with pytest.raises(Diverged, match=r"the validation loss is (nan|inf) at step 1 "):
@@ -51,21 +51,21 @@ def test_a_last_step_that_overshoots_shows_in_the_validation(tmp_path: Path):
     assert not (tmp_path / "last.ckpt").exists()
 
 
-def test_a_last_step_that_overshoots_shows_without_validation_too(tmp_path: Path):
+def test_a_diverging_last_step_is_found_without_validation(tmp_path: Path):
     model = regressor(optimizer=SGD | {"lr": 3e38})
-    for parameter in model.parameters():  # of weights drawn at random the gradient could be too small to overshoot
+    for parameter in model.parameters():  # with random weights the gradient could be too small to overshoot
         nn.init.constant_(parameter, 10)
     with pytest.raises(Diverged, match=r"the largest weight is (nan|inf) at step 1 "):
         run(model, Batches(rows(8)), tmp_path)
 
 
-def test_a_run_that_does_not_diverge_ends_well(tmp_path: Path):
+def test_a_run_that_does_not_diverge_ends_normally(tmp_path: Path):
     run(regressor(optimizer=ADAM), Batches(rows(8), rows(8)), tmp_path, max_epochs=2)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
 class Named(LightningDataModule):
-    """Ten rows in batches of four. At a step, a number of the row that comes second is made infinite, or only large."""
+    """Ten rows in batches of four; at ``step``, a value of the second row becomes infinite, or only very large."""
 
     def __init__(self, step: int, spoiled: int | None) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ class Named(LightningDataModule):
         self.seen = self.sample_names(numbers.tolist())
         if self.trainer.global_step == self.step:
             if self.spoiled is None:
-                parts[0][1] = 1e30  # a number, whose square is none
+                parts[0][1] = 1e30  # finite, but its square overflows
             else:
                 parts[self.spoiled][1] = torch.inf
         return tuple(parts)
 
 
 @pytest.mark.parametrize("spoiled", [0, 1])
-def test_the_sample_that_holds_no_finite_number_is_named(spoiled: int, tmp_path: Path):
+def test_the_sample_with_non_finite_values_is_named(spoiled: int, tmp_path: Path):
     data = Named(4, spoiled)
     with pytest.raises(Diverged) as raised:
         run(regressor(input_scaling="none"), data, tmp_path, max_epochs=3)
@@ -103,7 +103,7 @@ def test_the_sample_that_holds_no_finite_number_is_named(spoiled: int, tmp_path:
     assert place in str(raised.value)
 
 
-def test_where_no_sample_is_wrong_the_whole_batch_is_named(tmp_path: Path):
+def test_the_whole_batch_is_named_when_all_its_samples_are_finite(tmp_path: Path):
     data, model = Named(4, None), regressor(input_scaling="none")
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1)
@@ -122,7 +122,7 @@ def test_where_no_sample_is_wrong_the_whole_batch_is_named(tmp_path: Path):
         ("cuda", 1, 4, [5]),
     ],
 )
-def test_a_gpu_or_another_process_is_waited_for_when_something_is_logged_anyway(
+def test_gpus_and_other_processes_are_checked_only_at_logged_steps(
     device: str, processes: int, every: int, steps: list[int]
 ):
     stop = StopOnDivergence(every)
@@ -136,6 +136,6 @@ def test_a_gpu_or_another_process_is_waited_for_when_something_is_logged_anyway(
     assert looked == steps
 
 
-def test_an_interval_is_a_number_from_1():
+def test_a_negative_interval_is_refused():
     with pytest.raises(ValueError, match=r"callbacks.divergence.every_n_steps=-1: expected a number from 1, or 0"):
         StopOnDivergence(-1)

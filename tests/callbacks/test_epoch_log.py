@@ -1,4 +1,4 @@
-"""One line an epoch."""
+"""The log line of each epoch."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.endswith("epoch_log")]
 
 
-def test_a_line_has_epoch_seconds_training_loss_and_validation_metrics(tmp_path: Path, caplog):
+def test_a_line_shows_epoch_time_training_loss_and_validation_metrics(tmp_path: Path, caplog):
     run = fit(regressor(), Batches(rows(8), rows(8)), tmp_path, max_epochs=2, callbacks=[EpochLog()])
     first, second = lines(caplog)
     assert re.match(r"epoch 1/2  \d+\.\d s  ", first)
@@ -30,13 +30,13 @@ def test_a_line_has_epoch_seconds_training_loss_and_validation_metrics(tmp_path:
     assert float(shown["val/rmse"]) == pytest.approx(run.callback_metrics["val/rmse"].item(), rel=1e-4)
 
 
-def test_a_run_without_end_or_validation_says_what_there_is(tmp_path: Path, caplog):
+def test_a_run_without_end_or_validation_shows_what_is_known(tmp_path: Path, caplog):
     fit(regressor(), Batches(rows(8)), tmp_path, max_epochs=-1, max_steps=1, callbacks=[EpochLog()])
     (line,) = lines(caplog)
     assert re.fullmatch(r"epoch 1  \d+\.\d s  train/loss [\d.]+", line)
 
 
-def test_an_epoch_without_validation_does_not_show_the_last_one(tmp_path: Path, caplog):
+def test_an_epoch_without_validation_shows_no_stale_metrics(tmp_path: Path, caplog):
     data = Batches(rows(8), rows(8))
     fit(regressor(), data, tmp_path, max_epochs=3, check_val_every_n_epoch=2, callbacks=[EpochLog()])
     assert ["val/rmse" in line for line in lines(caplog)] == [False, True, False]
@@ -44,7 +44,7 @@ def test_an_epoch_without_validation_does_not_show_the_last_one(tmp_path: Path, 
 
 
 @pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint")
-def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Path, caplog):
+def test_an_epoch_resumed_in_the_middle_has_its_line(tmp_path: Path, caplog):
     data = Batches(rows(4, 4, 4, 4))
     middle = ModelCheckpoint(tmp_path, "middle", every_n_train_steps=3)
     fit(regressor(), data, tmp_path, callbacks=[middle], enable_checkpointing=True)
@@ -55,7 +55,7 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_its_line(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("epochs", "early"), [(5, True), (2, False)])
-def test_that_a_run_stopped_early_is_said(epochs: int, early: bool, tmp_path: Path, caplog):
+def test_early_stopping_is_logged(epochs: int, early: bool, tmp_path: Path, caplog):
     stopping = EarlyStopping("val/loss", patience=1, min_delta=1e6)
     fit(regressor(), Batches(rows(8), rows(8)), tmp_path, max_epochs=epochs, callbacks=[EpochLog(), stopping])
     *told, last = lines(caplog)

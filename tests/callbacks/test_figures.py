@@ -1,4 +1,4 @@
-"""One picture an epoch, in the run directory and in TensorBoard."""
+"""Example figures of each epoch, in the run directory and in TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ TASKS = [
 
 
 def board(folder: Path) -> EventAccumulator:
-    """What TensorBoard would show of a run."""
+    """The TensorBoard events of a run."""
     events = EventAccumulator(str(folder), size_guidance={"images": 0})
     events.Reload()
     return events
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("figures", "make", "data"), TASKS)
-def test_each_epoch_has_its_picture(figures: type[Figures], make: Any, data: Batches, tmp_path: Path):
+def test_each_epoch_has_a_figure(figures: type[Figures], make: Any, data: Batches, tmp_path: Path):
     logger = TensorBoardLogger(str(tmp_path), name="", version="", default_hp_metric=False)
     model = make()
     fit(model, data, tmp_path, max_epochs=2, callbacks=[figures(str(tmp_path))], logger=logger)
@@ -58,12 +58,12 @@ def test_each_epoch_has_its_picture(figures: type[Figures], make: Any, data: Bat
         ({"max_epochs": 1}, [1]),
     ],
 )
-def test_pictures_come_every_n_epochs_and_at_the_end(options: dict[str, Any], epochs: list[int], tmp_path: Path):
+def test_figures_come_every_n_epochs_and_at_the_end(options: dict[str, Any], epochs: list[int], tmp_path: Path):
     fit(regressor(), ROWS, tmp_path, callbacks=[PriceFigures(str(tmp_path), every_n_epochs=2)], **options)
     assert names(tmp_path) == [f"epoch-{epoch:03d}.png" for epoch in epochs]
 
 
-def test_a_run_without_validation_has_pictures_too(tmp_path: Path):
+def test_a_run_without_validation_has_figures_too(tmp_path: Path):
     fit(regressor(), Batches(rows(8)), tmp_path, callbacks=[PriceFigures(str(tmp_path))])
     assert names(tmp_path) == ["epoch-001.png"]
 
@@ -73,8 +73,8 @@ def test_a_dry_run_draws_nothing(tmp_path: Path):
     assert not (tmp_path / "figures").exists()
 
 
-def test_drawing_leaves_training_as_it_was(tmp_path: Path):
-    """Dropout's randomness included: with or without pictures the weights are the same."""
+def test_drawing_does_not_affect_training(tmp_path: Path):
+    """With and without figures the trained weights are the same, including the randomness of dropout."""
 
     def weights(*callbacks: Callback) -> torch.Tensor:
         torch.manual_seed(0)
@@ -86,6 +86,6 @@ def test_drawing_leaves_training_as_it_was(tmp_path: Path):
 
 
 @pytest.mark.parametrize("every", [0, -1])
-def test_a_picture_every_no_epochs_is_refused(every: int, tmp_path: Path):
+def test_an_interval_below_1_is_refused(every: int, tmp_path: Path):
     with pytest.raises(ValueError, match="every_n_epochs"):
         PriceFigures(str(tmp_path), every_n_epochs=every)

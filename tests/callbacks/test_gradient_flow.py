@@ -1,4 +1,4 @@
-"""The gradient of each layer, held against one computed by hand."""
+"""The gradient norm of each layer, compared with one computed by hand."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ from triptych.results.history import History
 
 
 class TwoLayers(nn.Module):
-    """y = w (W x), with W = 1 and w = (3, 0); the layers are made in the order in which they are not used."""
+    """y = w (W x), with W = I and w = (3, 0); the layers are created in an order other than that of use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class TwoLayers(nn.Module):
         return self.last(self.first(x))
 
 
-# Targets of mean 0 and deviation 1, so that scaling leaves them alone. The errors are 3 + 1 and 0 - 1, so the gradient
-# is (4, -1) at w, with norm sqrt(17), and ((12, -3), (0, 0)) at W, with norm 3 sqrt(17).
+# Targets of mean 0 and deviation 1, so that scaling does not change them. The errors are 3 + 1 and 0 - 1, so the
+# gradient is (4, -1) at w, with norm sqrt(17), and ((12, -3), (0, 0)) at W, with norm 3 sqrt(17).
 BY_HAND = (torch.eye(2), torch.tensor([-1.0, 1.0]))
 
 
@@ -49,34 +49,34 @@ def by_hand(**optimizer: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1e-3}], ids=["", "clipped"])
-def test_norms_are_those_computed_by_hand_from_the_first_layer_used_to_the_last(options: Any, tmp_path: Path):
+def test_norms_match_hand_computation_in_order_of_use(options: Any, tmp_path: Path):
     row = measured(by_hand(), [BY_HAND], tmp_path, **options)[0]
     gradients = {name: value for name, value in row.items() if name.startswith("gradient/")}
     assert list(gradients) == ["gradient/00-first", "gradient/01-last", "gradient/first_to_last"]
     assert list(gradients.values()) == pytest.approx([3 * math.sqrt(17), math.sqrt(17), 3])
 
 
-def test_a_scaled_loss_does_not_show(tmp_path: Path):
-    """As 16-mixed trains on a GPU: there a fused optimizer takes the scale back itself, behind the measurement."""
+def test_loss_scaling_does_not_affect_the_norms(tmp_path: Path):
+    """As with 16-mixed on a GPU, where a fused optimizer unscales the gradients itself, after the measurement."""
     plugin = MixedPrecision("bf16-mixed", "cpu")
     plugin.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     row = measured(by_hand(fused=True), [BY_HAND], tmp_path, plugins=[plugin])[0]
     assert row["gradient/00-first"] == pytest.approx(3 * math.sqrt(17))
 
 
-def test_the_first_step_every_nth_and_the_last_of_each_epoch_are_measured(tmp_path: Path):
+def test_first_every_nth_and_last_step_of_each_epoch_are_measured(tmp_path: Path):
     found = measured(regressor(), rows(4, 4, 4, 4), tmp_path, every=3, max_epochs=2)
     assert [step for step, row in found.items() if "gradient/first_to_last" in row] == [0, 3, 6, 7]
-    # So the row of the best epoch, from which metrics.json is made, has it too.
+    # So every row with a validation has it, including that of the best epoch, which goes into metrics.json.
     assert all("gradient/first_to_last" in row for row in found.values() if "val/loss" in row)
 
 
-def test_over_several_batches_it_is_the_gradient_that_the_optimizer_sees(tmp_path: Path):
+def test_accumulated_gradients_are_measured_as_the_optimizer_sees_them(tmp_path: Path):
     found = measured(by_hand(), [BY_HAND, BY_HAND], tmp_path, accumulate_grad_batches=2)
     assert found[0]["gradient/01-last"] == pytest.approx(math.sqrt(17))
 
 
-def test_what_does_not_learn_has_none(tmp_path: Path):
+def test_a_frozen_layer_has_zero_norm_and_a_nan_ratio(tmp_path: Path):
     model = by_hand()
     model.network.last.weight.requires_grad = False
     row = measured(model, [BY_HAND], tmp_path)[0]
@@ -84,7 +84,7 @@ def test_what_does_not_learn_has_none(tmp_path: Path):
     assert math.isnan(row["gradient/first_to_last"])
 
 
-def test_it_vanishes_below_sigmoids_and_not_below_relus(tmp_path: Path):
+def test_gradients_vanish_below_sigmoids_but_not_below_relus(tmp_path: Path):
     torch.manual_seed(0)
     deep = MLP | {"depth": 8}
     sigmoid, relu = (
@@ -96,6 +96,6 @@ def test_it_vanishes_below_sigmoids_and_not_below_relus(tmp_path: Path):
 
 
 @pytest.mark.parametrize("every", [0, -1])
-def test_an_interval_is_a_number_from_1(every: int):
+def test_an_interval_below_1_is_refused(every: int):
     with pytest.raises(ValueError, match=f"callbacks.gradient_flow.every_n_steps={every}: expected a number from 1"):
         GradientFlow(every)

@@ -1,4 +1,4 @@
-"""The state to resume from is whole at any moment, and that of a step or epoch that was complete."""
+"""The checkpoint to resume from: whole at any moment, and of a completed step or epoch."""
 
 import signal
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from triptych.results.checkpoints import is_whole
 
 
 class Happening(Callback):
-    """Something that happens in a hook at a step."""
+    """Calls ``what`` in the given hook at the given step."""
 
     def __init__(self, hook: str, step: int, what: Any) -> None:
         self.step, self.what = step, what
@@ -30,7 +30,7 @@ class Happening(Callback):
 
 
 def train(folder: Path, *callbacks: Callback, held_out: Sequence[Batch] = ()) -> None:
-    """Three epochs of four steps."""
+    """Train three epochs of four steps."""
     fit(
         regressor(),
         Batches(rows(4, 4, 4, 4), held_out),
@@ -50,28 +50,28 @@ def crash() -> None:
     raise RuntimeError("a bug")
 
 
-def test_the_end_of_the_last_epoch_is_kept_and_nothing_else(tmp_path: Path):
+def test_only_the_end_of_the_last_epoch_is_kept(tmp_path: Path):
     train(tmp_path)
     assert [path.name for path in tmp_path.glob("*.ckpt*")] == ["last.ckpt"]
     assert step(tmp_path / "last.ckpt") == 12
 
 
 @pytest.mark.parametrize(("at", "saved"), [(2, 3), (6, 7), (8, 9)])
-def test_sigterm_is_saved_behind_the_step(at: int, saved: int, tmp_path: Path):
+def test_sigterm_saves_after_the_current_step(at: int, saved: int, tmp_path: Path):
     happening = Happening("on_train_batch_start", at, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SIGTERMException):
         train(tmp_path, happening)
     assert step(tmp_path / "last.ckpt") == saved
 
 
-def test_a_validation_that_was_stopped_is_not_taken_for_a_finished_one(tmp_path: Path):
+def test_an_interrupted_validation_does_not_count_as_finished(tmp_path: Path):
     happening = Happening("on_validation_batch_end", 8, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SIGTERMException):
         train(tmp_path, happening, held_out=rows(4, 4))
     assert step(tmp_path / "last.ckpt") == 4
 
 
-def test_a_crash_leaves_the_last_checkpoint_as_it_was(tmp_path: Path):
+def test_a_crash_leaves_the_last_checkpoint_unchanged(tmp_path: Path):
     with pytest.raises(RuntimeError, match="a bug"):
         train(tmp_path, Happening("on_train_batch_end", 10, crash))
     assert step(tmp_path / "last.ckpt") == 8
@@ -84,16 +84,16 @@ def test_a_crash_before_the_first_checkpoint_leaves_none(tmp_path: Path):
     assert not list(tmp_path.glob("*.ckpt"))
 
 
-def test_an_epoch_counts_once_its_metrics_are_logged(tmp_path: Path):
-    """Lightning logs them behind the checkpoint: a kill between the two would leave a gap in the curve."""
+def test_a_checkpoint_becomes_the_last_one_after_its_metrics_are_logged(tmp_path: Path):
+    """Lightning logs metrics after saving the checkpoint: a kill in between would leave a gap in the curve."""
     seen: list[list[str]] = []
-    # In the hook of a callback that comes before, the epoch that has ended lies aside still.
+    # In the hook of an earlier callback the checkpoint of the finished epoch is still next.ckpt.
     look = Happening("on_train_epoch_start", 4, lambda: seen.append([path.name for path in tmp_path.glob("*.ckpt")]))
     train(tmp_path, look)
     assert seen == [["next.ckpt"]]
 
 
-def test_a_disk_that_is_full_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -104,8 +104,8 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_whole(tmp_path: Path, mo
 
 
 def best_and_last(folder: Path, *callbacks: Callback) -> None:
-    """Two epochs of four steps, each validated in its middle and at its end, and always better than before."""
-    torch.manual_seed(0)  # from other weights a validation may be worse than the one before
+    """Train two epochs of four steps, validated in the middle and at the end, each time better than before."""
+    torch.manual_seed(0)  # with other initial weights a validation may get worse
     best = ModelCheckpoint(folder, "best", monitor="val/loss", enable_version_counter=False)
     last = LastCheckpoint(str(folder))
     data = Batches(rows(4, 4, 4, 4), rows(4))
@@ -114,7 +114,7 @@ def best_and_last(folder: Path, *callbacks: Callback) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_the_best_checkpoint_of_lost_steps_is_taken_back(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_best_checkpoint_of_lost_steps_is_rolled_back(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refused(*_: Any) -> None:
         raise OSError(1, "Operation not permitted")
 
@@ -128,14 +128,14 @@ def test_the_best_checkpoint_of_lost_steps_is_taken_back(links: bool, tmp_path: 
     assert not (tmp_path / "best.ckpt.kept").exists()
 
 
-def test_a_best_checkpoint_of_steps_that_count_stays(tmp_path: Path):
+def test_a_best_checkpoint_of_kept_steps_stays(tmp_path: Path):
     with pytest.raises(RuntimeError, match="a bug"):
         best_and_last(tmp_path, Happening("on_train_batch_end", 7, crash))
     restore_best(tmp_path, 6)
     assert step(tmp_path / "best.ckpt") == 6
 
 
-def test_what_was_kept_is_not_taken_for_the_best_of_earlier_steps_or_when_damaged(tmp_path: Path):
+def test_a_kept_copy_is_not_restored_when_too_late_or_damaged(tmp_path: Path):
     with pytest.raises(RuntimeError, match="a bug"):
         best_and_last(tmp_path, Happening("on_train_batch_end", 7, crash))
     restore_best(tmp_path, 2)
@@ -145,6 +145,6 @@ def test_what_was_kept_is_not_taken_for_the_best_of_earlier_steps_or_when_damage
     assert step(tmp_path / "best.ckpt") == 6
 
 
-def test_a_run_that_ends_leaves_only_its_best_and_its_last(tmp_path: Path):
+def test_a_finished_run_leaves_only_best_and_last(tmp_path: Path):
     best_and_last(tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.ckpt*")) == ["best.ckpt", "last.ckpt"]

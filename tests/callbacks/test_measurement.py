@@ -1,4 +1,4 @@
-"""What is measured after an epoch: when, how it is logged, and that training does not notice."""
+"""Measurements after an epoch: when they run, how they are logged, and that they do not affect training."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from triptych.results.history import History
 
 
 class Epochs(Measurement):
-    """Notes when it is asked, and does what would disturb training most."""
+    """Records the epochs it measures, and does what could disturb training: draws random numbers and runs the model."""
 
     key = "epochs"
 
@@ -40,27 +40,27 @@ class OfValidation(Epochs):
     ("options", "epochs"),
     [({"max_epochs": 5}, [2, 4, 5]), ({"max_epochs": 4}, [2, 4]), ({"max_epochs": -1, "max_steps": 3}, [2, 3])],
 )
-def test_epochs_are_measured_every_n_and_at_the_end(options: dict[str, Any], epochs: list[int], tmp_path: Path):
+def test_every_nth_and_the_last_epoch_are_measured(options: dict[str, Any], epochs: list[int], tmp_path: Path):
     seen = Epochs(every_n_epochs=2)
     fit(regressor(), Batches(rows(8), rows(8)), tmp_path, callbacks=[seen], **options)
     assert seen.seen == epochs
 
 
-def test_what_is_measured_stands_in_the_row_of_the_validation(tmp_path: Path):
+def test_measurements_are_logged_in_the_row_of_the_validation(tmp_path: Path):
     history = History(tmp_path / "metrics.csv")
     fit(regressor(), Batches(rows(8, 8), rows(8)), tmp_path, max_epochs=2, callbacks=[Epochs()], logger=history)
     found = {step: row["seen/epoch"] for step, row in history.rows.items() if "val/loss" in row}
     assert found == {1: 1.0, 3: 2.0}
 
 
-def test_without_validation_nothing_is_measured_on_it(tmp_path: Path):
+def test_validation_measurements_are_skipped_without_validation(tmp_path: Path):
     of_validation, other = OfValidation(), Epochs()
     fit(regressor(), Batches(rows(8)), tmp_path, callbacks=[of_validation, other])
     assert (of_validation.seen, other.seen) == ([], [1])
 
 
 @pytest.mark.parametrize("measure", [Epochs, lambda: TrainingScore(1), lambda: Weights(1)])
-def test_the_weights_are_those_of_a_run_that_measures_nothing(measure: Any, tmp_path: Path):
+def test_measurements_do_not_affect_the_trained_weights(measure: Any, tmp_path: Path):
     def trained(*callbacks: Callback) -> torch.Tensor:
         torch.manual_seed(0)
         model = regressor(dropout=0.5, norm="batch")
@@ -70,7 +70,7 @@ def test_the_weights_are_those_of_a_run_that_measures_nothing(measure: Any, tmp_
     assert torch.equal(trained(), trained(measure()))
 
 
-def test_a_layer_that_was_frozen_in_evaluation_mode_stays_so():
+def test_a_layer_frozen_in_evaluation_mode_stays_so():
     model = regressor(norm="batch").train()
     frozen = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)).eval()
     with undisturbed(model):
@@ -81,6 +81,6 @@ def test_a_layer_that_was_frozen_in_evaluation_mode_stays_so():
 
 
 @pytest.mark.parametrize("every", [0, -1])
-def test_an_interval_is_a_number_from_1(every: int):
+def test_an_interval_below_1_is_refused(every: int):
     with pytest.raises(ValueError, match=f"^callbacks.epochs.every_n_epochs={every}: expected a number from 1, or 0"):
         Epochs(every)

@@ -1,4 +1,4 @@
-"""Values given on a resume hold, where the checkpoint would bring the old ones back."""
+"""New settings on resume take precedence over those restored from the checkpoint."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ PLATEAU = {"_target_": f"{SCHEDULER}ReduceLROnPlateau", "patience": 0, "interval
 
 
 class Rates(Callback):
-    """The learning rate of each step."""
+    """Records the learning rate of each step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -32,8 +32,8 @@ class Rates(Callback):
 
 
 def train(folder: Path, epochs: int, scheduler: dict[str, Any], resume: bool = False, **more: Any) -> list[float]:
-    """Four steps an epoch; returns the learning rates."""
-    torch.manual_seed(0)  # not with any weights does validation get better in each epoch
+    """Train with four steps per epoch; returns the learning rate of each step."""
+    torch.manual_seed(0)  # with other initial weights validation may not improve in each epoch
     rates = Rates()
     model = regressor(optimizer=SGD | {"lr": more.pop("lr", 0.01)}, scheduler=scheduler, monitor="val/rmse")
     callbacks = [rates, *more.pop("callbacks", []), TrainerState(), NewSettings(), LastCheckpoint(str(folder))]
@@ -47,7 +47,7 @@ def train(folder: Path, epochs: int, scheduler: dict[str, Any], resume: bool = F
 
 
 @pytest.mark.parametrize("scheduler", [COSINE, CYCLE, COSINE | {"interval": "epoch"}])
-def test_a_longer_run_goes_on_with_the_schedule_of_its_new_length(
+def test_extending_a_run_uses_the_schedule_of_the_new_length(
     scheduler: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     longer = train(tmp_path / "longer", 5, scheduler)
@@ -55,10 +55,10 @@ def test_a_longer_run_goes_on_with_the_schedule_of_its_new_length(
     with caplog.at_level(logging.WARNING):
         rest = train(tmp_path / "part", 5, scheduler, resume=True)
     assert rest == pytest.approx(longer[8:], rel=1e-9)
-    assert f"the learning rate goes on at {longer[8]:.3g}" in caplog.text
+    assert f"the learning rate continues at {longer[8]:.3g}" in caplog.text
 
 
-def test_the_same_length_is_left_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_length_leaves_the_schedule_unchanged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path, 3, COSINE)
     assert not train(tmp_path, 3, COSINE, resume=True)
     train(tmp_path / "constant", 2, CONSTANT)
@@ -69,7 +69,7 @@ def test_the_same_length_is_left_as_it_was(tmp_path: Path, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("scheduler", [COSINE, CYCLE])
 @pytest.mark.parametrize("batches", [2, 8])
-def test_epochs_of_another_number_of_steps_keep_the_share_that_is_done(
+def test_epochs_of_another_length_keep_the_fraction_completed(
     scheduler: dict[str, Any], batches: int, tmp_path: Path
 ) -> None:
     whole = train(tmp_path / "whole", 4, scheduler, batches=batches)
@@ -78,7 +78,7 @@ def test_epochs_of_another_number_of_steps_keep_the_share_that_is_done(
     assert rest == pytest.approx(whole[3 * batches :], rel=1e-9)
 
 
-def test_another_learning_rate_holds_and_the_momentum_stays(tmp_path: Path) -> None:
+def test_a_new_learning_rate_applies_and_momentum_is_kept(tmp_path: Path) -> None:
     train(tmp_path, 2, CONSTANT)
     kept = []
 
@@ -90,8 +90,8 @@ def test_another_learning_rate_holds_and_the_momentum_stays(tmp_path: Path) -> N
     assert kept[0] > 0
 
 
-def test_a_plateau_keeps_count_of_its_epochs_under_new_settings(tmp_path: Path) -> None:
-    """``mode=max`` of a loss that falls: each epoch after the first is one without a gain."""
+def test_plateau_keeps_its_count_of_epochs_under_new_settings(tmp_path: Path) -> None:
+    """With ``mode=max`` and a falling loss, no epoch after the first is an improvement."""
     slow = {"lr": 1e-4}
     whole = train(tmp_path / "whole", 4, PLATEAU | {"factor": 0.5}, **slow)
     assert whole == pytest.approx([rate for rate in (1e-4, 1e-4, 5e-5, 2.5e-5) for _ in range(4)])
@@ -104,7 +104,7 @@ def stopping(patience: int) -> EarlyStopping:
     return EarlyStopping("val/rmse", mode="max", patience=patience)
 
 
-def test_a_run_that_early_stopping_ended_trains_on_with_more_patience_only(
+def test_an_early_stopped_run_continues_only_with_more_patience(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = {"lr": 1e-4}
@@ -117,12 +117,12 @@ def test_a_run_that_early_stopping_ended_trains_on_with_more_patience_only(
     assert len(train(tmp_path, 12, CONSTANT, resume=True, callbacks=[stopping(4)], **slow)) == 2 * 4
 
 
-def test_no_patience_at_all_is_patience_for_the_first_epoch(tmp_path: Path) -> None:
+def test_patience_0_still_allows_the_first_epoch(tmp_path: Path) -> None:
     assert len(train(tmp_path, 9, CONSTANT, callbacks=[stopping(0)], lr=1e-4)) == 2 * 4
 
 
-def test_a_run_that_was_told_to_stop_stops_again_and_with_a_higher_limit_does_not(tmp_path: Path) -> None:
-    """As a search does with a trial that falls behind."""
+def test_a_stopped_run_stays_stopped_unless_max_epochs_changes(tmp_path: Path) -> None:
+    """Stopped by a callback, as a search does when it prunes a trial."""
 
     class Stop(Callback):
         def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_run_that_was_told_to_stop_stops_again_and_with_a_higher_limit_does_no
     assert len(train(tmp_path, 9, CONSTANT, callbacks=[Stop()], ends=1)) == 4
     assert not train(tmp_path, 9, CONSTANT, resume=True, ends=1)
     assert len(train(tmp_path, 3, CONSTANT, resume=True, ends=3)) == 2 * 4
-    # Nor does early stopping's patience of 0 end it, where every epoch was a gain.
+    # Nor does early stopping with patience 0 end it, as every epoch was an improvement.
     better = EarlyStopping("val/rmse", mode="min", patience=0)
     assert len(train(tmp_path / "impatient", 9, CONSTANT, callbacks=[Stop(), better], ends=1, lr=1e-4)) == 4
     assert len(train(tmp_path / "impatient", 3, CONSTANT, resume=True, callbacks=[better], ends=3, lr=1e-4)) == 2 * 4

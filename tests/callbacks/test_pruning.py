@@ -1,4 +1,4 @@
-"""A trial that falls behind ends; every other run is left alone."""
+"""Pruning: a trial that falls behind ends, and every other run is unaffected."""
 
 import warnings
 from pathlib import Path
@@ -16,10 +16,10 @@ MONITOR = "val/loss"
 
 
 def search(folder: Path, others: float, pruning: dict[str, int] | None, *more_objectives: str) -> Path:
-    """A search with three completed trials that stood like ``others`` after each of ten epochs, and one under way.
+    """Create a search with three completed trials, which reported ``others`` in each of ten epochs, and a running one.
 
     Returns:
-        The run directory of the one under way.
+        The run directory of the running trial.
     """
     objectives = dict.fromkeys([MONITOR, *more_objectives], "minimize")
     study = create_study(folder, {"objectives": objectives, "settings": {}, "pruning": pruning})
@@ -35,7 +35,7 @@ def search(folder: Path, others: float, pruning: dict[str, int] | None, *more_ob
 
 
 def epochs(directory: Path, resume_from: Path | None = None, **options: Any) -> tuple[int, bool]:
-    """Train for six epochs, or until it is pruned: the epochs trained, and whether it was pruned."""
+    """Train for six epochs or until pruned; returns the number of epochs and whether the trial was pruned."""
     callback = Pruning(str(directory), MONITOR)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -56,23 +56,23 @@ def epochs(directory: Path, resume_from: Path | None = None, **options: Any) -> 
 FROM_THE_THIRD = {"startup_trials": 3, "warmup_epochs": 2}
 
 
-def test_what_falls_behind_is_stopped_after_the_warm_up(tmp_path: Path):
+def test_a_trial_that_falls_behind_is_pruned_after_the_warm_up(tmp_path: Path):
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     assert epochs(directory) == (3, True)
     assert list(open_study(tmp_path).trials[3].intermediate_values) == [0, 1, 2]
 
 
-def test_behind_its_last_epoch_a_trial_is_complete(tmp_path: Path):
+def test_a_trial_is_not_pruned_after_its_last_epoch(tmp_path: Path):
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     assert epochs(directory, max_epochs=3) == (3, False)
 
 
-def test_least_epochs_and_steps_do_not_keep_it_going(tmp_path: Path):
+def test_min_epochs_and_min_steps_do_not_prevent_pruning(tmp_path: Path):
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     assert epochs(directory, min_epochs=5, min_steps=6) == (3, True)
 
 
-def test_what_leads_goes_on_and_has_told_how_it_stood(tmp_path: Path):
+def test_a_leading_trial_continues_and_reports_each_epoch(tmp_path: Path):
     directory = search(tmp_path, others=1e9, pruning=FROM_THE_THIRD)
     assert epochs(directory) == (6, False)
     told = open_study(tmp_path).trials[3].intermediate_values
@@ -81,36 +81,36 @@ def test_what_leads_goes_on_and_has_told_how_it_stood(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pruning", [None, {"startup_trials": 4, "warmup_epochs": 0}])
-def test_without_pruning_or_with_too_few_trials_nothing_is_stopped(tmp_path: Path, pruning: dict[str, int] | None):
+def test_nothing_is_pruned_without_pruning_or_with_too_few_trials(tmp_path: Path, pruning: dict[str, int] | None):
     directory = search(tmp_path, others=0.0, pruning=pruning)
     assert epochs(directory) == (6, False)
 
 
-def test_validations_of_one_epoch_are_told_once(tmp_path: Path):
+def test_several_validations_of_an_epoch_are_reported_once(tmp_path: Path):
     directory = search(tmp_path, others=1e9, pruning=FROM_THE_THIRD)
     data = Batches(rows(8, 8), rows(8))
     fit(regressor(), data, directory, callbacks=[Pruning(str(directory), MONITOR)], val_check_interval=0.5)
     assert list(open_study(tmp_path).trials[3].intermediate_values) == [0]
 
 
-def test_a_resumed_trial_tells_nothing_twice(tmp_path: Path):
+def test_a_resumed_trial_reports_no_epoch_twice(tmp_path: Path):
     directory = search(tmp_path, others=1e9, pruning=FROM_THE_THIRD)
     assert epochs(directory, max_epochs=2) == (2, False)
     told = open_study(tmp_path).trials[3].intermediate_values
     trial = optuna.trial.Trial(open_study(tmp_path), open_study(tmp_path).trials[3]._trial_id)
-    trial.report(-1.0, 2)  # of the epoch that was under way when it was killed
+    trial.report(-1.0, 2)  # reported in the epoch during which it was killed
     assert epochs(directory, resume_from=directory / "end.ckpt", max_epochs=4) == (4, False)
     after = open_study(tmp_path).trials[3].intermediate_values
     assert list(after) == [0, 1, 2, 3]
     assert {step: after[step] for step in (0, 1, 2)} == told | {2: -1.0}
 
 
-def test_with_several_objectives_nothing_is_told_or_stopped(tmp_path: Path):
+def test_with_several_objectives_nothing_is_reported_or_pruned(tmp_path: Path):
     directory = search(tmp_path, 0.0, FROM_THE_THIRD, "parameters")
     assert epochs(directory) == (6, False)
 
 
-def test_a_run_that_is_no_trial_under_way_is_left_alone(tmp_path: Path):
+def test_a_run_that_is_not_a_running_trial_is_unaffected(tmp_path: Path):
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     open_study(tmp_path).tell(3, 1.0)
     for name in ("3", "4", "elsewhere"):
@@ -120,7 +120,7 @@ def test_a_run_that_is_no_trial_under_way_is_left_alone(tmp_path: Path):
     assert directory.exists()
 
 
-def test_a_pruned_run_says_so_in_its_results(data_root: Path, tmp_path: Path):
+def test_a_pruned_run_is_marked_in_its_metrics(data_root: Path, tmp_path: Path):
     given = cheapest(data_root, "trainer.max_epochs=5", "monitor=val/loss", "mode=min")
     directory = search(tmp_path, others=0.0, pruning=FROM_THE_THIRD)
     metrics = train(directory, *given)
@@ -128,8 +128,8 @@ def test_a_pruned_run_says_so_in_its_results(data_root: Path, tmp_path: Path):
     assert metrics["epochs"] == 3
 
 
-def test_the_state_of_an_older_epoch_takes_nothing_back(tmp_path: Path):
-    """Before the test Lightning loads those of the best epoch."""
+def test_loading_an_older_state_does_not_undo_pruning(tmp_path: Path):
+    """Before testing, Lightning loads the callback states of the best epoch."""
     callback = Pruning(str(tmp_path), "val/loss")
     callback.pruned = True
     callback.load_state_dict({"pruned": False})

@@ -1,4 +1,4 @@
-"""Random numbers behind a resume are those that would have come."""
+"""Random states are restored on resume, so that random numbers continue as in an uninterrupted run."""
 
 import random
 from pathlib import Path
@@ -16,7 +16,7 @@ from triptych.data.loader import ResumableLoader
 
 
 class Draw(Callback):
-    """Draws a number of each kind at each step, as an augmentation would."""
+    """Draws from torch, NumPy and ``random`` at each step, as an augmentation would."""
 
     def __init__(self) -> None:
         self.drawn: list[list[float]] = []
@@ -41,7 +41,7 @@ def train(folder: Path, epochs: int, seed: int, keeps: bool, resume_from: Path |
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_all_random_numbers_go_on(keeps: bool, tmp_path: Path) -> None:
+def test_all_random_generators_continue_after_resume(keeps: bool, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", 4, 0, keeps)
     part = train(tmp_path / "part", 2, 0, keeps)
     rest = train(tmp_path / "part", 4, 1, keeps, tmp_path / "part/last.ckpt")

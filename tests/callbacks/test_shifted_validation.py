@@ -1,4 +1,4 @@
-"""Validation under the data set's own shift."""
+"""Validation under the data set's own distribution shift."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from triptych.callbacks.shifted_validation import ShiftedValidation
 
 
 class Negatives(Batches):
-    """Another hospital shows its X-rays as negatives."""
+    """Data whose shift is to invert the X-rays."""
 
     def shifted_batches(self) -> list[Batch]:
         return [(1 - images, labels) for images, labels in self.held_out]
 
 
-def test_all_metrics_are_those_of_the_shifted_batches(tmp_path: Path):
+def test_all_metrics_are_computed_on_the_shifted_batches(tmp_path: Path):
     torch.manual_seed(0)
     data = Negatives(xrays(8, 8), xrays(16, seed=1))
     model = classifier()
     run = fit(model, data, tmp_path, max_epochs=3, callbacks=[ShiftedValidation(1)])
-    # By what the validation chose, and not by what these would have it choose.
+    # With the calibration and threshold of the plain validation, not refitted on the shifted batches.
     expected = measured(model, data.shifted_batches(), tmp_path, split="test")
     found = {
         name.removeprefix("shifted/"): float(value)
@@ -33,7 +33,7 @@ def test_all_metrics_are_those_of_the_shifted_batches(tmp_path: Path):
     assert found["loss"] != pytest.approx(run.callback_metrics["val/loss"].item())
 
 
-def test_the_threshold_is_still_that_of_the_validation(tmp_path: Path):
+def test_the_threshold_is_still_chosen_by_the_plain_validation(tmp_path: Path):
     thresholds = []
     for callbacks in ([], [ShiftedValidation(1)]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Several processes stop at the same place; that they do is tested with real ones in tests/test_distributed.py."""
+"""Several processes stop at the same step; tests/test_distributed.py checks it with real processes."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ from triptych.callbacks.stopping import StopTogether
 
 
 class Others:
-    """The strategy of two processes, of which this is one."""
+    """The strategy of one of two processes; ``asked`` says whether the other was signalled."""
 
     def __init__(self, asked: bool) -> None:
         self.asked = asked
@@ -21,7 +21,7 @@ class Others:
 
 @pytest.mark.parametrize(("asked", "others"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end"])
-def test_a_signal_to_any_process_stops_all_behind_a_step_or_a_validation(asked: bool, others: bool, hook: str):
+def test_a_signal_to_any_process_stops_all_after_a_step_or_validation(asked: bool, others: bool, hook: str):
     signals = SimpleNamespace(received_sigterm=False)
     trainer: Any = SimpleNamespace(strategy=Others(others), _signal_connector=signals)
     stop = StopTogether()

@@ -1,4 +1,4 @@
-"""The share of weights near zero, and histograms."""
+"""The share of weights near zero, and histograms of weights and activations."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from triptych.callbacks.weights import Weights
 
 
 @pytest.mark.parametrize(("threshold", "share"), [(1e-3, 8 / 32), (0.1, 16 / 32)])
-def test_near_zero_is_the_share_of_matrix_elements_below_the_threshold(threshold: float, share: float, tmp_path: Path):
-    model = regressor(optimizer=ADAM | {"lr": 0.0})  # 3 x 8 and 8 x 1 weights, which stay as they are
+def test_near_zero_is_the_share_of_weights_below_the_threshold(threshold: float, share: float, tmp_path: Path):
+    model = regressor(optimizer=ADAM | {"lr": 0.0})  # 3 x 8 and 8 x 1 weights, which do not change
     model.network.hidden[0].weight.data = torch.tensor([[0.0], [-9e-4], [-0.05], [0.05], [1], [-1], [1], [1]]).repeat(
         1, 3
     )
@@ -23,7 +23,7 @@ def test_near_zero_is_the_share_of_matrix_elements_below_the_threshold(threshold
     assert run.callback_metrics["weights/near_zero"].item() == pytest.approx(share)
 
 
-def test_tensorboard_has_a_histogram_of_each_layer_and_activation(tmp_path: Path):
+def test_tensorboard_has_histograms_of_each_layer_and_activation(tmp_path: Path):
     logger = TensorBoardLogger(str(tmp_path), name="", version="", default_hp_metric=False)
     model = regressor(activation="sigmoid")
     fit(model, Batches(rows(8), rows(8)), tmp_path, max_epochs=2, callbacks=[Weights(1, samples=5)], logger=logger)
@@ -50,6 +50,6 @@ def test_tensorboard_has_a_histogram_of_each_layer_and_activation(tmp_path: Path
         ({"every_n_epochs": 1, "samples": 0}, "callbacks.weights.samples=0: expected a number from 1$"),
     ],
 )
-def test_a_wrong_argument_is_refused(arguments: dict[str, float], message: str):
+def test_an_invalid_argument_is_refused(arguments: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         Weights(**arguments)

@@ -1,4 +1,4 @@
-"""Augmentation: each sample by its own amount, within the amounts asked for, and nothing where none is."""
+"""Augmentation: each sample is changed by its own amount, within the bounds, and not at all where none is chosen."""
 
 import math
 
@@ -19,14 +19,14 @@ def _seed() -> None:
 
 @pytest.fixture
 def alike() -> Tensor:
-    """32 times the same image (1, 16, 16), smooth and without any symmetry."""
+    """The same image 32 times (32, 1, 16, 16), smooth and without any symmetry."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 16), torch.linspace(0, 1, 16), indexing="ij")
     return (0.2 + 0.5 * x * x + 0.2 * y).expand(32, 1, 16, 16)
 
 
 @pytest.fixture
 def largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every draw gives the largest number it can."""
+    """Makes every random draw return its upper bound."""
     monkeypatch.setattr(augment, "_uniform", lambda images, low, high: torch.full((len(images), 1, 1, 1), float(high)))
 
 
@@ -82,7 +82,7 @@ def test_rotation_turns_about_the_centre(degrees: float, turns: int, alike: Tens
 
 
 def test_scale_magnifies_the_centre(largest: None):
-    ramp = torch.linspace(-15 / 16, 15 / 16, 16).expand(1, 1, 16, 16)  # each pixel says where it lies, from -1 to 1
+    ramp = torch.linspace(-15 / 16, 15 / 16, 16).expand(1, 1, 16, 16)  # each pixel holds its x coordinate in [-1, 1]
     torch.testing.assert_close(BatchAffine(scale=(1, 2))(ramp), ramp / 2)
 
 
@@ -90,7 +90,7 @@ def test_translation_moves_by_a_share_of_the_side(largest: None):
     image = torch.rand(1, 1, 16, 16)
     moved = BatchAffine(translation=0.25)(image)
     torch.testing.assert_close(moved[..., :12, :12], image[..., 4:, 4:])
-    assert moved[..., 12:, :].abs().max() < 1e-5  # what comes into view is black
+    assert moved[..., 12:, :].abs().max() < 1e-5  # what moves into view is black
 
 
 def test_flip_mirrors_half_of_the_images_left_to_right(alike: Tensor):
@@ -118,24 +118,26 @@ def test_rotation_stays_within_the_angle_and_shears_nothing():
     ],
     ids=["brightness", "contrast", "gamma"],
 )
-def test_exposure(transform: BatchExposure, pixels: list[float], expected: list[float], largest: None):
+def test_brightness_contrast_and_gamma_change_pixels_as_defined(
+    transform: BatchExposure, pixels: list[float], expected: list[float], largest: None
+):
     torch.testing.assert_close(transform(torch.tensor([[[pixels]]])), torch.tensor([[[expected]]]))
 
 
-def test_exposure_stays_within_0_and_1():
+def test_exposure_clips_to_0_and_1():
     exposed = BatchExposure(brightness=0.5, contrast=0.9, gamma=3)(torch.rand(64, 1, 8, 8))
     assert exposed.min() >= 0
     assert exposed.max() <= 1
 
 
-def test_turns_lay_a_square_in_all_its_eight_ways(alike: Tensor):
+def test_turns_use_all_eight_orientations_of_a_square(alike: Tensor):
     ways = torch.stack([way.rot90(turns, (-2, -1)) for way in (alike[0], alike[0].mT) for turns in range(4)])
     matches = (BatchTurns()(alike)[:, None] == ways).flatten(2).all(2)
     assert matches.sum(1).tolist() == [1] * 32
     assert matches.any(0).all()
 
 
-def test_turns_lay_both_channels_of_a_pair_alike():
+def test_turns_treat_both_channels_of_a_pair_alike():
     dirty = torch.rand(32, 1, 8, 8)
     turned = BatchTurns()(torch.cat((dirty, 1 - dirty), dim=1))
     assert not torch.equal(turned[:, :1], dirty)

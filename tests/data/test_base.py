@@ -1,4 +1,4 @@
-"""What every DataModule does: checks its arguments, loads batches, describes itself, leaves data.root alone."""
+"""What every DataModule does: validates its arguments, loads batches, describes itself, never writes into data.root."""
 
 import shutil
 from itertools import chain
@@ -57,7 +57,7 @@ def batches(loader: Any) -> list[list[float]]:
     ("batch_size", "sizes"),
     [("full", [32]), (32, [32]), (8, [8] * 4), (10, [10, 10, 10, 2]), (1, [1] * 32)],
 )
-def test_an_epoch_has_every_training_sample_once(batch_size: int | str, sizes: list[int]):
+def test_an_epoch_contains_every_training_sample_once(batch_size: int | str, sizes: list[int]):
     data = numbers(batch_size=batch_size)
     epoch = batches(data.train_dataloader())
     assert list(map(len, epoch)) == sizes
@@ -65,17 +65,18 @@ def test_an_epoch_has_every_training_sample_once(batch_size: int | str, sizes: l
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(31, [31]), (3, [3] * 10 + [2])])
-def test_a_last_batch_of_one_is_left_out_of_training_alone(batch_size: int, sizes: list[int]):
-    """Batch norm has no variance to divide by there; in validation each sample must count."""
+def test_a_last_batch_of_one_is_dropped_in_training_only(batch_size: int, sizes: list[int]):
+    """Batch norm has no variance over one sample; in validation every sample must count."""
     data = numbers(batch_size=batch_size, eval_batch_size=3)
     assert list(map(len, batches(data.train_dataloader()))) == sizes
     assert list(map(len, batches(data.val_dataloader()))) == [3, 1]
 
 
 def on_gpu(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", **arguments: Any) -> tuple[Any, Any, bool]:
-    """The training loader of a run where there is a GPU, what stands for the samples on it, and whether that was asked.
+    """Fake a run on ``device`` on a machine with a GPU.
 
-    The run trains on ``device``.
+    Returns:
+        The training loader, the stand-in for the samples on the GPU, and whether their placement there was requested.
     """
     asked, there = [], Samples()
     monkeypatch.setattr("triptych.data.base.device_placement.placed", lambda *given: asked.append(given) or there)
@@ -96,7 +97,7 @@ class Samples(Dataset[Any]):
         return 32
 
 
-def test_what_lies_on_the_gpu_is_not_pinned(monkeypatch: pytest.MonkeyPatch):
+def test_samples_on_the_gpu_are_not_pinned(monkeypatch: pytest.MonkeyPatch):
     loader, there, asked = on_gpu(monkeypatch)
     assert asked
     assert loader.dataset is there
@@ -105,19 +106,19 @@ def test_what_lies_on_the_gpu_is_not_pinned(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(("num_workers", "kind"), [(0, torch.Tensor), (2, np.ndarray)])
-def test_workers_are_told_samples_by_arrays_and_a_run_by_tensors(num_workers: int, kind: type):
+def test_indices_are_arrays_for_workers_and_tensors_in_the_main_process(num_workers: int, kind: type):
     rows = next(iter(numbers(num_workers=num_workers).train_dataloader().batch_sampler))
     assert isinstance(rows, kind)
 
 
-def test_a_batch_that_is_where_it_has_to_be_stays_as_it_is(monkeypatch: pytest.MonkeyPatch):
+def test_a_batch_already_on_the_device_is_not_copied(monkeypatch: pytest.MonkeyPatch):
     moved = []
     monkeypatch.setattr(LightningDataModule, "transfer_batch_to_device", lambda *given: moved.append(given))
     data, there = numbers(), torch.device("meta")
     on_it, elsewhere = torch.empty(3, device=there), torch.empty(3)
     assert data.transfer_batch_to_device(batch := (on_it, on_it), there, 0) is batch
     assert not moved
-    whole = SimpleNamespace(to=None)  # a batch of one's own kind
+    whole = SimpleNamespace(to=None)  # a custom batch type
     data.transfer_batch_to_device(whole, there, 0)  # type: ignore[arg-type]
     assert moved.pop()[1] is whole
     data.transfer_batch_to_device((on_it, elsewhere), there, 0)
@@ -125,20 +126,20 @@ def test_a_batch_that_is_where_it_has_to_be_stays_as_it_is(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("arguments", [{"num_workers": 1}, {"in_memory": False}], ids=str)
-def test_what_workers_or_the_disk_give_is_pinned(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_batches_from_workers_or_disk_are_pinned(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     loader, there, asked = on_gpu(monkeypatch, **arguments)
     assert not asked
     assert loader.dataset is not there
     assert loader.pin_memory
 
 
-def test_a_run_on_the_cpu_pins_nothing_beside_a_gpu(monkeypatch: pytest.MonkeyPatch):
+def test_a_cpu_run_pins_nothing_even_with_a_gpu_present(monkeypatch: pytest.MonkeyPatch):
     loader, _, _ = on_gpu(monkeypatch, device="cpu", num_workers=1)
     assert not loader.pin_memory
     assert not numbers().train_dataloader().pin_memory
 
 
-def test_training_is_shuffled_anew_each_epoch_and_the_rest_never():
+def test_training_is_reshuffled_each_epoch_and_evaluation_never():
     data = numbers(batch_size="full", eval_batch_size=2)
     loader = data.train_dataloader()
     assert batches(loader) != batches(loader)
@@ -181,13 +182,13 @@ def test_a_batch_larger_than_the_training_split_is_refused_each_time(batch_size:
         ({"augment": "flip"}, "data.augment=flip: choose all, none"),
     ],
 )
-def test_a_wrong_argument_is_refused_before_any_data_are_read(arguments: dict[str, Any], message: str):
+def test_an_invalid_argument_is_refused_before_data_are_read(arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Numbers(source="synthetic", **arguments)
 
 
 @pytest.mark.parametrize("split_seed", [0, 2**32 - 2])
-def test_the_smallest_and_largest_split_seed(split_seed: int):
+def test_the_smallest_and_largest_split_seed_are_accepted(split_seed: int):
     assert numbers(split_seed=split_seed, folds=3).describe()["sizes"] == {"train": 24, "val": 12, "test": 4}
 
 
@@ -198,7 +199,7 @@ def test_setup_reads_once(monkeypatch: pytest.MonkeyPatch):
         data.setup(stage)
 
 
-def test_what_the_results_say_about_the_data():
+def test_describe_reports_source_split_and_sizes():
     data = numbers(folds=4, fold=1)
     description = data.describe()
     assert Path(description.pop("root")).name == "numbers"
@@ -213,23 +214,23 @@ def test_what_the_results_say_about_the_data():
 
 
 @pytest.mark.parametrize(("train_size", "size"), [(8, 8), (1.0, 32), (32, 32), (0.5, 16), (0.001, 1), (1, 1)])
-def test_training_can_have_fewer_samples_and_the_rest_stays_as_it_is(train_size: int | float, size: int):
+def test_train_size_reduces_the_training_split_only(train_size: int | float, size: int):
     whole, fewer = numbers(), numbers(train_size=train_size, batch_size=1)
     assert fewer.describe()["sizes"] == {"train": size, "val": 4, "test": 4}
     assert list(chain(*batches(fewer.val_dataloader()))) == whole.split.val.tolist()
     seen = list(chain(*batches(fewer.train_dataloader())))
     assert len(set(seen)) == len(seen) == size
     assert set(seen) <= set(whole.split.train)
-    # The same ones in each run; the seed of the split draws them, whatever the run's own.
+    # The same samples in each run: they depend on the seed of the split, not on that of the run.
     torch.manual_seed(1)
     assert numbers(train_size=train_size, batch_size=1).split.train.tolist() == fewer.split.train.tolist()
 
 
-def test_of_small_data_there_are_fewer_than_were_asked_for():
+def test_train_size_above_the_split_takes_all_samples():
     assert numbers(train_size=33).split.train.tolist() == numbers().split.train.tolist()
 
 
-def test_evaluation_batches_are_whole_in_order_and_draw_no_random_number():
+def test_evaluation_batches_are_complete_ordered_and_leave_the_rng_alone():
     data = numbers(eval_batch_size=3)
     state = torch.get_rng_state()
     assert batches(data.evaluation_batches("val")) == batches(data.val_dataloader())
@@ -243,7 +244,7 @@ def test_evaluation_batches_are_whole_in_order_and_draw_no_random_number():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_evaluation_batches_of_the_training_split_are_as_validation_would_see_them(name: str, data_root: Path):
+def test_evaluation_batches_of_training_samples_are_not_augmented(name: str, data_root: Path):
     data = MODULES[name](root=str(data_root), source="files", augment="all", batch_size=1)
     data.setup()
     inputs, targets = next(iter(data.evaluation_batches("train", 3)))
@@ -255,10 +256,10 @@ def test_evaluation_batches_of_the_training_split_are_as_validation_would_see_th
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_augmentation_is_for_training_batches_alone(name: str, data_root: Path):
+def test_only_training_batches_are_augmented(name: str, data_root: Path):
     data = MODULES[name](root=str(data_root), source="files", augment="all", batch_size=1)
     data.setup()
-    data.augmentation = torch.nn.Module()  # would fail if it were called
+    data.augmentation = torch.nn.Module()  # raises when called
     for loader in (data.val_dataloader(), data.test_dataloader()):
         data.prepare_batch(next(iter(loader)), training=False)
     with pytest.raises(NotImplementedError):
@@ -266,7 +267,7 @@ def test_augmentation_is_for_training_batches_alone(name: str, data_root: Path):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_are_the_same_each_time_and_as_many_as_there_are(name: str, data_root: Path):
+def test_examples_are_deterministic_and_capped_at_the_split(name: str, data_root: Path):
     data = MODULES[name](root=str(data_root), source="files", batch_size=1)
     data.setup()
     (first, targets), (again, _) = data.examples(3), data.examples(3)
@@ -275,13 +276,13 @@ def test_examples_are_the_same_each_time_and_as_many_as_there_are(name: str, dat
     assert len(data.examples(10_000)[0]) == len(data.split.val)
 
 
-def test_a_data_set_that_does_not_say_what_an_export_takes_says_how_to():
+def test_a_data_set_without_serving_names_the_missing_method():
     with pytest.raises(NotImplementedError, match=r"^Numbers has no method `serving`.* add it"):
         Numbers().serving(None)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_checkpoint_goes_on_with_its_own_data_alone(name: str, data_copy: Path, tmp_path: Path):
+def test_a_checkpoint_resumes_only_on_the_same_data(name: str, data_copy: Path, tmp_path: Path):
     def data(root: Path = data_copy, **more: Any) -> DataModule:
         made = MODULES[name](root=str(root), source="files", batch_size=1, cache_dir=str(tmp_path / "cache"), **more)
         made.setup()
@@ -300,7 +301,7 @@ def test_a_checkpoint_goes_on_with_its_own_data_alone(name: str, data_copy: Path
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_reading_writes_into_the_cache_and_never_below_the_root(name: str, data_copy: Path, tmp_path: Path):
+def test_reading_never_writes_below_the_root(name: str, data_copy: Path, tmp_path: Path):
     before = sorted(data_copy.rglob("*"))
     for cache in (None, str(tmp_path / "cache")):
         MODULES[name](root=str(data_copy), source="files", cache_dir=cache, batch_size=1).setup()

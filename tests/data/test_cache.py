@@ -1,4 +1,4 @@
-"""What the cache's entries are known by: the bytes of files and of the code, and where they lie."""
+"""Cache keys (file contents and code versions) and the location of the cache."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def files(tmp_path: Path) -> list[Path]:
     return [folder / "a.png", folder / "b.png"]
 
 
-def test_the_fingerprint_is_that_of_names_and_bytes_alone(files: list[Path], tmp_path: Path):
+def test_the_fingerprint_depends_on_names_and_bytes_only(files: list[Path], tmp_path: Path):
     folder = files[0].parent
     before = fingerprint(folder, files)
     assert len(before) == 16
@@ -37,7 +37,7 @@ def test_the_fingerprint_is_that_of_names_and_bytes_alone(files: list[Path], tmp
     assert fingerprint(moved, [files[0], (moved / "c.png").rename(moved / "below" / "b.png")]) != before
 
 
-def test_a_file_that_cannot_be_read_is_named(files: list[Path]):
+def test_an_unreadable_file_is_named(files: list[Path]):
     files[1].unlink()
     files[1].symlink_to("gone.png")
     with pytest.raises(
@@ -46,7 +46,7 @@ def test_a_file_that_cannot_be_read_is_named(files: list[Path]):
         fingerprint(files[1].parent, files)
 
 
-def test_the_version_of_code_changes_with_it(tmp_path: Path):
+def test_the_code_version_changes_with_the_code(tmp_path: Path):
     path = tmp_path / "module.py"
     path.write_text("x = 1\n")
     before = code_version(path)
@@ -55,7 +55,7 @@ def test_the_version_of_code_changes_with_it(tmp_path: Path):
     assert code_version(path) != before
 
 
-def test_the_cache_is_the_folder_named_or_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_is_the_given_folder_or_the_users_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder(None).name == "triptych"

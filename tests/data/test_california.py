@@ -1,4 +1,4 @@
-"""The houses: both file forms, the papers' split, what each cell may be."""
+"""The housing data: both file formats, the papers' split, valid and invalid cells."""
 
 import logging
 import math
@@ -39,7 +39,7 @@ def statlib(root: Path) -> Path:
     return root / CaliforniaDataModule.slug / "cal_housing.data"
 
 
-def test_kaggles_form_has_eight_numbers_and_a_column_for_each_place(table: Path, root: Path):
+def test_kaggle_form_has_eight_numbers_and_one_hot_proximity(table: Path, root: Path):
     table.write_text("\n".join(lines(ocean_proximity="ISLAND", median_income="1.5")))
     data = houses(root)
     assert data.samples.features.dtype == data.samples.prices.dtype == np.float32
@@ -50,7 +50,7 @@ def test_kaggles_form_has_eight_numbers_and_a_column_for_each_place(table: Path,
     assert data.model_arguments() == {"feature_names": [*NUMBERS, *PROXIMITIES]}
 
 
-def test_statlibs_form_has_eight_numbers_and_no_header(statlib: Path, root: Path):
+def test_statlib_form_has_eight_numbers_and_no_header(statlib: Path, root: Path):
     statlib.write_text("\n".join(",".join(ROW[:9]) for _ in range(10)) + "\n")
     data = houses(root)
     assert data.samples.features.shape == (10, 8)
@@ -59,7 +59,7 @@ def test_statlibs_form_has_eight_numbers_and_no_header(statlib: Path, root: Path
 
 
 @pytest.mark.parametrize(("form", "count"), [("kaggle", 10), ("statlib", 12)])
-def test_form_chooses_where_both_files_lie(form: str, count: int, table: Path, statlib: Path, root: Path):
+def test_form_chooses_between_two_present_files(form: str, count: int, table: Path, statlib: Path, root: Path):
     table.write_text("\n".join(lines(10)))
     statlib.write_text("\n".join(",".join(ROW[:9]) for _ in range(12)))
     assert len(houses(root, form=form).samples) == count
@@ -67,7 +67,7 @@ def test_form_chooses_where_both_files_lie(form: str, count: int, table: Path, s
 
 
 @pytest.mark.parametrize("form", ["kaggle", "statlib"])
-def test_a_form_that_is_not_there_is_said_to_be_read_as_the_other(
+def test_a_missing_form_falls_back_to_the_other_with_a_log_message(
     form: str, table: Path, statlib: Path, root: Path, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)
@@ -88,12 +88,12 @@ def test_an_unknown_form_is_refused():
         CaliforniaDataModule(form="csv")
 
 
-def test_missing_bedrooms_are_normal_and_stay_nan(table: Path, root: Path):
+def test_missing_bedrooms_are_read_as_nan(table: Path, root: Path):
     table.write_text("\n".join(lines(total_bedrooms="")))
     assert np.argwhere(np.isnan(houses(root).samples.features)).tolist() == [[3, 4]]
 
 
-def test_ratios_are_further_columns_and_missing_where_there_is_nothing_to_divide_by(table: Path, root: Path):
+def test_ratios_are_added_columns_and_nan_without_a_denominator(table: Path, root: Path):
     table.write_text("\n".join(lines(households="0", total_bedrooms="")))
     samples = houses(root, ratios=True, rotations=1).samples
     ratios = ["rooms_per_household", "people_per_household", "bedrooms_per_room"]
@@ -104,7 +104,7 @@ def test_ratios_are_further_columns_and_missing_where_there_is_nothing_to_divide
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
-def test_what_windows_does_to_a_file_is_read_over(newline: str, mark: str, table: Path, root: Path):
+def test_windows_newlines_and_a_bom_are_accepted(newline: str, mark: str, table: Path, root: Path):
     table.write_bytes((mark + newline.join([*lines(), "", ""])).encode())
     np.testing.assert_array_equal(houses(root).samples.features[:, 0], np.float32(-122.23))
 
@@ -115,7 +115,7 @@ def test_columns_are_found_by_name_in_any_order(table: Path, root: Path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_batch_is_rows_and_prices_as_they_are(training: bool, data_root: Path):
+def test_a_batch_is_unscaled_rows_and_prices(training: bool, data_root: Path):
     data = houses(data_root, augment="none", batch_size=32)
     inputs, prices = data.prepare_batch(next(iter(data.train_dataloader())), training)
     assert inputs.shape == (32, 13)
@@ -131,7 +131,7 @@ def test_training_rows_are_those_of_the_training_split(data_root: Path):
     assert len(inputs) == 320 < len(data.samples)
 
 
-def test_noise_is_a_share_of_the_training_rows_deviation_and_spares_the_places(data_root: Path):
+def test_noise_scales_with_training_deviation_and_spares_proximity(data_root: Path):
     data = houses(data_root, augment="noise")
     deviation = np.nanstd(data.samples.features[data.split.train], axis=0)
     np.testing.assert_allclose(data.augmentation.deviation[:8], 0.05 * deviation[:8], rtol=1e-6)
@@ -142,7 +142,7 @@ def test_noise_is_a_share_of_the_training_rows_deviation_and_spares_the_places(d
     assert torch.equal(noisy[:, 8:], alike[:, 8:])
 
 
-def test_the_papers_split_is_scikit_learns(data_root: Path):
+def test_the_papers_split_is_that_of_train_test_split(data_root: Path):
     data = houses(data_root, split="papers")
     rest, test = train_test_split(np.arange(400), test_size=0.2, random_state=0)
     train, val = train_test_split(rest, test_size=0.2, random_state=1)
@@ -151,14 +151,14 @@ def test_the_papers_split_is_scikit_learns(data_root: Path):
     ]
 
 
-def test_a_published_split_of_incomplete_data_is_a_stand_in(data_root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_published_split_of_incomplete_data_is_marked_a_stand_in(data_root: Path, monkeypatch: pytest.MonkeyPatch):
     assert houses(data_root, split="papers").describe()["stand_in"] == "the papers' rule applied to 400 of 20640 rows"
     assert houses(data_root).describe()["stand_in"] is None
     monkeypatch.setattr(module, "COMPLETE", 400)
     assert houses(data_root, split="papers").describe()["stand_in"] is None
 
 
-# What bad input gets
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_published_split_of_incomplete_data_is_a_stand_in(data_root: Path, mon
         ("ocean_proximity", "", "one of <1H OCEAN"),
     ],
 )
-def test_a_wrong_cell_is_named_by_line_and_column(name: str, cell: str, expected: str, table: Path, root: Path):
+def test_an_invalid_cell_is_named_by_line_and_column(name: str, cell: str, expected: str, table: Path, root: Path):
     quoted = f'"{cell}"' if "," in cell else cell
     table.write_text("\n".join(lines(**{name: quoted})))
     with pytest.raises(DataError) as caught:
@@ -191,20 +191,20 @@ def test_a_wrong_cell_is_named_by_line_and_column(name: str, cell: str, expected
     assert str(caught.value).endswith("fix or remove the row")
 
 
-def test_a_long_cell_is_named_in_short(table: Path, root: Path):
+def test_a_long_cell_is_abbreviated_in_the_message(table: Path, root: Path):
     table.write_text("\n".join(lines(population="x" * 100_000)))
     with pytest.raises(DataError, match=r"line 5: population is 'xx+\.\.\.x+', expected a number"):
         houses(root)
 
 
-def test_large_numbers_and_rows_that_repeat_are_data(table: Path, root: Path):
+def test_large_numbers_and_duplicate_rows_are_valid(table: Path, root: Path):
     table.write_text("\n".join(lines(population="9.9e11", longitude=" -1e2 ", households="+3.5E-1")))
     samples = houses(root).samples
     assert samples.features[3, [5, 0, 6]].tolist() == np.float32([9.9e11, -100, 0.35]).tolist()
     assert len(samples) == 10
 
 
-def test_of_several_wrong_cells_the_first_is_named_blank_lines_counted(table: Path, root: Path):
+def test_the_first_of_several_invalid_cells_is_named_counting_blank_lines(table: Path, root: Path):
     header, *rows = lines()
     rows[2] = rows[2].replace("8.3252", "high")
     rows[7] = rows[7].replace("8.3252", "low")
@@ -213,7 +213,7 @@ def test_of_several_wrong_cells_the_first_is_named_blank_lines_counted(table: Pa
         houses(root)
 
 
-def test_a_wrong_cell_of_statlibs_form_is_named_by_line(statlib: Path, root: Path):
+def test_an_invalid_cell_of_the_statlib_form_is_named_by_line(statlib: Path, root: Path):
     rows = [list(ROW[:9]) for _ in range(10)]
     rows[3][8] = "NaN"
     statlib.write_text("\n".join(map(",".join, rows)))
@@ -228,13 +228,13 @@ def test_a_missing_column_is_named(name: str, table: Path, root: Path):
         houses(root)
 
 
-def test_two_columns_of_one_name_are_refused_and_not_one_of_them_taken(table: Path, root: Path):
+def test_duplicate_column_names_are_refused(table: Path, root: Path):
     table.write_text("\n".join(f"{line},{line.split(',')[0]}" for line in lines()))
     with pytest.raises(DataError, match=r"housing\.csv: 2 columns are named 'longitude'; rename or remove the others"):
         houses(root)
 
 
-def test_a_link_to_nowhere_is_named(table: Path, root: Path):
+def test_a_broken_symlink_is_named(table: Path, root: Path):
     table.symlink_to("nowhere")
     with pytest.raises(DataError, match=r"housing\.csv: not a readable table \(No such file or directory\)"):
         houses(root)
@@ -265,14 +265,14 @@ NO_TABLES = {
 
 
 @pytest.mark.parametrize(("content", "message"), NO_TABLES.values(), ids=NO_TABLES)
-def test_what_is_no_table_is_refused(content: str | bytes, message: str, table: Path, root: Path):
+def test_a_malformed_table_is_refused(content: str | bytes, message: str, table: Path, root: Path):
     table.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=rf"(?s)housing\.csv.*{message}"):
         houses(root)
 
 
 @pytest.mark.parametrize("cells", [7, 10])
-def test_statlibs_form_has_nine_columns(cells: int, statlib: Path, root: Path):
+def test_a_statlib_file_without_nine_columns_is_refused(cells: int, statlib: Path, root: Path):
     statlib.write_text("\n".join([row_with(cells)] * 10))
     with pytest.raises(DataError, match=rf"cal_housing\.data: {cells} columns; expected 9: longitude, latitude"):
         houses(root)
@@ -293,7 +293,7 @@ def test_too_few_rows_to_split_are_refused_but_can_all_train(rule: str, table: P
 
 @pytest.mark.real
 @pytest.mark.parametrize(("form", "columns"), [("kaggle", 13), ("statlib", 8)])
-def test_the_real_rows(form: str, columns: int):
+def test_the_real_data_have_the_expected_rows_and_gaps(form: str, columns: int):
     data = CaliforniaDataModule(form=form)
     data.setup()
     assert data.samples.features.shape == (16_512, columns)

@@ -1,4 +1,4 @@
-"""Houses of a user's own: prices in the input's order, in parts, resumed where they were interrupted."""
+"""Predicting prices for a user's table: rows in the input's order, written in chunks, resumed after an interruption."""
 
 import csv
 from pathlib import Path
@@ -15,7 +15,7 @@ from triptych.data.errors import DataError
 
 
 class Rooms:
-    """A model that asks a dollar a room; where bedrooms are missing, nothing."""
+    """A model that predicts one dollar per room, and 0 where bedrooms are missing."""
 
     hparams = SimpleNamespace()
 
@@ -45,12 +45,12 @@ def test_predictions_keep_the_inputs_columns_and_order(columns: list[str], tmp_p
     assert found == [{name: row[name] for name in columns} for row in rows]
 
 
-def test_a_model_of_the_eight_numbers_needs_no_place(tmp_path: Path):
+def test_a_model_without_proximity_needs_no_such_column(tmp_path: Path):
     (tmp_path / "houses.csv").write_text("\n".join(",".join(line.split(",")[:9]) for line in lines(3)))
     assert list(CaliforniaDataModule().predict_files(Rooms(*NUMBERS), tmp_path / "houses.csv", tmp_path)) == []
 
 
-def test_a_wrong_input_leaves_no_predictions(tmp_path: Path):
+def test_an_invalid_input_leaves_no_predictions(tmp_path: Path):
     (tmp_path / "houses.csv").write_text("\n".join(lines(median_income="high")))
     with pytest.raises(DataError, match="line 5: median_income is 'high'"):
         list(CaliforniaDataModule().predict_files(Rooms(*NUMBERS), tmp_path / "houses.csv", tmp_path))
@@ -59,7 +59,7 @@ def test_a_wrong_input_leaves_no_predictions(tmp_path: Path):
 
 @pytest.fixture
 def street(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Eleven houses with as many rooms as their number, read by fours."""
+    """Eleven houses whose number of rooms is their index, read four at a time."""
     monkeypatch.setattr(module, "PART", 4)
     header, row = ",".join(HEADER), dict(zip(HEADER, ROW, strict=True))
     source = tmp_path / "houses.csv"
@@ -69,7 +69,7 @@ def street(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Tired(Rooms):
-    """Stops in the third part."""
+    """Is interrupted in the third chunk."""
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
         if 8 in inputs[:, 3]:
@@ -80,7 +80,7 @@ class Tired(Rooms):
 NAMES = (*NUMBERS, *PROXIMITIES)
 
 
-def test_a_table_in_parts_is_the_whole_table(street: Path, tmp_path: Path):
+def test_a_table_predicted_in_chunks_is_complete_and_in_order(street: Path, tmp_path: Path):
     told: list[tuple[int, int]] = []
     data = CaliforniaDataModule(eval_batch_size=3)
     list(data.predict_files(Rooms(*NAMES), street, tmp_path, progress=lambda *count: told.append(count)))
@@ -92,7 +92,7 @@ def test_a_table_in_parts_is_the_whole_table(street: Path, tmp_path: Path):
     assert all(11 <= total <= 12 for _, total in told)
 
 
-def test_an_interrupted_table_goes_on_behind_its_rows(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_table_resumes_after_its_last_row(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole, output = tmp_path / "whole", tmp_path / "output"
     for folder in (whole, output):
         folder.mkdir()
@@ -103,13 +103,13 @@ def test_an_interrupted_table_goes_on_behind_its_rows(street: Path, tmp_path: Pa
     assert {path.name for path in output.iterdir()} == {"predictions.csv.part", "predictions.csv.part.json"}
     with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Rooms(*NAMES), street, output, weights="b", resume=True))
-    monkeypatch.setattr(module, "PART", 5)  # the parts need not be the same
+    monkeypatch.setattr(module, "PART", 5)  # the chunk size may differ
     list(data.predict_files(Rooms(*NAMES), street, output, weights="a", resume=True))
     assert (output / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
 
 
-def test_a_wrong_cell_in_a_later_part_is_named_by_its_line_and_leaves_nothing(street: Path, tmp_path: Path):
+def test_an_invalid_cell_in_a_later_chunk_is_named_and_leaves_no_output(street: Path, tmp_path: Path):
     lines = street.read_text().splitlines()
     lines[10] = lines[10].replace("8.3252", "high")
     street.write_text("\n".join(lines))
@@ -118,7 +118,7 @@ def test_a_wrong_cell_in_a_later_part_is_named_by_its_line_and_leaves_nothing(st
     assert [path.name for path in tmp_path.iterdir()] == ["houses.csv"]
 
 
-def test_an_input_is_neither_replaced_nor_given_a_second_prediction(street: Path, tmp_path: Path):
+def test_the_input_is_never_overwritten_nor_predicted_twice(street: Path, tmp_path: Path):
     list(CaliforniaDataModule().predict_files(Rooms(*NAMES), street, tmp_path))
     (tmp_path / "again").mkdir()
     with pytest.raises(DataError, match="is a folder: prices are predicted for a CSV of houses"):

@@ -1,4 +1,4 @@
-"""The data sets there are, found without a list."""
+"""The catalogue of data sets, discovered without a list."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ def test_every_data_module_is_found_by_its_modules_name():
 
 
 @pytest.mark.parametrize("name", data_sets())
-def test_name_and_slug_lead_to_the_same(name: str):
+def test_name_and_slug_find_the_same_class(name: str):
     assert data_set(name) is data_set(data_set(name).slug) is data_sets()[name]
 
 
 @pytest.mark.parametrize("name", data_sets())
-def test_each_has_what_downloading_it_needs(name: str):
+def test_each_kaggle_data_set_declares_handle_and_contents(name: str):
     module = data_set(name)
     if not module.kaggle:
         pytest.skip(f"{name} does not come from Kaggle")
@@ -33,17 +33,17 @@ def test_each_has_what_downloading_it_needs(name: str):
 
 
 @pytest.mark.parametrize("name", data_sets())
-def test_an_unknown_name_is_refused_with_the_nearest(name: str):
+def test_an_unknown_name_is_refused_with_the_nearest_suggestion(name: str):
     with pytest.raises(ValueError, match=rf"no data set {name}z: choose one of .*; did you mean {name}\?"):
         data_set(f"{name}z")
 
 
-def test_a_name_like_no_other_is_refused_with_all():
+def test_a_name_unlike_any_is_refused_with_all_names():
     with pytest.raises(ValueError, match=f"no data set 42: choose one of {', '.join(data_sets())}$"):
         data_set("42")
 
 
-def test_a_new_module_needs_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_new_module_is_found_without_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "stars_for_a_test.py").write_text(
         "from triptych.data.base import DataModule\nclass StarDataModule(DataModule[list[int]]):\n    slug = 'stars'\n"
     )

@@ -1,4 +1,4 @@
-"""The datasets: one sample, a whole batch in one piece, and crops of pages with their twins."""
+"""The datasets: single samples, whole batches at once, and matching crops of page and twin."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from triptych.data.datasets import ArrayDataset, Batch, CropDataset, PageDataset
 
 
 def page(height: int, width: int, number: int = 0) -> Tensor:
-    """A page (1, height, width) whose pixels say where they lie: (64 * row + column) of page ``number``."""
+    """A page (1, height, width) whose pixels encode their position: 64 * row + column + 10,000 * ``number``."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return (64 * rows + columns)[None] + 10_000 * number
 
@@ -28,7 +28,7 @@ def crops() -> CropDataset:
     return CropDataset(pages, [-page for page in pages], crop_size=8, crops_per_page=4)
 
 
-def test_arrays_are_kept_as_they_are(arrays: ArrayDataset):
+def test_array_samples_are_unchanged(arrays: ArrayDataset):
     inputs, target = arrays[3]
     assert len(arrays) == 10
     assert inputs.tolist() == [6, 7]
@@ -54,7 +54,7 @@ def test_a_batch_of_crops_is_its_crops_stacked(crops: CropDataset):
 
 
 @pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_a_batch_is_the_same_in_the_memory_of_a_device(name: str, arrays: ArrayDataset, crops: CropDataset):
+def test_a_batch_is_the_same_from_device_memory(name: str, arrays: ArrayDataset, crops: CropDataset):
     if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     device = torch.device(name)
@@ -69,7 +69,7 @@ def test_a_batch_is_the_same_in_the_memory_of_a_device(name: str, arrays: ArrayD
             assert torch.equal(one.cpu(), other)
 
 
-def test_a_dataset_of_ones_own_stays_of_its_kind(arrays: ArrayDataset):
+def test_moving_a_subclass_to_a_device_keeps_its_type(arrays: ArrayDataset):
     class Doubled(ArrayDataset):
         def __getitems__(self, indices: Sequence[int]) -> Batch:
             inputs, targets = super().__getitems__(indices)
@@ -79,13 +79,13 @@ def test_a_dataset_of_ones_own_stays_of_its_kind(arrays: ArrayDataset):
     assert there.__getitems__([3, 4])[1].tolist() == [6, 8]
 
 
-def test_the_bytes_of_a_dataset_are_those_of_its_samples(arrays: ArrayDataset):
+def test_nbytes_counts_all_samples(arrays: ArrayDataset):
     assert arrays.nbytes == 10 * 2 + 10 * 4
     pages = [torch.zeros(1, 5, 4, dtype=torch.uint8), torch.zeros(1, 3, 4, dtype=torch.uint8)]
     assert PageDataset(pages, pages).nbytes == 2 * (20 + 12)
 
 
-def test_a_loader_takes_batches_in_one_piece(arrays: ArrayDataset):
+def test_a_loader_fetches_whole_batches_at_once(arrays: ArrayDataset):
     inputs, targets = next(iter(DataLoader(arrays, batch_size=4, collate_fn=as_is)))
     assert inputs.shape == (4, 2)
     assert targets.tolist() == [0, 1, 2, 3]
@@ -110,7 +110,7 @@ def test_crops_reach_every_corner_and_differ_each_time():
     assert {int(crop[0, 0, 0]) for crop, _ in crops} == {64 * row + column for row in (0, 1) for column in (0, 1, 2)}
 
 
-def test_an_epoch_has_so_many_crops_of_each_page_and_ends(crops: CropDataset):
+def test_an_epoch_has_crops_per_page_crops_of_each_page(crops: CropDataset):
     assert len(crops) == 12
     assert [int(crop[0, 0, 0]) // 10_000 for crop, _ in crops] == [0, 1, 2] * 4
     with pytest.raises(IndexError):

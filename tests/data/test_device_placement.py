@@ -1,4 +1,4 @@
-"""Which samples go to the GPU that trains."""
+"""Which samples are placed on the GPU that trains."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ GPU = torch.device("cuda")
 
 
 class Samples(Dataset[Any]):
-    """As many bytes, of which ``to`` makes others."""
+    """A dataset of ``nbytes`` bytes, which ``to`` copies."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -31,24 +31,24 @@ def a_thousand_bytes_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
     ("nbytes", "on_device", "moves"),
     [(250, "auto", True), (251, "auto", False), (900, True, True), (1, False, False)],
 )
-def test_what_fits_goes_to_a_gpu(nbytes: int, on_device: bool | str, moves: bool):
+def test_samples_that_fit_are_moved_to_the_gpu(nbytes: int, on_device: bool | str, moves: bool):
     samples = Samples(nbytes)
     assert (placed(samples, GPU, on_device) is not samples) == moves
 
 
-def test_there_is_no_other_place_on_a_cpu():
+def test_nothing_is_moved_for_a_cpu_run():
     samples = Samples(1)
     assert placed(samples, torch.device("cpu"), True) is samples
 
 
 class Own(Dataset[Any]):
-    """Knows of no devices."""
+    """A dataset without ``nbytes``, which must not be moved."""
 
     def to(self, device: torch.device) -> "Own":
         raise AssertionError
 
 
-def test_a_dataset_of_another_kind_stays_where_it_is():
+def test_a_custom_dataset_without_nbytes_is_not_moved():
     own = Own()
     assert placed(own, GPU, "auto") is own
     with pytest.raises(ValueError, match=r"data\.on_device=true: Own has no `to` and `nbytes`; choose auto"):
@@ -63,7 +63,7 @@ def test_a_dataset_of_another_kind_stays_where_it_is():
         (2, False, "data.num_workers=2 and data.in_memory=false,"),
     ],
 )
-def test_what_cannot_lie_there_is_refused(num_workers: int, in_memory: bool, named: str):
+def test_on_device_is_refused_with_workers_or_streaming(num_workers: int, in_memory: bool, named: str):
     with pytest.raises(ValueError, match=f"worker processes or in_memory=false: leave out {named} or choose data.on"):
         check(True, num_workers, in_memory)
     check("auto", num_workers, in_memory)

@@ -1,4 +1,4 @@
-"""The scanned pages: twins, crops, published split, damaged files, cleaned pages."""
+"""The scanned pages: dirty and clean twins, crops, published split, damaged files, cleaned output."""
 
 import csv
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_pages_and_their_clean_twins_are_read(data_root: Path):
 
 
 @pytest.mark.parametrize(("key", "value", "own"), [("crop_size", 40, 32), ("crops_per_page", 2, 3)])
-def test_a_run_goes_on_with_crops_of_its_size_and_number(key: str, value: int, own: int, data_root: Path):
+def test_resuming_requires_the_same_crop_size_and_count(key: str, value: int, own: int, data_root: Path):
     arguments = {"crop_size": 32, "crops_per_page": 3}
     data = documents(data_root, **arguments)
     data.load_state_dict(data.state_dict())
@@ -52,7 +52,7 @@ def test_a_run_goes_on_with_crops_of_its_size_and_number(key: str, value: int, o
         documents(data_root, **arguments | {key: value}).load_state_dict(data.state_dict())
 
 
-def test_a_training_batch_is_of_crops_in_0_to_1(data_root: Path):
+def test_a_training_batch_is_crops_scaled_to_0_1(data_root: Path):
     data = documents(data_root, crop_size=32, crops_per_page=3, batch_size=8)
     assert len(data.datasets["train"]) == 3 * len(data.split.train)  # type: ignore[arg-type]
     raw = next(iter(data.train_dataloader()))
@@ -64,7 +64,7 @@ def test_a_training_batch_is_of_crops_in_0_to_1(data_root: Path):
         assert 0.9 < batch.max() <= 1
 
 
-def test_validation_is_of_whole_pages_of_their_own_sizes(data_root: Path):
+def test_validation_uses_whole_pages_at_their_own_sizes(data_root: Path):
     data = documents(data_root)
     pages = [data.prepare_batch(batch, training=False) for batch in data.val_dataloader()]
     assert [dirty.shape[2:] for dirty, _ in pages] == [data.samples[index][1].shape for index in data.split.val]
@@ -72,12 +72,12 @@ def test_validation_is_of_whole_pages_of_their_own_sizes(data_root: Path):
         np.testing.assert_array_equal((clean[0, 0] * 255).round().byte(), data.samples[index][2])
 
 
-def test_pages_of_different_size_cannot_be_validated_in_batches(data_root: Path):
+def test_pages_of_different_sizes_cannot_be_validated_in_batches(data_root: Path):
     with pytest.raises(DataError, match=r"data.eval_batch_size=2: the pages differ in size and cannot be stacked"):
         documents(data_root, split="random", eval_batch_size=2)
 
 
-def test_pages_of_one_size_can(folder: Path):
+def test_pages_of_one_size_can_be_validated_in_batches(folder: Path):
     for part in ("train", "train_cleaned"):
         for path in (folder / part).iterdir():
             with Image.open(path) as page:
@@ -88,8 +88,8 @@ def test_pages_of_one_size_can(folder: Path):
 
 
 @pytest.mark.parametrize("augment", ["flip", "none"])
-def test_twins_are_turned_alike(augment: str, data_root: Path):
-    """Each crop with itself as its twin: whatever is done to one must be done to the other."""
+def test_both_twins_are_augmented_alike(augment: str, data_root: Path):
+    """Each crop is its own twin, so any difference afterwards means that they were augmented differently."""
     data = documents(data_root, augment=[augment])
     crops = torch.randint(0, 256, (1, 1, 24, 24), dtype=torch.uint8).expand(16, -1, -1, -1)
     dirty, clean = data.prepare_batch((crops, crops), training=True)
@@ -98,7 +98,7 @@ def test_twins_are_turned_alike(augment: str, data_root: Path):
     assert torch.equal(dirty, crops.float() / 255) or augment == "flip"
 
 
-def test_dirt_of_training_pages_is_laid_on_the_dirty_twin_alone(data_root: Path):
+def test_dirt_is_added_to_the_dirty_twin_only(data_root: Path):
     data = documents(data_root, augment=["dirt"])
     crops = torch.randint(0, 256, (100, 1, 24, 24), dtype=torch.uint8)
     dirty, clean = data.prepare_batch((crops, crops), training=True)
@@ -108,8 +108,8 @@ def test_dirt_of_training_pages_is_laid_on_the_dirty_twin_alone(data_root: Path)
     assert len(data.augmentation[0].papers) == data.describe()["sizes"]["train"]
 
 
-def test_random_splits_twins_apart_which_grouped_does_not(data_root: Path):
-    """The leak of the original, which four scans of each text invite to."""
+def test_the_random_split_leaks_clean_texts_and_the_grouped_one_does_not(data_root: Path):
+    """The leak in the original data: each text was scanned four times."""
     for rule, leaks in (("random", True), ("grouped", False)):
         data = documents(data_root, split=rule)
         train, test = ({data.samples[i][2].tobytes() for i in part} for part in (data.split.train, data.split.test))
@@ -124,7 +124,7 @@ def test_the_mle_bench_test_pages_are_a_fifth_of_the_sorted_paths(data_root: Pat
     assert sorted(parts(data)["train"] + parts(data)["val"]) == sorted(path.name for path in kept)
 
 
-def test_a_published_split_of_incomplete_data_is_a_stand_in(data_root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_published_split_of_incomplete_data_is_marked_a_stand_in(data_root: Path, monkeypatch: pytest.MonkeyPatch):
     assert (
         documents(data_root, split="mle_bench").describe()["stand_in"] == "MLE-bench's rule applied to 40 of 144 pages"
     )
@@ -134,12 +134,12 @@ def test_a_published_split_of_incomplete_data_is_a_stand_in(data_root: Path, mon
 
 
 @pytest.mark.parametrize(("key", "least"), [("crop_size", 2), ("crops_per_page", 1)])
-def test_too_small_numbers_are_refused(key: str, least: int):
+def test_too_small_crop_settings_are_refused(key: str, least: int):
     with pytest.raises(ValueError, match=f"data.{key}={least - 1}: expected a number from {least}"):
         DocumentDataModule(**{key: least - 1})
 
 
-def test_data_in_the_cache_are_not_decoded_again(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cached_pages_are_not_decoded_again(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = documents(data_root, cache_dir=str(tmp_path))
     monkeypatch.setattr(module, "decode", lambda path: pytest.fail(f"decoded {path} again"))
     again = documents(data_root, cache_dir=str(tmp_path))
@@ -149,7 +149,7 @@ def test_data_in_the_cache_are_not_decoded_again(data_root: Path, tmp_path: Path
         documents(data_root, cache_dir=str(tmp_path))
 
 
-def test_a_changed_page_is_seen(folder: Path, tmp_path: Path):
+def test_a_changed_page_changes_the_fingerprint_and_is_read(folder: Path, tmp_path: Path):
     before = documents(folder.parent, cache_dir=str(tmp_path / "cache"))
     path = folder / "train" / "2.png"
     Image.new("L", (180, 104), 9).save(path)
@@ -158,7 +158,7 @@ def test_a_changed_page_is_seen(folder: Path, tmp_path: Path):
     assert {name: dirty for name, dirty, _ in after.samples}["2.png"].max() == 9
 
 
-# What bad input gets
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -170,20 +170,20 @@ def test_a_page_without_its_twin_is_named(gone: str, there: str, folder: Path):
         documents(folder.parent)
 
 
-def test_a_twin_in_a_subfolder_is_no_twin(folder: Path):
+def test_a_twin_in_another_subfolder_does_not_count(folder: Path):
     (folder / "train_cleaned" / "more").mkdir()
     (folder / "train_cleaned" / "5.png").rename(folder / "train_cleaned" / "more" / "5.png")
     with pytest.raises(DataError, match="has no twin"):
         documents(folder.parent)
 
 
-def test_twins_of_different_size_are_named_with_their_sizes(folder: Path):
+def test_twins_of_different_sizes_are_named_with_their_sizes(folder: Path):
     Image.new("L", (100, 50)).save(folder / "train_cleaned" / "5.png")
     with pytest.raises(DataError, match=r"train/5\.png: page and clean twin differ in size \(180 x 104 and 100 x 50\)"):
         documents(folder.parent)
 
 
-def test_pages_are_of_any_format_and_twins_have_the_same_name(folder: Path):
+def test_pages_may_have_any_format_and_twins_share_a_name(folder: Path):
     for name, grey in (("5.jpg", 9), ("5.JPG", 90)):
         for part in ("train", "train_cleaned"):
             Image.new("L", (100, 90), grey).save(folder / part / name, quality=100)
@@ -195,9 +195,9 @@ def test_pages_are_of_any_format_and_twins_have_the_same_name(folder: Path):
         documents(folder.parent)
 
 
-def test_a_small_page_shrinks_the_crops_aloud_and_a_tiny_one_is_refused(folder: Path, caplog):
+def test_a_small_page_shrinks_the_crops_and_a_tiny_one_is_refused(folder: Path, caplog):
     assert documents(folder.parent, split="all").datasets["train"][0][0].shape == (1, 80, 80)
-    assert "data.crop_size=96: crops are 80 pixels, for train/" in caplog.text
+    assert "data.crop_size=96: crops are 80 pixels, because train/" in caplog.text
     for side, crop_size in ((1, 96), (1, 16), (15, 96)):
         for part in ("train", "train_cleaned"):
             Image.new("L", (40, side)).save(folder / part / "5.png")
@@ -244,7 +244,7 @@ def test_too_few_pages_to_split_are_refused_but_can_all_train(rule: str, folder:
 
 
 class Negative:
-    """A model that turns black into white."""
+    """A model that inverts its input."""
 
     hparams = SimpleNamespace()
 
@@ -254,7 +254,7 @@ class Negative:
 
 @pytest.fixture
 def dirty(tmp_path: Path) -> Path:
-    """Two pages of different size, and a text that claims to be a third."""
+    """Two pages of different sizes, and a text file named like a third."""
     folder = tmp_path / "dirty"
     (folder / "more").mkdir(parents=True)
     Image.new("L", (3, 2), 255).save(folder / "1.png")
@@ -263,7 +263,7 @@ def dirty(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_page_is_cleaned_into_a_png_of_its_name_and_size(dirty: Path, tmp_path: Path):
+def test_each_page_is_cleaned_into_a_png_of_the_same_name_and_size(dirty: Path, tmp_path: Path):
     skipped = list(DocumentDataModule().predict_files(Negative(), dirty, tmp_path))
     assert decode(tmp_path / "1.png").tolist() == [[0, 0, 0]] * 2
     assert decode(tmp_path / "more" / "2.png").tolist() == [[200] * 5] * 4
@@ -273,7 +273,7 @@ def test_each_page_is_cleaned_into_a_png_of_its_name_and_size(dirty: Path, tmp_p
     assert not (tmp_path / "3.png").exists()
 
 
-def test_a_submission_has_a_line_a_pixel_counted_from_1(dirty: Path, tmp_path: Path):
+def test_a_submission_has_one_line_per_pixel_counted_from_1(dirty: Path, tmp_path: Path):
     list(DocumentDataModule().predict_files(Negative(), dirty / "1.png", tmp_path, submission=True))
     with (tmp_path / "submission.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
@@ -289,7 +289,7 @@ def test_cleaned_pages_never_replace_the_dirty_ones(dirty: Path):
 
 
 @pytest.mark.real
-def test_the_real_pages():
+def test_the_real_pages_and_their_splits():
     data = DocumentDataModule()
     data.setup()
     twins = [clean.tobytes() for _, _, clean in data.samples]

@@ -1,4 +1,4 @@
-"""Pages of a user's own: which are cleaned, in one piece or in tiles, again or not, and Kaggle's submission of them."""
+"""Cleaning a user's own pages: whole or in tiles, resumed or from scratch, and the Kaggle submission."""
 
 import csv
 import errno
@@ -23,7 +23,7 @@ from triptych.data.images import decode
 
 
 class Negative:
-    """A model that swaps ink and paper, and remembers how it was shown each page."""
+    """A model that inverts pages and records the size of each input."""
 
     hparams = SimpleNamespace()
 
@@ -47,7 +47,7 @@ class Negative:
 
 @pytest.fixture
 def pages(tmp_path: Path) -> Path:
-    """Three pages of noise, one of them in a folder below, of different sizes."""
+    """Three pages of noise of different sizes, one of them in a subfolder."""
     folder = tmp_path / "pages"
     generator = np.random.default_rng(0)
     for name, size in {"1.png": (3, 5), "2.png": (40, 30), "more/3.png": (7, 64)}.items():
@@ -75,21 +75,21 @@ def check(pages: Path, output: Path) -> None:
         (32, [(3, 5), (32, 30), (8, 30), (7, 32), (7, 32)]),
     ],
 )
-def test_pages_with_a_longer_side_come_in_tiles(tile: int | None, shown: list[Any], pages: Path, tmp_path: Path):
+def test_pages_longer_than_a_tile_are_cleaned_in_tiles(tile: int | None, shown: list[Any], pages: Path, tmp_path: Path):
     model = Negative()
     assert cleaned(model, pages, tmp_path / "out", tile=tile) == []
     assert model.shown == shown
     check(pages, tmp_path / "out")
 
 
-def test_by_default_a_page_above_1024_pixels_comes_in_tiles(tmp_path: Path):
+def test_by_default_pages_above_1024_pixels_are_cleaned_in_tiles(tmp_path: Path):
     Image.new("L", (1025, 2), 7).save(tmp_path / "wide.png")
     model = Negative()
     cleaned(model, tmp_path / "wide.png", tmp_path / "out")
     assert model.shown == [(2, 1024), (2, 1)]
 
 
-def test_a_page_too_large_for_the_memory_is_skipped(pages: Path, tmp_path: Path):
+def test_a_page_that_exhausts_memory_is_skipped(pages: Path, tmp_path: Path):
     Image.new("L", (50, 99)).save(pages / "0.png")
     (line,) = cleaned(Negative(), pages, tmp_path / "out", tile=64)
     assert line == f"{pages / '0.png'}: too many at once"
@@ -98,7 +98,7 @@ def test_a_page_too_large_for_the_memory_is_skipped(pages: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("place", ["pipe", "device", "folder", "broken link"])
-def test_what_is_no_file_is_skipped_and_not_waited_for(place: str, pages: Path, tmp_path: Path):
+def test_a_pipe_or_device_is_skipped_without_blocking(place: str, pages: Path, tmp_path: Path):
     lay(pages / "0.png", b"", place)
     (line,) = cleaned(Negative(), pages, tmp_path / "out")
     assert line.startswith(f"{pages / '0.png'}: not a readable image (")
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_skipped_and_not_waited_for(place: str, pages: Path, 
     assert (tmp_path / "out" / "1.png").exists()
 
 
-def test_a_page_whose_name_is_as_long_as_names_can_be_is_cleaned(pages: Path, tmp_path: Path):
+def test_a_page_with_a_name_of_maximal_length_is_cleaned(pages: Path, tmp_path: Path):
     (pages / "1.png").rename(pages / f"{'n' * 251}.png")
     assert cleaned(Negative(), pages, tmp_path / "out") == []
     check(pages, tmp_path / "out")
@@ -127,9 +127,7 @@ def test_a_page_that_cannot_be_saved_is_skipped(pages: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_a_disk_that_takes_no_page_ends_the_prediction(
-    number: int, pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_disk_error_ends_the_prediction(number: int, pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -138,7 +136,7 @@ def test_a_disk_that_takes_no_page_ends_the_prediction(
         cleaned(Negative(), pages, tmp_path / "out")
 
 
-def test_resume_keeps_what_was_made_from_the_same_page_by_the_same_weights(pages: Path, tmp_path: Path):
+def test_resume_keeps_outputs_of_the_same_page_and_weights(pages: Path, tmp_path: Path):
     out = tmp_path / "out"
     cleaned(Negative(), pages, out, weights="a")
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
@@ -147,7 +145,7 @@ def test_resume_keeps_what_was_made_from_the_same_page_by_the_same_weights(pages
     assert model.shown == []
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == times
 
-    (out / "1.png").unlink()  # missing, torn, and made from another page
+    (out / "1.png").unlink()  # missing, truncated, and made from another page
     (out / "2.png").write_bytes((out / "2.png").read_bytes()[:-30])
     Image.new("L", (8, 8), 9).save(pages / "more" / "3.png")
     cleaned(model, pages, out, weights="a", resume=True)
@@ -155,7 +153,7 @@ def test_resume_keeps_what_was_made_from_the_same_page_by_the_same_weights(pages
     check(pages, out)
 
     model.shown.clear()
-    Image.new("L", (3, 5)).save(out / "1.png")  # not from here
+    Image.new("L", (3, 5)).save(out / "1.png")  # not written by a prediction
     cleaned(model, pages, out, weights="a", resume=True)
     assert model.shown == [(3, 5)]
     cleaned(model, pages, out, weights="b", resume=True)
@@ -164,7 +162,7 @@ def test_resume_keeps_what_was_made_from_the_same_page_by_the_same_weights(pages
     assert len(model.shown) == 7
 
 
-def test_an_interruption_leaves_whole_pages_only(pages: Path, tmp_path: Path):
+def test_an_interruption_leaves_only_whole_pages(pages: Path, tmp_path: Path):
     class Tired(Negative):
         def predict(self, inputs: Tensor) -> dict[str, Tensor]:
             if len(self.shown) == 2:
@@ -182,7 +180,7 @@ def test_an_interruption_leaves_whole_pages_only(pages: Path, tmp_path: Path):
     check(pages, out)
 
 
-def test_the_submission_of_a_resumed_prediction_is_that_of_a_whole_one(pages: Path, tmp_path: Path):
+def test_a_resumed_submission_equals_an_uninterrupted_one(pages: Path, tmp_path: Path):
     cleaned(Negative(), pages, tmp_path / "whole", submission=True, weights="a")
     shutil.copytree(tmp_path / "whole", tmp_path / "half")
     (tmp_path / "half" / "2.png").unlink()
@@ -203,14 +201,14 @@ def test_the_submission_of_a_resumed_prediction_is_that_of_a_whole_one(pages: Pa
     assert rows == by_hand
 
 
-def test_two_pages_that_would_become_one_are_refused(pages: Path, tmp_path: Path):
+def test_two_pages_with_the_same_output_name_are_refused(pages: Path, tmp_path: Path):
     Image.new("L", (4, 4)).save(pages / "2.jpg")
     with pytest.raises(DataError, match=r"2\.jpg and .*2\.png would both become 2\.png: rename one"):
         cleaned(Negative(), pages, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_two_pages_with_one_id_are_refused_for_a_submission(pages: Path, tmp_path: Path):
+def test_two_pages_with_the_same_id_are_refused_for_a_submission(pages: Path, tmp_path: Path):
     shutil.copy(pages / "1.png", pages / "more" / "1.png")
     with pytest.raises(DataError, match="would both become image 1 of the submission: rename one"):
         cleaned(Negative(), pages, tmp_path / "out", submission=True)
@@ -218,14 +216,14 @@ def test_two_pages_with_one_id_are_refused_for_a_submission(pages: Path, tmp_pat
     check(pages, tmp_path / "out")
 
 
-def test_a_folder_inside_the_input_is_no_input(pages: Path):
+def test_an_output_folder_inside_the_input_is_not_an_input(pages: Path):
     for _ in range(2):
         cleaned(Negative(), pages, pages / "clean")
     written = {path.relative_to(pages / "clean").as_posix() for path in (pages / "clean").rglob("*.png")}
     assert written == {"1.png", "2.png", "more/3.png"}
 
 
-def test_a_folder_around_the_input_does_not_replace_it(pages: Path, tmp_path: Path):
+def test_an_output_folder_around_the_input_never_overwrites_it(pages: Path, tmp_path: Path):
     (pages / "pages").mkdir()
     shutil.copy(pages / "1.png", pages / "pages" / "1.png")  # would become pages/1.png
     with pytest.raises(DataError, match="would replace the dirty ones: choose another folder"):

@@ -1,4 +1,4 @@
-"""The download from Kaggle: kagglehub's real code against a server on loopback, and a stand-in where it is missing."""
+"""The download from Kaggle: the real kagglehub against a local server, and a stub for when it is not installed."""
 
 import errno
 import io
@@ -33,13 +33,13 @@ def zipped(entries: dict[str, bytes]) -> bytes:
 
 
 def documents_archive() -> bytes:
-    """The competition's archive: archives in an archive, each with a folder of its own name."""
+    """The competition's archive: nested archives, each with a folder of the same name."""
     entries = {f"{part}.zip": zipped({f"{part}/1.png": b"png"}) for part in ("train", "train_cleaned", "test")}
     return zipped({**entries, "sampleSubmission.csv.zip": zipped({"sampleSubmission.csv": b"id,value\n"})})
 
 
 def xrays_archive() -> bytes:
-    """The data set's archive: everything twice, with what macOS left behind."""
+    """The data set's archive: everything twice, with leftover files of macOS."""
     files = [f"{part}/{label}/1.jpeg" for part in ("train", "val", "test") for label in ("NORMAL", "PNEUMONIA")]
     twice = [f"chest_xray/{file}" for file in files] + [f"chest_xray/chest_xray/{file}" for file in files]
     left = {"chest_xray/__MACOSX/._train": b"", "chest_xray/chest_xray/.DS_Store": b"left"}
@@ -47,7 +47,7 @@ def xrays_archive() -> bytes:
 
 
 class Kaggle(BaseHTTPRequestHandler):
-    """Answers the three calls that kagglehub makes as Kaggle does: a version, and a redirection to the storage."""
+    """Answers kagglehub's three calls as Kaggle does: the version, a redirect to the storage, and the archive."""
 
     archive = b""
     status = 200
@@ -80,12 +80,12 @@ class Kaggle(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Be silent."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Sends kagglehub to another address, with an account's token and no other of this user's settings."""
+    """Points kagglehub at another address, with a token and isolated from the user's own settings."""
     pytest.importorskip("kagglehub", reason="needs kagglehub: make setup EXTRAS=kaggle")
     from kagglesdk import kaggle_env
 
@@ -98,7 +98,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("KAGGLE_API_TOKEN", "token-of-a-test")
-    # The variable chooses among fixed addresses; the one it names here is loopback's even unpatched.
+    # The variable chooses among fixed addresses; LOCALHOST is a loopback address even unpatched.
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     return lambda address: monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, address)
 
@@ -117,7 +117,7 @@ def kaggle(endpoint: Callable[[str], None]) -> Iterator[type[Kaggle]]:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, str], str]], None]:
-    """Puts ``download(handle, output_dir)`` in kagglehub's place."""
+    """Replaces kagglehub by a stub that calls ``download(handle, output_dir)``."""
     names = ("UnauthenticatedError", "DataCorruptionError")
     exceptions = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names})
 
@@ -133,24 +133,24 @@ def files(folder: Path) -> list[str]:
 
 
 def data_set(name: str) -> type[DataModule]:
-    """A data set; skips where a project has no such panel."""
+    """The data set of this name; skips the test in a project without it."""
     if name not in data_sets():
         pytest.skip(f"the data set {name} is not here")
     return data_sets()[name]
 
 
 def refuse(root: Path, message: str, page: str = PAGE, contents: tuple[str, ...] = ("a.csv",)) -> None:
-    """Expect one clear error, and nothing left behind."""
+    """Expect a one-line error, and nothing left on disk."""
     with pytest.raises(DataError, match=message) as caught:
         from_kaggle(page, root / "small", contents)
     assert "\n" not in str(caught.value)
     assert not root.exists() or list(root.iterdir()) == []
 
 
-# kagglehub itself, against the server
+# The real kagglehub against the local server
 
 
-def test_documents(kaggle: type[Kaggle], tmp_path: Path) -> None:
+def test_documents_are_unpacked_into_their_folder(kaggle: type[Kaggle], tmp_path: Path) -> None:
     kaggle.archive = documents_archive()
     folder = data_set("documents").download(tmp_path / "data")
     assert folder == tmp_path / "data" / "denoising-dirty-documents"
@@ -162,7 +162,7 @@ def test_documents(kaggle: type[Kaggle], tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_xrays(kaggle: type[Kaggle], tmp_path: Path) -> None:
+def test_xrays_are_unpacked_without_duplicates(kaggle: type[Kaggle], tmp_path: Path) -> None:
     kaggle.archive = xrays_archive()
     folder = data_set("xrays").download(tmp_path)
     expected = [f"{part}/{label}/1.jpeg" for part in ("test", "train", "val") for label in ("NORMAL", "PNEUMONIA")]
@@ -170,7 +170,7 @@ def test_xrays(kaggle: type[Kaggle], tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.glob("chest_xray/*")) == ["test", "train", "val"]
 
 
-def test_housing_by_training_and_by_command(
+def test_housing_is_downloaded_by_training_and_by_command(
     kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     california = data_set("california")
@@ -184,7 +184,7 @@ def test_housing_by_training_and_by_command(
         main(["data", "download", "california", "--root", str(tmp_path / "two")])
     assert caught.value.code == 0
     assert files(tmp_path / "two") == ["california-housing-prices/housing.csv"]
-    # Training goes on with what is there; the command refuses.
+    # Training uses what is already there; the command refuses.
     monkeypatch.setattr(kaggle, "status", 500)
     california(root=str(tmp_path / "two"), source="kaggle").setup()
     with pytest.raises(SystemExit) as caught:
@@ -203,19 +203,21 @@ def test_housing_by_training_and_by_command(
         (503, PAGE, r"answered 503 .*try again later"),
     ],
 )
-def test_kaggle_refuses(kaggle: type[Kaggle], tmp_path: Path, status: int, page: str, message: str) -> None:
+def test_a_refusal_by_kaggle_is_explained(
+    kaggle: type[Kaggle], tmp_path: Path, status: int, page: str, message: str
+) -> None:
     kaggle.status = status
     refuse(tmp_path / "data", message, page)
 
 
-def test_no_account(kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_token_is_explained(kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     refuse(tmp_path / "data", "to accounts only: make a token at .*KAGGLE_API_TOKEN", "competitions/small")
     assert kaggle.authorization is None
 
 
 @pytest.mark.parametrize("content", ["{", "{}"])
-def test_wrong_credentials_file(
+def test_a_malformed_credentials_file_is_explained(
     kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
@@ -225,21 +227,21 @@ def test_wrong_credentials_file(
     refuse(tmp_path / "data", r"kaggle\.json.*: make a token at")
 
 
-def test_no_network(endpoint: Callable[[str], None], tmp_path: Path) -> None:
+def test_a_refused_connection_is_explained(endpoint: Callable[[str], None], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     endpoint(f"http://127.0.0.1:{port}")
     refuse(tmp_path / "data", "connection to Kaggle failed or broke off .*refused.* a browser gets from .*small")
 
 
-def test_connection_breaks_off(kaggle: type[Kaggle], tmp_path: Path) -> None:
+def test_a_broken_connection_is_explained(kaggle: type[Kaggle], tmp_path: Path) -> None:
     kaggle.archive = b"PK"
     kaggle.headers_of_archive = {"Content-Length": "1000"}
     refuse(tmp_path / "data", "connection to Kaggle failed or broke off")
 
 
 @pytest.mark.parametrize("damage", ["a web page", "cut off", "flipped", "other checksum"])
-def test_damaged_download(kaggle: type[Kaggle], tmp_path: Path, damage: str) -> None:
+def test_a_damaged_download_is_refused(kaggle: type[Kaggle], tmp_path: Path, damage: str) -> None:
     good = zipped({"a.csv": bytes(range(256)) * 10})
     flipped = good[:60] + bytes(byte ^ 255 for byte in good[60:80]) + good[80:]
     kaggle.archive = {"a web page": b"<html>", "cut off": good[:-30], "flipped": flipped}.get(damage, good)
@@ -248,27 +250,27 @@ def test_damaged_download(kaggle: type[Kaggle], tmp_path: Path, damage: str) -> 
     refuse(tmp_path / "data", "what came from Kaggle is damaged")
 
 
-def test_incomplete_download(kaggle: type[Kaggle], tmp_path: Path) -> None:
+def test_an_incomplete_download_names_what_is_missing(kaggle: type[Kaggle], tmp_path: Path) -> None:
     kaggle.archive = zipped({"train/1.png": b"1", "test/": b"", "empty.csv": b""})
     contents = ("train", "test", "empty.csv", "a.csv")
     refuse(tmp_path / "data", r"lacks test, empty\.csv, a\.csv: look whether", contents=contents)
 
 
-def test_damaged_archive_in_the_archive(kaggle: type[Kaggle], tmp_path: Path) -> None:
+def test_a_damaged_nested_archive_is_named(kaggle: type[Kaggle], tmp_path: Path) -> None:
     kaggle.archive = zipped({"train.zip": zipped({"train/1.png": b"1"})[:-30]})
     refuse(tmp_path / "data", r"train\.zip is damaged", "competitions/small")
 
 
-def test_archive_that_leaves_its_folder(kaggle: type[Kaggle], tmp_path: Path) -> None:
+def test_path_traversal_never_leaves_the_folder(kaggle: type[Kaggle], tmp_path: Path) -> None:
     kaggle.archive = zipped({"a.csv": b"1", "train.zip": zipped({"../../../evil": b"evil"})})
     refuse(tmp_path / "data", "leaves its folder")
-    # Of the outer archive, kagglehub's to unpack, Python takes such names as plain ones.
+    # kagglehub unpacks the outer archive with Python's zipfile, which strips ".." from names.
     kaggle.archive = zipped({"a.csv": b"1", "../../evil": b"evil"})
     assert files(from_kaggle(PAGE, tmp_path / "data" / "small", ["a.csv"])) == ["a.csv", "evil"]
     assert not list(tmp_path.glob("evil"))
 
 
-def test_bomb(kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
     kaggle.archive = zipped({"train.zip": zipped({"zeros": bytes(1_000_000)})})
     refuse(tmp_path / "data", "unpack to 1,000,000 bytes, more than 100,000")
@@ -277,24 +279,24 @@ def test_bomb(kaggle: type[Kaggle], tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # With or without kagglehub
 
 
-def test_existing_folder(tmp_path: Path) -> None:
+def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     with pytest.raises(DataError, match=r"small exists already: move it away"):
         from_kaggle(PAGE, tmp_path / "small", ["a.csv"])
     assert list(tmp_path.rglob("*")) == [tmp_path / "small"]
 
 
-def test_data_set_that_is_not_on_kaggle(tmp_path: Path) -> None:
+def test_a_data_set_that_is_not_on_kaggle_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="small cannot be downloaded from Kaggle: put its files into"):
         from_kaggle("", tmp_path / "small", [])
 
 
-def test_without_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_kagglehub_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     refuse(tmp_path / "data", "needs kagglehub: `make setup EXTRAS=kaggle`")
 
 
-def test_full_disk(stub: Callable[..., None], tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing(stub: Callable[..., None], tmp_path: Path) -> None:
     def download(handle: str, output_dir: str) -> str:
         Path(output_dir).mkdir(parents=True)
         (Path(output_dir) / "part").write_bytes(b"1")
@@ -306,7 +308,7 @@ def test_full_disk(stub: Callable[..., None], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_link_in_the_download(stub: Callable[..., None], tmp_path: Path) -> None:
+def test_a_symlink_in_the_download_is_refused(stub: Callable[..., None], tmp_path: Path) -> None:
     def download(handle: str, output_dir: str) -> str:
         Path(output_dir).mkdir(parents=True)
         (Path(output_dir) / "a.csv").symlink_to("/etc/hostname")
@@ -316,7 +318,7 @@ def test_link_in_the_download(stub: Callable[..., None], tmp_path: Path) -> None
     refuse(tmp_path / "data", r"symbolic link, a\.csv")
 
 
-def test_notebook_that_mounts_the_data(stub: Callable[..., None], tmp_path: Path) -> None:
+def test_data_mounted_by_a_kaggle_notebook_are_copied(stub: Callable[..., None], tmp_path: Path) -> None:
     mounted = tmp_path / "input"
     mounted.mkdir()
     (mounted / "train.zip").write_bytes(zipped({"train/1.png": b"1"}))
@@ -325,7 +327,7 @@ def test_notebook_that_mounts_the_data(stub: Callable[..., None], tmp_path: Path
     assert files(mounted) == ["train.zip"]
 
 
-def test_another_job_was_first(stub: Callable[..., None], tmp_path: Path) -> None:
+def test_a_folder_written_meanwhile_by_another_job_is_used(stub: Callable[..., None], tmp_path: Path) -> None:
     def download(handle: str, output_dir: str) -> str:
         for folder in (Path(output_dir), tmp_path / "small"):
             folder.mkdir()
@@ -337,7 +339,7 @@ def test_another_job_was_first(stub: Callable[..., None], tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
-def test_failure_of_another_kind(stub: Callable[..., None], tmp_path: Path) -> None:
+def test_an_unexpected_error_of_kagglehub_is_reported(stub: Callable[..., None], tmp_path: Path) -> None:
     def download(handle: str, output_dir: str) -> str:
         raise RuntimeError("surprise")
 
@@ -345,7 +347,9 @@ def test_failure_of_another_kind(stub: Callable[..., None], tmp_path: Path) -> N
     refuse(tmp_path / "data", r"kagglehub failed \(RuntimeError: surprise\)")
 
 
-def test_folder_named_as_its_parent_stays_where_it_differs(stub: Callable[..., None], tmp_path: Path) -> None:
+def test_a_nested_folder_of_the_same_name_is_removed_only_if_a_duplicate(
+    stub: Callable[..., None], tmp_path: Path
+) -> None:
     def download(handle: str, output_dir: str) -> str:
         for name in ("a/1", "a/a/1", "a/a/a/1", "b/1", "b/b/2"):
             path = Path(output_dir) / name

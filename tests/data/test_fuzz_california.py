@@ -1,4 +1,4 @@
-"""Tables as editors, exporters and accidents leave them: read to the right values or refused by name."""
+"""Fuzzed housing tables, valid and damaged: read to the right values or refused by name."""
 
 import csv
 import io
@@ -50,13 +50,13 @@ def number() -> st.SearchStrategy[str]:
 
 @st.composite
 def cells(draw: st.DrawFn) -> list[dict[str, str]]:
-    """Rows of the housing table; one cell in some is not what its column holds."""
+    """Rows of the housing table, sometimes with one arbitrary, mostly invalid cell."""
     rows = []
     for _ in range(draw(st.integers(1, 4))):
         row = {name: draw(number()) for name in (*NUMBERS, TARGET)} | {PROXIMITY: draw(st.sampled_from(PROXIMITIES))}
         if draw(st.booleans()):
             row["total_bedrooms"] = ""
-        rows += [row] * draw(st.sampled_from((1, 1, 2)))  # duplicates count
+        rows += [row] * draw(st.sampled_from((1, 1, 2)))  # duplicate rows are valid
     if draw(st.integers(0, 2)) == 0:
         index, name = draw(st.integers(0, len(rows) - 1)), draw(st.sampled_from(COLUMNS))
         text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=8)
@@ -65,7 +65,7 @@ def cells(draw: st.DrawFn) -> list[dict[str, str]]:
 
 
 def value(name: str, cell: str) -> float | None:
-    """What a cell stands for, told without the reader's own means; None where it must be refused."""
+    """The value of a cell, parsed independently of the reader; None where the cell must be refused."""
     cell = cell.strip()
     if name == "total_bedrooms" and not cell:
         return float("nan")
@@ -74,13 +74,13 @@ def value(name: str, cell: str) -> float | None:
 
 
 def wrong(rows: list[dict[str, str]], kaggle: bool) -> set[tuple[int, str]]:
-    """Row and column of the cells that must be refused."""
+    """(row, column name) of the cells that must be refused."""
     numbers = {(i, name) for i, row in enumerate(rows) for name in (*NUMBERS, TARGET) if value(name, row[name]) is None}
     return numbers | {(i, PROXIMITY) for i, row in enumerate(rows) if kaggle and row[PROXIMITY] not in PROXIMITIES}
 
 
 def broken(table: list[list[str]], damage: str, draw: Any) -> str:
-    """Do to a table what ``damage`` says; returns the separator it is to be written with."""
+    """Damage ``table`` in place; returns the separator to write it with."""
     if damage == "column gone":
         place = draw(st.integers(0, len(table[0]) - 1))
         for row in table:
@@ -90,7 +90,7 @@ def broken(table: list[list[str]], damage: str, draw: Any) -> str:
         for row in table:
             row.append(row[place])
     elif damage == "no rows":
-        del table[len(table[0]) - len(NUMBERS) - 1 :]  # the header, in the form that has one, is left
+        del table[len(table[0]) - len(NUMBERS) - 1 :]  # leaves the header in the form that has one
     elif damage in ("short row", "long row"):
         row = table[draw(st.integers(0, len(table) - 1))]
         row[-1:] = [] if damage == "short row" else [row[-1], "1"]
@@ -119,7 +119,7 @@ def harmed(content: bytes, harm: str, draw: Any) -> bytes:
 
 
 @pytest.mark.slow
-def test_any_table_is_read_right_or_refused_by_line_and_column(
+def test_any_table_is_read_correctly_or_refused_by_line_and_column(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ):
     tried: Counter[str] = Counter()
@@ -158,7 +158,7 @@ def test_any_table_is_read_right_or_refused_by_line_and_column(
         path.write_bytes(harmed(content, harm, draw.draw))
         header = table[0] if columns and damage != "no rows" else COLUMNS[:-1]
         refused = wrong(rows, PROXIMITY in header)
-        # The places alone can be missing, and told only where columns have names.
+        # Only the proximity column may be missing, and only where columns have names.
         whole = damage == "none" or (damage == "column gone" and bool(columns) and {*NUMBERS, TARGET} <= set(header))
         right = whole and not refused and harm == "none"
         torn = harm in ("cut", "changed")
@@ -175,7 +175,7 @@ def test_any_table_is_read_right_or_refused_by_line_and_column(
             assert refusal.startswith(str(path))
             assert refusal.endswith(REMEDIES) or "; expected" in refusal, refusal
             if damage == "none" and harm == "none":
-                # Where a row begins: blank line and header before it, and the line breaks in the rows above.
+                # The line where each row begins: after the blank line, the header and the line breaks in rows above.
                 ends = list(accumulate(len(re.findall(r"\r\n|\r|\n", line)) + 1 for line in lines))[bool(columns) :]
                 at = {(ends[row] + 1, name) for row, name in refused}
                 told = re.match(r", line (\d+)(?: \(and \d+ more\))?: (\w+) is ", refusal.removeprefix(str(path)))

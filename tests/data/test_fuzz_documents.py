@@ -1,4 +1,4 @@
-"""Pages of every kind, whole and damaged, under any name: read to the right grey levels or refused by name."""
+"""Fuzzed pages of every format, intact and damaged, under any name: read to the right greys or refused by name."""
 
 import shutil
 from collections import Counter
@@ -22,7 +22,7 @@ REMEDIES = ("replace or remove it", "replace or remove both", "add that, or remo
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_any_page_is_read_right_or_refused_by_name(tmp_path: Path, record_property: Callable[[str, object], None]):
+def test_any_page_is_read_correctly_or_refused_by_name(tmp_path: Path, record_property: Callable[[str, object], None]):
     tried: Counter[str] = Counter()
     folder, cache = tmp_path / "data", tmp_path / "cache"
     data = DocumentDataModule(cache_dir=str(cache))
@@ -56,7 +56,7 @@ def test_any_page_is_read_right_or_refused_by_name(tmp_path: Path, record_proper
             assert not right, refusal
             assert str(dirty) in refusal or str(clean) in refusal
             assert refusal.endswith(REMEDIES)
-            # Pages of different sizes are whole and well decoded each.
+            # Twins of different sizes are refused only after both were decoded into the cache.
             assert not cache.exists() or "differ in size" in refusal
             return
         assert right or picture.torn

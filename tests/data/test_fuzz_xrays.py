@@ -1,4 +1,4 @@
-"""X-rays of every kind, whole and damaged, under any name: read to the right grey levels or refused by name."""
+"""Fuzzed X-rays of every format, intact and damaged, under any name: read to the right greys or refused by name."""
 
 import shutil
 from collections import Counter
@@ -16,12 +16,12 @@ from triptych.data.errors import DataError
 from triptych.data.xrays import XrayDataModule
 
 SIZE = 5
-"""More than half a page's side: JPEGs may be decoded at half their size, whose greys are slightly others."""
+"""More than half a picture's side, because a JPEG decoded at half its size has slightly different grey levels."""
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_any_x_ray_is_read_right_or_refused_by_name(tmp_path: Path, record_property: Callable[[str, object], None]):
+def test_any_x_ray_is_read_correctly_or_refused_by_name(tmp_path: Path, record_property: Callable[[str, object], None]):
     tried: Counter[str] = Counter()
     folder, cache = tmp_path / "data", tmp_path / "cache"
     for part in ("train/NORMAL", "train/PNEUMONIA", "test/NORMAL", "test/PNEUMONIA"):

@@ -1,4 +1,4 @@
-"""Images found in folders and decoded to grey, whatever their mode; damaged ones named."""
+"""Images: found in folders, decoded to 8-bit grey from any mode, and named in the error when damaged."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from triptych.data.images import decode, find_images
 
 @pytest.fixture
 def photo() -> Image.Image:
-    """Noise, so that no half of the file can do without the other."""
+    """Noise, so that every part of the file is needed to decode it."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8))
 
 
@@ -79,7 +79,7 @@ PAGE = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("band", [2**22, 40])
-def test_every_level_of_every_kind_of_file_is_right(kind: str, band: int, tmp_path: Path, monkeypatch):
+def test_every_grey_level_of_every_kind_of_file_is_decoded_correctly(kind: str, band: int, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(module, "BAND", band)
     picture = whole(PAGE, kind)
     (tmp_path / "page.png").write_bytes(picture.content)
@@ -91,7 +91,7 @@ def test_every_level_of_every_kind_of_file_is_right(kind: str, band: int, tmp_pa
 @pytest.mark.parametrize(
     ("content", "grey"),
     [
-        # Transparent grey levels are white paper, at any depth; 4 bits go in steps of 17.
+        # A transparent grey level becomes white paper at any bit depth; 4-bit levels are 17 apart.
         (png(2, 1, 4, rows=b"\0\x59", tRNS=b"\0\5"), [255, 153]),
         (png(4, 1, 2, rows=b"\0\x1b", tRNS=b"\0\2"), [0, 85, 255, 255]),
         (png(2, 1, 8, rows=b"\0\x05\x59", tRNS=b"\0\5"), [255, 0x59]),
@@ -102,7 +102,7 @@ def test_every_level_of_every_kind_of_file_is_right(kind: str, band: int, tmp_pa
         (tiff(2, 1, 8, 0, b"\x00\xc8"), [255, 55]),
     ],
 )
-def test_depths_are_scaled_and_transparent_levels_are_paper(content: bytes, grey: list[int], tmp_path: Path):
+def test_bit_depths_are_scaled_and_transparent_levels_become_white(content: bytes, grey: list[int], tmp_path: Path):
     (tmp_path / "page.png").write_bytes(content)
     assert decode(tmp_path / "page.png").tolist() == [grey]
 
@@ -116,9 +116,9 @@ LIES = {
     6: lambda page: np.rot90(page, -1),
     7: lambda page: np.rot90(page, 2).T,
     8: np.rot90,
-    9: lambda page: page,  # is no number for it
+    9: lambda page: page,  # not a valid orientation
 }
-"""What makes the stored pixels upright, by EXIF's number for how they lie."""
+"""The transform that makes stored pixels upright, by EXIF orientation."""
 
 
 @pytest.mark.parametrize("lies", LIES)
@@ -126,7 +126,7 @@ LIES = {
     ("suffix", "mode"),
     [("png", "L"), ("png", "RGBA"), ("png", "I;16"), ("tiff", "L"), ("tiff", "I;16"), ("webp", "RGB")],
 )
-def test_an_image_is_upright_whatever_way_it_was_stored(suffix: str, mode: str, lies: int, tmp_path: Path):
+def test_exif_orientation_is_applied(suffix: str, mode: str, lies: int, tmp_path: Path):
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     deep = mode == "I;16"
     image = Image.fromarray(pixels * np.uint16(257) if deep else pixels)
@@ -137,26 +137,26 @@ def test_an_image_is_upright_whatever_way_it_was_stored(suffix: str, mode: str, 
     np.testing.assert_allclose(decode(path).astype(int), LIES[lies](pixels), atol=1 if suffix == "webp" else 0)
 
 
-def test_damaged_exif_data_are_no_reason_to_refuse_the_pixels(tmp_path: Path, photo: Image.Image):
+def test_damaged_exif_data_are_ignored(tmp_path: Path, photo: Image.Image):
     photo.save(tmp_path / "photo.png", exif=b"Exif\0\0no header of a TIFF")
     assert np.array_equal(decode(tmp_path / "photo.png"), np.asarray(photo))
 
 
-def test_lab_is_refused_as_the_docstring_says(tmp_path: Path):
+def test_lab_images_are_refused(tmp_path: Path):
     flat("LAB", (50, 0, 0)).save(tmp_path / "page.tif")
     with pytest.raises(DataError, match=r"page\.tif: not a readable image \(.*LAB"):
         decode(tmp_path / "page.tif")
 
 
-def test_a_grey_png_is_read_to_the_bit(tmp_path: Path, photo: Image.Image):
+def test_a_grey_png_is_read_exactly(tmp_path: Path, photo: Image.Image):
     photo.save(tmp_path / "photo.png")
     assert np.array_equal(decode(tmp_path / "photo.png"), np.asarray(photo))
 
 
 @pytest.mark.parametrize("size", [(640, 480), (64, 500), (5, 7)])
 @pytest.mark.parametrize("suffix", ["png", "jpeg"])
-def test_a_size_gives_a_square_whatever_the_aspect(size: tuple[int, int], suffix: str, tmp_path: Path):
-    """The left half is black: it stays the left half."""
+def test_a_size_gives_a_square_at_any_aspect_ratio(size: tuple[int, int], suffix: str, tmp_path: Path):
+    """The black left half stays on the left."""
     image = flat("L", 255, size)
     image.paste(0, (0, 0, size[0] // 2, size[1]))
     image.save(tmp_path / f"image.{suffix}")
@@ -179,7 +179,7 @@ def test_a_truncated_image_is_named(suffix: str, share: float, tmp_path: Path, p
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", bytes(range(256)) * 40, b"\x89PNG\r\n\x1a\n" + b"x" * 100])
-def test_what_is_no_image_is_named(content: bytes, tmp_path: Path):
+def test_a_file_that_is_not_an_image_is_named(content: bytes, tmp_path: Path):
     (tmp_path / "1.png").write_bytes(content)
     with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         decode(tmp_path / "1.png", size=8)
@@ -192,7 +192,7 @@ def test_floating_point_pixels_are_refused_rather_than_guessed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("bits", "sample_format"), [(16, 2), (32, 1), (32, 2)])
-def test_pixels_of_no_known_range_are_refused(bits: int, sample_format: int, tmp_path: Path):
+def test_signed_and_32_bit_pixels_are_refused(bits: int, sample_format: int, tmp_path: Path):
     (tmp_path / "page.tif").write_bytes(tiff(1, 1, bits, 1, bytes(bits // 8), sample_format))
     with pytest.raises(DataError, match=r"page\.tif: .*signed and 32-bit pixels have no known range"):
         decode(tmp_path / "page.tif")
@@ -205,7 +205,7 @@ def test_an_animation_is_refused_rather_than_cut_to_its_first_image(format: str,
         decode(tmp_path / "page.png")
 
 
-def test_a_photo_with_a_preview_behind_it_is_one_image(tmp_path: Path):
+def test_a_photo_with_an_embedded_preview_is_one_image(tmp_path: Path):
     photo, preview = flat("L", 200, (8, 8)), flat("L", 0, (4, 4))
     photo.save(tmp_path / "photo.jpg", "MPO", save_all=True, append_images=[preview])
     assert decode(tmp_path / "photo.jpg").tolist() == [[200] * 8] * 8
@@ -214,7 +214,7 @@ def test_a_photo_with_a_preview_behind_it_is_one_image(tmp_path: Path):
 @pytest.mark.parametrize(
     "content", [animated("gif"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", b"P5 1 1 255 x"]
 )
-def test_other_formats_are_not_even_tried(content: bytes, tmp_path: Path):
+def test_unsupported_formats_are_refused(content: bytes, tmp_path: Path):
     (tmp_path / "page.png").write_bytes(content)
     with pytest.raises(DataError, match=r"not a readable image \(no PNG, JPEG, TIFF, BMP, WEBP\)"):
         decode(tmp_path / "page.png")
@@ -222,7 +222,7 @@ def test_other_formats_are_not_even_tried(content: bytes, tmp_path: Path):
 
 @pytest.mark.parametrize("side", [13_400, 2**31 - 1])
 @pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])
-def test_a_decompression_bomb_is_refused_before_it_goes_off(
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     limit: int | None, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
@@ -244,7 +244,7 @@ def test_a_page_of_10_000_by_10_000_is_read(tmp_path: Path):
     assert np.count_nonzero(decoded == 0) == 1000
 
 
-# Not getrusage, which begins with the peak of the process that started this one.
+# Not getrusage, whose peak is inherited from the parent process.
 MEASURE = """
 import re, sys
 from pathlib import Path
@@ -260,19 +260,19 @@ print(page.shape, page[0, 0], peak() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are told in /proc")
 @pytest.mark.parametrize(("mode", "bytes_a_pixel"), [("L", 1), ("I;16", 2), ("RGB", 4), ("RGBA", 4)])
-def test_a_large_page_of_any_mode_takes_the_memory_of_its_pixels(mode: str, bytes_a_pixel: int, tmp_path: Path):
+def test_decoding_a_large_page_takes_little_more_memory_than_its_pixels(mode: str, bytes_a_pixel: int, tmp_path: Path):
     Image.new(mode, (10_000, 10_000)).save(tmp_path / "large.png", compress_level=1)
     command = [sys.executable, "-W", "error", "-c", MEASURE, str(tmp_path / "large.png")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     shape, peak = said.rsplit(maxsplit=1)
     assert shape.startswith("(10000, 10000)")
-    # The file's own pixels and the grey ones; the latter twice, as Pillow's and NumPy's. In kilobytes.
+    # The stored pixels plus the grey ones twice (Pillow's and NumPy's copy); the peak is in kB.
     assert 1e8 < int(peak) * 1024 < (bytes_a_pixel + 2) * 1e8 + 150e6
     print(f"10,000 x 10,000 {mode}: {int(peak) / 1024:.0f} MiB")
 
 
 @pytest.mark.parametrize("name", ["with space", "größe", "страница", "页", "صفحة", "a'b\"c", "new\nline", "%s{}", "🙂"])
-def test_names_in_any_script_are_names(name: str, tmp_path: Path):
+def test_file_names_in_any_script_are_accepted(name: str, tmp_path: Path):
     folder = tmp_path / name
     folder.mkdir()
     flat("L", 7).save(folder / f"{name}.png")
@@ -281,7 +281,7 @@ def test_names_in_any_script_are_names(name: str, tmp_path: Path):
     assert decode(found).tolist() == [[7] * 3] * 2
 
 
-def test_a_name_that_is_no_unicode_is_refused(tmp_path: Path):
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path: Path):
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
     except OSError:
@@ -296,7 +296,7 @@ def test_names_that_differ_in_case_or_suffix_are_two_images(tmp_path: Path):
     assert [path.name for path in find_images(tmp_path)] == sorted({path.name for path in tmp_path.iterdir()})
 
 
-def test_a_linked_image_is_read_and_a_linked_folder_refused(tmp_path: Path):
+def test_a_symlinked_image_is_read_and_a_symlinked_folder_refused(tmp_path: Path):
     pages, elsewhere = tmp_path / "pages", tmp_path / "elsewhere"
     pages.mkdir()
     elsewhere.mkdir()
@@ -313,13 +313,13 @@ def test_a_linked_image_is_read_and_a_linked_folder_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("place", [place for place in sorted(set(PLACES)) if place not in ("file", "link")])
-def test_what_is_no_file_is_named_instead_of_waited_for(place: str, tmp_path: Path):
+def test_a_pipe_or_device_is_refused_without_blocking(place: str, tmp_path: Path):
     lay(tmp_path / "1.png", b"", place)
     with pytest.raises(DataError, match=r"1\.png: not a readable image \(.*\); replace or remove it"):
         decode(tmp_path / "1.png")
 
 
-def test_images_are_found_in_all_subfolders_in_order_of_their_names(tmp_path: Path):
+def test_images_are_found_recursively_in_name_order(tmp_path: Path):
     names = ["10.png", "2.PNG", "a/1.jpeg", "a/b/3.Tif", "z.webp"]
     for name in [*reversed(names), "._2.png", ".ipynb_checkpoints/2.png", "Thumbs.db", "notes.txt", "png"]:
         path = tmp_path / name
@@ -329,8 +329,8 @@ def test_images_are_found_in_all_subfolders_in_order_of_their_names(tmp_path: Pa
     assert find_images(tmp_path / "10.png") == [tmp_path / "10.png"]
 
 
-def test_a_folder_that_cannot_be_read_is_named_instead_of_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The system's refusal is made up here, for nothing is forbidden to root, as which tests may run."""
+def test_an_unreadable_folder_is_named_rather_than_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The permission error is simulated, because the tests may run as root, to whom nothing is forbidden."""
     for name in ("1.png", "locked/2.png", ".locked/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -1,6 +1,6 @@
-"""Every data set, split rule and fold: nothing that belongs together is in two parts, and nothing is lost.
+"""No leakage: for every data set, split rule and fold, groups are never divided and no sample is lost.
 
-A new data set is tested too, as rows that stand for themselves unless it is named in ``units``.
+A new data set is tested too; its samples count as independent unless ``units`` says how they are grouped.
 """
 
 import re
@@ -30,18 +30,18 @@ def parts(data: DataModule) -> dict[str, list[int]]:
 
 
 def units(name: str, data: DataModule) -> list[Hashable]:
-    """What each sample must stay together with; found here by other means than the data set's own."""
+    """The group of each sample, derived independently of the data set's own code."""
     if name == "documents":
         return [clean.tobytes() for _, _, clean in data.samples]
     if name == "xrays":
-        # The official test folder numbers its patients anew.
+        # The official test folder numbers its patients from the start again.
         stems = [re.match(r"(?:(test)|.*?)/.*/(?:NORMAL2-)?(IM-\d+|person\d+)", path) for path in data.samples.names]
         return [stem.groups() for stem in stems if stem]
     return list(range(data.count(data.samples)))
 
 
 @pytest.mark.parametrize(("name", "rule", "folds"), RULES)
-def test_the_parts_are_disjoint_and_hold_everything(name: str, rule: str, folds: int | None, data_root: Path):
+def test_the_splits_are_disjoint_and_complete(name: str, rule: str, folds: int | None, data_root: Path):
     data = read(name, data_root, split=rule, folds=folds)
     assert sorted(chain(*parts(data).values())) == list(range(data.count(data.samples)))
     assert all(parts(data).values())
@@ -51,7 +51,7 @@ def test_the_parts_are_disjoint_and_hold_everything(name: str, rule: str, folds:
 @pytest.mark.parametrize("fold", [None, 0, 1, 2])
 @pytest.mark.parametrize("split_seed", range(3))
 @pytest.mark.parametrize("name", MODULES)
-def test_grouped_keeps_together_what_belongs_together(name: str, split_seed: int, fold: int | None, data_root: Path):
+def test_grouped_splits_never_divide_a_group(name: str, split_seed: int, fold: int | None, data_root: Path):
     folds = {} if fold is None else {"folds": 3, "fold": fold}
     data = read(name, data_root, split="grouped", split_seed=split_seed, **folds)
     unit = units(name, data)
@@ -61,7 +61,7 @@ def test_grouped_keeps_together_what_belongs_together(name: str, split_seed: int
 
 
 @pytest.mark.parametrize(("name", "rule", "folds"), OWN_RULES)
-def test_a_split_seed_draws_one_split_and_another_another(name: str, rule: str, folds: int | None, data_root: Path):
+def test_the_split_seed_determines_the_split(name: str, rule: str, folds: int | None, data_root: Path):
     first, again, other = (parts(read(name, data_root, split=rule, folds=folds, split_seed=seed)) for seed in (3, 3, 4))
     assert first == again
     assert first["train"] != other["train"]
@@ -69,7 +69,7 @@ def test_a_split_seed_draws_one_split_and_another_another(name: str, rule: str, 
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_folds_validate_all_but_one_test_set_once(name: str, data_root: Path):
+def test_folds_validate_every_sample_outside_the_test_split_once(name: str, data_root: Path):
     drawn = [parts(read(name, data_root, folds=3, fold=fold)) for fold in range(3)]
     assert drawn[0]["test"] == drawn[1]["test"] == drawn[2]["test"]
     validated = [index for split in drawn for index in split["val"]]
@@ -77,7 +77,7 @@ def test_folds_validate_all_but_one_test_set_once(name: str, data_root: Path):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_all_trains_on_everything(name: str, data_root: Path):
+def test_split_all_trains_on_everything(name: str, data_root: Path):
     data = read(name, data_root, split="all")
     assert parts(data) == {"train": list(range(data.count(data.samples))), "val": [], "test": []}
     assert data.datasets.keys() == {"train"}

@@ -1,4 +1,4 @@
-"""A loader that goes on in the middle of an epoch gives what was still to come, in the same order."""
+"""The resumable loader: resumed in the middle of an epoch, it gives the remaining batches in the same order."""
 
 import random
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from triptych.data.loader import ResumableLoader
 
 
 class Noisy(TensorDataset):
-    """Numbers with a random one beside each, as a crop would have it."""
+    """Numbers, each with a random one drawn on access, as random crops do."""
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         return (*super().__getitem__(index), torch.rand(()))
@@ -28,7 +28,7 @@ def loader(workers: int = 0, weighted: bool = False) -> ResumableLoader:
 
 
 class Whole(Noisy):
-    """The same, with batches cut in one piece."""
+    """The same, but fetching whole batches at once."""
 
     fetched: int = 0
 
@@ -38,7 +38,7 @@ class Whole(Noisy):
 
 
 def numpy_state() -> list[int]:
-    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, the global one
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, the global state
     return state["state"]["key"].tolist()
 
 
@@ -47,7 +47,7 @@ def drawn(batches: object) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_batches_cut_in_one_piece_are_those_of_torchs_own_iterator(weighted: bool) -> None:
+def test_whole_batch_fetching_gives_the_batches_of_torchs_own_iterator(weighted: bool) -> None:
     expected, actual = loader(weighted=weighted), loader(weighted=weighted)
     actual = ResumableLoader(Whole(torch.arange(10)), batch_sampler=actual.batch_sampler, generator=actual.generator)
     found = []
@@ -61,12 +61,12 @@ def test_batches_cut_in_one_piece_are_those_of_torchs_own_iterator(weighted: boo
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_the_rest_of_an_epoch_and_the_next_are_the_same(workers: int, weighted: bool, taken: int) -> None:
+def test_a_resumed_epoch_and_the_next_one_are_the_same(workers: int, weighted: bool, taken: int) -> None:
     torch.manual_seed(0)
     first = loader(workers, weighted)
     batches = iter(first)
     before = drawn(islice(batches, taken))
-    # Before its first batch an epoch has no place yet.
+    # Before the first batch of an epoch there is no position yet.
     place, state = (first.state_dict() if taken else None), torch.get_rng_state()
     rest, following = drawn(batches), drawn(first)
     assert len(before) + len(rest) == len(following) == 4
@@ -81,7 +81,7 @@ def test_the_rest_of_an_epoch_and_the_next_are_the_same(workers: int, weighted: 
     assert drawn(again) == following
 
 
-def test_every_sample_comes_once_around_a_stop() -> None:
+def test_every_sample_comes_once_across_an_interruption() -> None:
     torch.manual_seed(0)
     first, again = loader(), loader()
     before = drawn(islice(iter(first), 2))
@@ -91,7 +91,7 @@ def test_every_sample_comes_once_around_a_stop() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_without_workers_batches_from_before_a_stop_are_not_fetched_again(weighted: bool) -> None:
+def test_without_workers_skipped_batches_are_not_fetched_again(weighted: bool) -> None:
     plain = loader(weighted=weighted)
     whole = ResumableLoader(Whole(torch.arange(10)), batch_sampler=plain.batch_sampler, generator=plain.generator)
     whole.load_state_dict({"seed": 5, "taken": 2, "batch_size": 3})
@@ -104,21 +104,21 @@ def test_without_workers_batches_from_before_a_stop_are_not_fetched_again(weight
     assert whole.dataset.fetched == 4  # type: ignore[attr-defined]
 
 
-def test_what_is_gone_through_again_draws_no_number_of_the_run() -> None:
+def test_skipping_batches_does_not_advance_the_global_rng() -> None:
     again = loader()
     again.load_state_dict({"seed": 5, "taken": 2, "batch_size": 3})
     before = random.getstate(), numpy_state()
     torch.manual_seed(3)
     next(iter(again))
     expected = torch.Generator().manual_seed(3)
-    # One draw of three for the batch itself.
+    # Only the three samples of the batch itself draw a number each.
     for _ in range(3):
         torch.rand((), generator=expected)
     assert torch.equal(torch.get_rng_state(), expected.get_state())
     assert before == (random.getstate(), numpy_state())
 
 
-def test_the_samples_of_the_latest_batch_are_known() -> None:
+def test_indices_are_those_of_the_latest_batch() -> None:
     there = loader()
     for numbers, _ in there:
         assert list(there.indices()) == numbers.tolist()
@@ -129,7 +129,7 @@ def test_the_samples_of_the_latest_batch_are_known() -> None:
             break
 
 
-def test_batches_of_another_size_have_no_place_to_go_on_at() -> None:
+def test_another_batch_size_cannot_resume_mid_epoch() -> None:
     first = loader()
     next(iter(first))
     other = ResumableLoader(Noisy(torch.arange(10)), batch_size=5, generator=torch.Generator())  # type: ignore[arg-type]

@@ -18,13 +18,13 @@ def test_the_paper_is_the_page_without_its_print():
     dirty, clean, paper = page()
     found = paper_of(dirty, clean)
     assert found.shape == dirty.shape
-    # Brightness relative to clean paper: the stain halves it, and the print has left no trace.
-    # At the stain's edge both count.
+    # Brightness relative to clean paper: the stain halves it, and no print remains.
+    # The columns around the stain's edge are left out, where both levels mix.
     apart = torch.cat([torch.arange(22), torch.arange(38, 60)])
     assert found[..., apart] == pytest.approx((paper / 0.8)[..., apart], abs=0.02)
 
 
-def test_paper_is_found_next_to_wide_print_too():
+def test_paper_is_filled_in_under_wide_print():
     dirty, clean, _ = page(60, 60)
     clean[:, 10:50, 10:50] = 0
     dirty[:, 10:50, 10:50] = 20
@@ -33,12 +33,12 @@ def test_paper_is_found_next_to_wide_print_too():
     assert found.isfinite().all()
 
 
-def test_a_page_of_ink_alone_changes_nothing():
+def test_a_page_without_paper_gives_neutral_dirt():
     black = torch.zeros(1, 20, 20, dtype=torch.uint8)
     assert torch.equal(paper_of(black, black), torch.ones(1, 20, 20))
 
 
-def test_dirt_multiplies_and_the_clean_page_stays():
+def test_dirt_multiplies_the_dirty_page_and_keeps_the_clean_one():
     pairs = torch.rand(4, 2, 16, 16)
     paper = torch.full((1, 30, 30), 0.5)
     laid = BatchPapers([paper], share=1.0, powers=(1.0, 1.0))(pairs)
@@ -46,7 +46,7 @@ def test_dirt_multiplies_and_the_clean_page_stays():
     assert torch.equal(laid[:, 1], pairs[:, 1])
 
 
-def test_each_pair_has_a_piece_and_a_strength_of_its_own():
+def test_each_pair_gets_its_own_piece_and_strength():
     torch.manual_seed(0)
     papers = [torch.rand(1, 40, 50) * 0.5 + 0.3 for _ in range(3)]
     pairs = torch.full((6, 2, 16, 16), 0.7)
@@ -54,7 +54,7 @@ def test_each_pair_has_a_piece_and_a_strength_of_its_own():
     assert len({tuple(one.flatten().tolist()) for one in dirty}) == 6
 
 
-def test_a_share_of_the_pairs_gets_one():
+def test_only_a_share_of_the_pairs_gets_dirt():
     torch.manual_seed(0)
     pairs = torch.full((2000, 2, 4, 4), 0.7)
     laid = BatchPapers([torch.full((1, 8, 8), 0.5)], share=0.6)(pairs)
@@ -62,11 +62,11 @@ def test_a_share_of_the_pairs_gets_one():
     assert untouched == pytest.approx(0.4, abs=0.04)
 
 
-def test_a_paper_as_large_as_the_crop_fits():
+def test_a_paper_of_the_crop_size_fits():
     assert BatchPapers([torch.ones(1, 16, 16)])(torch.rand(2, 2, 16, 16)).shape == (2, 2, 16, 16)
 
 
-def test_the_seed_decides():
+def test_dirt_is_reproducible_from_the_seed():
     papers, pairs = [torch.rand(1, 30, 30)], torch.rand(3, 2, 16, 16)
 
     def laid(seed: int) -> torch.Tensor:
@@ -77,7 +77,7 @@ def test_the_seed_decides():
     assert not torch.equal(laid(1), laid(2))
 
 
-def test_specks_darken_the_dirty_page_alone():
+def test_specks_darken_only_the_dirty_page():
     torch.manual_seed(0)
     pairs = torch.rand(20, 2, 64, 64)
     specked = BatchSpecks(share=1.0)(pairs)
@@ -86,24 +86,24 @@ def test_specks_darken_the_dirty_page_alone():
     assert (specked[:, 0] >= 0).all()
 
 
-def test_specks_are_small_darker_than_their_stain_and_in_clusters():
+def test_specks_are_small_clustered_and_darker_than_their_surroundings():
     torch.manual_seed(0)
     left = BatchSpecks(share=1.0)(torch.ones(200, 2, 64, 64))[:, :1]
     around = torch.nn.functional.avg_pool2d(left, 15, stride=1, padding=7, count_include_pad=False)
     specks = (left < 0.7 * around).float()
     assert 0.005 < specks.mean() < 0.1
-    # Windows wider than a speck are full of it next to nowhere.
+    # A window wider than a speck is almost never filled by it.
     assert (torch.nn.functional.avg_pool2d(specks, 9, stride=1) > 0.6).float().mean() < 0.001
-    # Some quarters of a page have many, others next to none.
+    # Some quarters of a page have many specks, others almost none.
     quarters = torch.nn.functional.avg_pool2d(specks, 32).flatten(1)
     assert quarters.max(dim=1).values.sum() / quarters.sum() > 0.4
-    # Some pages are stained as well, others are not.
+    # Some pages are also stained, others are not.
     paper = left.flatten(1).quantile(0.8, dim=1)
     assert paper.min() < 0.6
     assert paper.max() > 0.95
 
 
-def test_a_share_of_the_pairs_gets_specks():
+def test_only_a_share_of_the_pairs_gets_specks():
     torch.manual_seed(0)
     pairs = torch.ones(2000, 2, 16, 16)
     touched = (BatchSpecks(share=0.1)(pairs) < 1).flatten(1).any(dim=1).float().mean().item()

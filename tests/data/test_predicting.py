@@ -1,4 +1,4 @@
-"""Inputs found and read ahead: what is an input, in which order, and how many are in the memory at once."""
+"""Prediction inputs: which files count, in which order, and how many are read ahead at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ def image(path: Path) -> Path:
     return path
 
 
-def test_inputs_are_named_below_the_source_and_sorted(tmp_path: Path):
+def test_inputs_are_sorted_and_named_relative_to_the_source(tmp_path: Path):
     for name in ("b.png", "a/2.jpg", "a/1.png"):
         image(tmp_path / name)
     (tmp_path / "notes.txt").touch()
@@ -27,7 +27,7 @@ def test_inputs_are_named_below_the_source_and_sorted(tmp_path: Path):
     assert find_inputs(tmp_path / "b.png", tmp_path / "out") == {tmp_path / "b.png": "b.png"}
 
 
-def test_outputs_of_before_are_no_inputs(tmp_path: Path):
+def test_earlier_outputs_are_not_inputs(tmp_path: Path):
     for name in ("pages/1.png", "pages/clean/1.png", "pages/cleanest/1.png"):
         image(tmp_path / name)
     left = ["1.png", "cleanest/1.png"]
@@ -40,14 +40,14 @@ def test_outputs_of_before_are_no_inputs(tmp_path: Path):
         find_inputs(Path("pages"), Path("pages/clean"))
 
 
-def test_two_inputs_with_one_output_are_named(tmp_path: Path):
+def test_two_inputs_with_the_same_output_are_refused(tmp_path: Path):
     paths = [tmp_path / name for name in ("a.png", "b.png", "A.jpg")]
     with pytest.raises(DataError, match=r"a\.png and .*A\.jpg would both become A\.png: rename one"):
         refuse_namesakes(paths, lambda path: path.with_suffix(".png").name)
     refuse_namesakes(paths, lambda path: path.name)
 
 
-def test_results_come_in_order_and_only_a_few_are_begun():
+def test_results_come_in_order_with_a_bounded_read_ahead():
     begun: list[int] = []
     first_waits = threading.Event()
 
@@ -74,13 +74,13 @@ def test_results_come_in_order_and_only_a_few_are_begun():
     assert found == [number**2 for number in range(1, 100)]
 
 
-def test_an_error_is_that_of_its_own_item():
+def test_an_error_belongs_to_its_own_item():
     with ThreadPoolExecutor(2) as pool:
         found = [(item, result.exception()) for item, result in ahead(pool, int, ["1", "x", "3"], 2)]
     assert [item for item, error in found if error] == ["x"]
 
 
-def test_what_is_not_asked_for_is_not_begun():
+def test_closing_early_starts_no_further_items():
     begun = []
     with ThreadPoolExecutor(1) as pool:
         results = ahead(pool, begun.append, range(100), 50)

@@ -1,4 +1,4 @@
-"""Tables in pieces: whole or not there, and resumed behind the last whole piece, whatever ended them."""
+"""Tables written in pieces: complete or absent, and resumed after the last whole piece."""
 
 import json
 from contextlib import suppress
@@ -15,14 +15,14 @@ def names(folder: Path) -> set[str]:
 
 
 def interrupted(path: Path, error: type[BaseException] = KeyboardInterrupt) -> None:
-    """A table of which one piece was written, and half of another."""
+    """Write one piece of a table and half of another, then fail with ``error``."""
     with suppress(error), ResumableTable(path, ["weights", "input"], resume=False) as table:
         table.write("head\na\nb\n", inputs=3, skipped=["c is damaged"])
         table.file.write(b"half a li")
         raise error
 
 
-def test_a_table_is_there_when_it_is_whole(tmp_path: Path):
+def test_a_table_appears_only_when_complete(tmp_path: Path):
     with ResumableTable(tmp_path / "t.csv", ["x"], resume=False) as table:
         table.write("a\n", inputs=1)
         assert names(tmp_path) == {"t.csv.part", "t.csv.part.json"}
@@ -33,7 +33,7 @@ def test_a_table_is_there_when_it_is_whole(tmp_path: Path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError, GeneratorExit])
-def test_an_interrupted_table_goes_on_behind_its_last_whole_piece(error: type[BaseException], tmp_path: Path):
+def test_an_interrupted_table_resumes_after_its_last_whole_piece(error: type[BaseException], tmp_path: Path):
     path = tmp_path / "t.csv"
     path.write_text("of before\n")
     interrupted(path, error)
@@ -45,7 +45,7 @@ def test_an_interrupted_table_goes_on_behind_its_last_whole_piece(error: type[Ba
     assert names(tmp_path) == {"t.csv"}
 
 
-def test_without_resume_it_begins_anew(tmp_path: Path):
+def test_without_resume_a_table_starts_over(tmp_path: Path):
     interrupted(tmp_path / "t.csv")
     with ResumableTable(tmp_path / "t.csv", ["weights", "input"], resume=False) as table:
         assert table.inputs == 0
@@ -53,29 +53,29 @@ def test_without_resume_it_begins_anew(tmp_path: Path):
     assert (tmp_path / "t.csv").read_text() == "new\n"
 
 
-def test_where_nothing_is_there_resume_begins(tmp_path: Path):
+def test_resume_without_a_partial_table_starts_one(tmp_path: Path):
     with ResumableTable(tmp_path / "t.csv", ["x"], resume=True) as table:
         assert table.inputs == 0
         table.write("a\n", inputs=1)
     assert (tmp_path / "t.csv").read_text() == "a\n"
 
 
-def test_killed_before_the_first_piece_it_begins_anew(tmp_path: Path):
+def test_killed_before_the_first_piece_a_table_starts_over(tmp_path: Path):
     interrupted(tmp_path / "t.csv")
-    # What a kill leaves between the opening of a new table and its first piece.
+    # The state left by a kill between opening a new table and writing its first piece.
     with pytest.raises(KeyboardInterrupt), ResumableTable(tmp_path / "t.csv", ["other"], resume=False):
         raise KeyboardInterrupt
     assert names(tmp_path) == {"t.csv.part"}
     assert ResumableTable(tmp_path / "t.csv", ["third"], resume=True).inputs == 0
 
 
-def test_wrong_data_leave_nothing(tmp_path: Path):
+def test_invalid_data_leave_no_partial_table(tmp_path: Path):
     interrupted(tmp_path / "t.csv", DataError)
     assert names(tmp_path) == set()
 
 
 @pytest.mark.parametrize("change", ["input", "shorter", "torn", "no state"])
-def test_what_is_of_another_input_or_damaged_is_not_gone_on_with(change: str, tmp_path: Path):
+def test_a_partial_table_of_another_input_or_damaged_is_not_resumed(change: str, tmp_path: Path):
     path = tmp_path / "t.csv"
     interrupted(path)
     made_from = ["weights", "other" if change == "input" else "input"]

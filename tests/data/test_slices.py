@@ -1,4 +1,4 @@
-"""Slices of the X-rays that are unlike the others."""
+"""Slices of the X-rays that differ from the rest, for hold-out tests."""
 
 import numpy as np
 import pytest
@@ -7,24 +7,24 @@ from triptych.data.slices import MEASURES, SLICES, brightness, contrast, margin,
 
 
 def plain(*greys: int, side: int = 40) -> np.ndarray:
-    """Images of one grey each, uint8 (N, side, side)."""
+    """Images of a single grey level each, uint8 (N, side, side)."""
     return np.stack([np.full((side, side), grey, np.uint8) for grey in greys])
 
 
-def test_brightness_and_contrast_are_mean_and_deviation():
+def test_brightness_is_the_mean_and_contrast_the_standard_deviation():
     images = plain(100, 100)
     images[1, :20] = 60
     assert brightness(images).tolist() == [100, 80]
     assert contrast(images).tolist() == [0, 20]
 
 
-def test_the_margin_is_the_share_that_is_black():
+def test_the_margin_is_the_share_of_black_pixels():
     images = plain(100)
     images[0, :, :10] = 16
     assert margin(images).tolist() == [0.25]
 
 
-def test_a_letter_in_a_corner_is_a_marker_and_a_bright_half_or_a_rib_in_the_middle_is_none():
+def test_only_a_small_bright_spot_near_the_edge_is_a_marker():
     images = plain(100, 100, 100, 100)
     images[1, 3:6, 33:36] = 250
     images[2, :20] = 250
@@ -33,7 +33,7 @@ def test_a_letter_in_a_corner_is_a_marker_and_a_bright_half_or_a_rib_in_the_midd
 
 
 @pytest.mark.parametrize("kind", MEASURES)
-def test_a_fifth_of_each_class_is_held_out_those_that_differ_most(kind: str):
+def test_the_most_extreme_fifth_of_each_class_is_held_out(kind: str):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (100, 20, 20), dtype=np.uint8) // rng.integers(1, 9, (100, 1, 1), dtype=np.uint8)
     labels = np.arange(100) % 4 % 2
@@ -45,14 +45,14 @@ def test_a_fifth_of_each_class_is_held_out_those_that_differ_most(kind: str):
         assert scores[own & held_out].min() >= scores[own & ~held_out].max()
 
 
-def test_all_x_rays_of_a_patient_go_together_by_their_mean():
+def test_x_rays_of_a_patient_are_held_out_together_by_their_mean():
     images = plain(10, 200, 90, 100, 120, 130)
     held_out = unlike("dark", [""] * 6, images, np.zeros(6, int), list("aabbcc"), share=0.3)
-    # The darkest of all belongs to a patient who is on average brighter than another.
+    # The darkest X-ray belongs to a patient whose mean is brighter than another's.
     assert held_out.tolist() == [False, False, True, True, False, False]
 
 
-def test_patients_are_held_out_by_name_where_none_of_their_files_is_named_as_usual():
+def test_patients_whose_file_names_are_all_unusual_are_held_out():
     names = [f"NORMAL2-IM-{n}-0001.jpeg" for n in (1, 2, 3)] + [f"IM-{n}-0001.jpeg" for n in (3, 4)]
     names += [f"person{n}_bacteria_9.jpeg" for n in (1, 2)] + ["person3_virus_9.jpeg"]
     patients = ["n1", "n2", "n3", "n3", "n4", "p1", "p2", "p3"]
@@ -60,7 +60,7 @@ def test_patients_are_held_out_by_name_where_none_of_their_files_is_named_as_usu
     assert held_out.tolist() == [False] * 4 + [True, False, False, True]
 
 
-def test_the_contrary_ones_look_like_the_other_class():
+def test_the_contrary_slice_looks_like_the_other_class():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 50)
     greys = np.where(labels, 150, 90) + rng.integers(-5, 6, 100)

@@ -1,4 +1,4 @@
-"""Where the files come from: the folder, Kaggle or the synthetic stand-in, and never one in place of another."""
+"""Where data come from: the user's folder, Kaggle or the synthetic stand-in, and never one silently for another."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def find(root: Path, cache: Path) -> Callable[[str], Source]:
-    """``locate`` by ``data.source`` alone."""
+    """``locate`` as a function of ``data.source`` alone."""
 
     def download(root: Path) -> Path:
         folder = root / SLUG
@@ -50,7 +50,7 @@ def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_root_is_the_argument_else_the_variable_else_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_root_is_argument_then_environment_variable_then_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert data_root(None) == Path("data")
     monkeypatch.setenv("TRIPTYCH_DATA", "/of/the/variable")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -65,13 +65,13 @@ def test_the_root_is_the_argument_else_the_variable_else_data(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("source", ["auto", "files", "kaggle"])
-def test_a_folder_that_is_there_is_read(source: str, find, root: Path):
+def test_an_existing_folder_is_used(source: str, find, root: Path):
     (root / SLUG).mkdir(parents=True)
     assert find(source) == Source(root / SLUG, "files")
     assert files_below(root) == []
 
 
-def test_made_up_data_in_the_users_own_folder_stay_made_up(find, root: Path):
+def test_synthetic_data_in_the_users_folder_are_still_marked_synthetic(find, root: Path):
     root.mkdir()
     write_made_up(root / SLUG, synthesize)
     assert find("files").kind == "files"
@@ -91,7 +91,7 @@ def test_auto_without_a_folder_is_synthetic_and_says_so_in_one_line(find, root: 
     assert message == f"No folder {root / SLUG}: training on SYNTHETIC data instead (data.source=files would refuse)."
 
 
-def test_synthetic_is_synthetic_even_beside_the_files(find, root: Path, cache: Path, caplog):
+def test_synthetic_is_used_even_where_files_exist(find, root: Path, cache: Path, caplog):
     caplog.set_level(logging.INFO)
     (root / SLUG).mkdir(parents=True)
     found = find("synthetic")
@@ -100,7 +100,7 @@ def test_synthetic_is_synthetic_even_beside_the_files(find, root: Path, cache: P
     assert caplog.messages == []
 
 
-def test_files_without_a_folder_says_where_it_looked_and_what_to_do(find, root: Path, cache: Path):
+def test_files_without_a_folder_says_where_it_looked_and_the_remedy(find, root: Path, cache: Path):
     with pytest.raises(DataError) as caught:
         find("files")
     for part in (str(root / SLUG), f"triptych data download {SLUG}", "data.root", "TRIPTYCH_DATA", "data.source="):
@@ -109,7 +109,7 @@ def test_files_without_a_folder_says_where_it_looked_and_what_to_do(find, root: 
     assert not cache.exists()
 
 
-def test_kaggle_downloads_what_is_not_there(find, root: Path):
+def test_kaggle_downloads_a_missing_folder(find, root: Path):
     assert find("kaggle") == Source(root / SLUG, "files")
     assert files_below(root) == [f"{SLUG}/from_kaggle.csv"]
 
@@ -120,7 +120,7 @@ def test_an_unknown_source_is_refused(find):
 
 
 @pytest.mark.parametrize("source", ["auto", "files", "kaggle"])
-def test_a_link_to_nowhere_is_an_error_not_a_missing_folder(source: str, find, root: Path):
+def test_a_broken_symlink_is_an_error_not_a_missing_folder(source: str, find, root: Path):
     root.mkdir()
     (root / SLUG).symlink_to(root / "unmounted")
     with pytest.raises(DataError, match=f"{SLUG} is a link to .*unmounted, which is not there"):
@@ -130,7 +130,7 @@ def test_a_link_to_nowhere_is_an_error_not_a_missing_folder(source: str, find, r
 @pytest.mark.parametrize("wrong", ["empty", "file", "other files"])
 @pytest.mark.parametrize("source", ["auto", "files"])
 @pytest.mark.parametrize("name", data_sets())
-def test_a_folder_that_is_wrong_is_an_error_never_a_fall_back(name: str, source: str, wrong: str, root: Path):
+def test_an_invalid_folder_is_an_error_never_a_fallback(name: str, source: str, wrong: str, root: Path):
     module = data_sets()[name]
     folder = root / module.slug
     if wrong == "file":
@@ -152,7 +152,7 @@ def test_synthetic_data_are_written_once(cache: Path):
     assert (folder / "made_up.csv").read_text() == "kept\n"
 
 
-def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(cache: Path):
+def test_an_unwritable_cache_is_named_with_the_remedy(cache: Path):
     cache.touch()
     with pytest.raises(
         DataError, match=rf"{cache}: the synthetic data cannot be kept here \(.*\); .* data\.cache_dir="
@@ -160,7 +160,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(cache: Path):
         synthetic_folder(SLUG, cache, synthesize)
 
 
-def test_synthetic_data_are_written_anew_when_their_writers_change(cache: Path, tmp_path: Path, monkeypatch):
+def test_synthetic_data_are_rewritten_when_the_generator_code_changes(cache: Path, tmp_path: Path, monkeypatch):
     writers = shutil.copytree(triptych.data.synthetic.__path__[0], tmp_path / "synthetic")
     monkeypatch.setattr(triptych.data.synthetic, "__path__", [str(writers)])
     before = synthetic_folder(SLUG, cache, synthesize)
@@ -169,7 +169,7 @@ def test_synthetic_data_are_written_anew_when_their_writers_change(cache: Path, 
     assert synthetic_folder(SLUG, cache, synthesize) != before
 
 
-def test_runs_at_the_same_time_share_one_whole_synthetic_folder(cache: Path):
+def test_concurrent_runs_share_one_complete_synthetic_folder(cache: Path):
     together = threading.Barrier(6)
 
     def write(folder: Path) -> None:
@@ -184,7 +184,7 @@ def test_runs_at_the_same_time_share_one_whole_synthetic_folder(cache: Path):
     assert path == folders.pop() / "made_up.csv"
 
 
-def test_a_writer_that_fails_leaves_nothing(tmp_path: Path):
+def test_a_failed_writer_leaves_nothing(tmp_path: Path):
     def fail(folder: Path) -> None:
         synthesize(folder)
         raise OSError(28, os.strerror(28))

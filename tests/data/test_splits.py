@@ -1,4 +1,4 @@
-"""The rules by counts and groups alone: shares, groups, folds, seeds, the published splits."""
+"""Splits drawn from counts and groups alone: shares, groups, folds, seeds, the published splits."""
 
 from itertools import chain
 
@@ -28,20 +28,20 @@ def parts(split: Split) -> dict[str, list[int]]:
         (3, np.array([1]), (1, 1, 1)),
     ],
 )
-def test_shares_are_80_10_10_or_90_10_beside_an_official_test(count: int, official_test, sizes: tuple[int, ...]):
+def test_shares_are_80_10_10_or_90_10_with_an_official_test(count: int, official_test, sizes: tuple[int, ...]):
     split = splits.draw(count, None, seed=0, official_test=official_test)
     assert tuple(map(len, parts(split).values())) == sizes
     assert sorted(chain(*parts(split).values())) == list(range(count))
 
 
-def test_an_official_test_stays_as_it_is():
+def test_an_official_test_split_is_kept_in_order():
     official = np.array([7, 3, 190])
     assert splits.draw(COUNT, GROUPS, 0, official).test.tolist() == [7, 3, 190]
 
 
 @pytest.mark.parametrize("folds", [None, 5])
 @pytest.mark.parametrize("official_test", [None, np.arange(0, COUNT, 37)], ids=["no official", "official"])
-def test_a_group_is_never_in_two_parts(folds: int | None, official_test):
+def test_a_group_is_never_divided(folds: int | None, official_test):
     split = parts(splits.draw(COUNT, GROUPS, 0, official_test, folds))
     found = [{GROUPS[index] for index in part} for part in split.values()]
     assert len(set.union(*found)) == sum(map(len, found)) == 37
@@ -59,14 +59,14 @@ def test_every_sample_outside_the_test_validates_in_exactly_one_fold(groups):
 
 @pytest.mark.parametrize("folds", [None, 4])
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["random", "grouped"])
-def test_a_seed_gives_one_split_and_another_seed_another(groups, folds: int | None):
+def test_the_seed_determines_the_split(groups, folds: int | None):
     first, again, other = (parts(splits.draw(COUNT, groups, seed, folds=folds)) for seed in (0, 0, 1))
     assert first == again
     assert all(first[name] != other[name] for name in first)
 
 
-def test_a_seeds_split_never_moves():
-    """Results of today are compared with those of last year: no refactoring may draw other samples."""
+def test_the_split_of_a_seed_is_stable_across_versions():
+    """Results are compared across versions, so refactoring must never change which samples a seed draws."""
     letters = [chr(ord("a") + index // 2) for index in range(20)]
     assert parts(splits.draw(20, None, 0))["val"] == [4, 7]
     assert parts(splits.draw(20, None, 0))["test"] == [1, 18]
@@ -75,7 +75,7 @@ def test_a_seeds_split_never_moves():
     assert parts(splits.draw(20, letters, 0, folds=3))["val"] == [6, 7, 14, 15, 18, 19]
 
 
-def test_fewer_samples_are_drawn_by_the_seed_and_lie_in_any_larger_draw():
+def test_a_subset_is_seeded_and_nested_in_any_larger_one():
     indices = np.arange(100, 300, 2)
     small, large, other = (splits.fewer(indices, size, seed) for size, seed in ((20, 0), (50, 0), (20, 1)))
     assert len(set(small)) == 20
@@ -83,12 +83,12 @@ def test_fewer_samples_are_drawn_by_the_seed_and_lie_in_any_larger_draw():
     assert set(small) != set(other)
     assert small.tolist() == sorted(small)
     assert splits.fewer(indices, 100, 3).tolist() == indices.tolist()
-    # Results of today are compared with those of last year.
+    # Pinned, because results are compared across versions.
     assert splits.fewer(np.arange(20), 3, 0).tolist() == [4, 6, 19]
 
 
 @pytest.mark.parametrize("size", [2, 3, 10, 11, 57, 99])
-def test_fewer_samples_keep_the_shares_of_the_classes(size: int):
+def test_a_subset_is_stratified_by_class(size: int):
     labels = np.array([0, 1, 1, 1] * 25)
     drawn = splits.fewer(np.arange(1000, 1100), size, 0, labels)
     rare = int((labels[drawn - 1000] == 0).sum())
@@ -107,7 +107,7 @@ def test_fewer_samples_keep_the_shares_of_the_classes(size: int):
         (5, None, np.arange(0), "test empty"),
     ],
 )
-def test_a_part_that_would_be_empty_is_refused(count: int, groups, official_test, message: str):
+def test_an_empty_part_is_refused(count: int, groups, official_test, message: str):
     with pytest.raises(DataError, match=f"(?s){message}.*data.split=all"):
         splits.draw(count, groups, 0, official_test)
 
@@ -121,12 +121,12 @@ def test_a_part_that_would_be_empty_is_refused(count: int, groups, official_test
         (5, -1, "data.fold=-1: .* 0 to 4"),
     ],
 )
-def test_a_fold_that_is_not_there_is_refused(folds: int, fold: int, message: str):
+def test_a_fold_out_of_range_is_refused(folds: int, fold: int, message: str):
     with pytest.raises(DataError, match=message):
-        splits.draw(COUNT, GROUPS, 0, folds=folds, fold=fold)  # 4 of the 37 groups are the test
+        splits.draw(COUNT, GROUPS, 0, folds=folds, fold=fold)  # 4 of the 37 groups form the test split
 
 
-def test_the_papers_split_is_theirs():
+def test_the_papers_split_is_reproduced():
     """Gorishniy et al. (2021): 13,209, 3,303 and 4,128 of the 20,640 rows."""
     split = splits.published(range(20_640), val_share=0.2, val_seed=1, stand_in=None)
     rest, test = train_test_split(np.arange(20_640), test_size=0.2, random_state=0)
@@ -135,7 +135,7 @@ def test_the_papers_split_is_theirs():
     assert parts(split) == {"train": train.tolist(), "val": val.tolist(), "test": test.tolist()}
 
 
-def test_mle_benchs_test_pages_are_theirs():
+def test_the_mle_bench_test_split_is_reproduced():
     """``train_test_split(test_size=0.2, random_state=0)`` over the 144 sorted paths."""
     order = sorted(range(144), key=str)
     split = splits.published(order, val_share=0.1, val_seed=0, stand_in=None)
@@ -150,7 +150,7 @@ def test_a_published_split_of_too_few_samples_is_refused():
         splits.published(range(2), val_share=0.2, val_seed=1, stand_in=None)
 
 
-def test_everything_trains():
+def test_everything_puts_all_samples_into_training():
     assert parts(splits.everything(4)) == {"train": [0, 1, 2, 3], "val": [], "test": []}
 
 

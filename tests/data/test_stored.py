@@ -1,4 +1,4 @@
-"""Decoded images in the cache: decoded once, never torn; speed for those in memory, needed by those on disk."""
+"""The cache of decoded images: decoded once, never torn, optional in memory, required on disk."""
 
 import pickle
 import signal
@@ -18,13 +18,13 @@ from triptych.data.errors import DataError
 from triptych.data.stored import StoredImages, decoded
 
 FILES = [Path(f"{number}.png") for number in range(5)]
-"""They need not exist: what decodes them makes the pixels up."""
+"""They need not exist: ``Decoder`` invents their pixels."""
 
 BOTH = pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "disk"])
 
 
 class Decoder:
-    """Makes an image up for each file, of a size of its own, and counts how often it is asked."""
+    """Invents an image for each file, each of a different size, and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -49,19 +49,19 @@ def assert_whole(images: object) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """What is in the cache but for its locks, by keys as they were given."""
+    """The files in the cache except locks, by their keys without hashes."""
     return sorted(f"{path.stem.split('-')[0]}{path.suffix}" for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def kept(folder: Path, suffix: str) -> Path:
-    """The one file in the cache that ends so."""
+    """The only file in the cache with this suffix."""
     (path,) = folder.glob(f"key-????????.{suffix}")
     return path
 
 
 @BOTH
 @pytest.mark.parametrize("then_in_memory", [True, False], ids=["memory", "disk"])
-def test_the_second_time_nothing_is_decoded_wherever_images_are(
+def test_the_second_call_decodes_nothing_in_memory_or_on_disk(
     in_memory: bool, then_in_memory: bool, tmp_path: Path, decode: Decoder
 ):
     folder = tmp_path / "new" / "folder"
@@ -72,14 +72,14 @@ def test_the_second_time_nothing_is_decoded_wherever_images_are(
 
 
 @BOTH
-def test_another_key_is_decoded_anew(in_memory: bool, tmp_path: Path, decode: Decoder):
+def test_another_key_is_decoded_separately(in_memory: bool, tmp_path: Path, decode: Decoder):
     for key in ("key", "other"):
         decoded(tmp_path, key, FILES, decode, in_memory)
     assert decode.calls == 2 * len(FILES)
 
 
 @BOTH
-def test_other_files_another_order_or_another_pillow_are_decoded_anew(
+def test_other_files_order_or_pillow_version_are_decoded_again(
     in_memory: bool, tmp_path: Path, decode: Decoder, monkeypatch: pytest.MonkeyPatch
 ):
     def assert_right(files: list[Path]) -> None:
@@ -90,7 +90,7 @@ def test_other_files_another_order_or_another_pillow_are_decoded_anew(
     for files in (FILES, FILES[::-1], FILES[:3], [Path("0/1.png"), Path("2.png")]):
         assert_right(files)
     before = decode.calls
-    assert_right([Path("/elsewhere") / path for path in FILES])  # wherever their folder lies
+    assert_right([Path("/elsewhere") / path for path in FILES])  # the parent folder is not part of the key
     assert decode.calls == before
     monkeypatch.setattr("PIL.__version__", "99.0")
     assert_right(FILES)
@@ -98,7 +98,7 @@ def test_other_files_another_order_or_another_pillow_are_decoded_anew(
 
 
 @BOTH
-def test_an_index_of_another_number_of_images_is_made_again(in_memory: bool, tmp_path: Path, decode: Decoder):
+def test_an_index_with_another_number_of_images_is_rebuilt(in_memory: bool, tmp_path: Path, decode: Decoder):
     decoded(tmp_path, "key", FILES, decode, in_memory)
     decoded(tmp_path / "few", "key", FILES[:3], decode, in_memory)
     for suffix in ("npz", "pixels"):
@@ -109,7 +109,7 @@ def test_an_index_of_another_number_of_images_is_made_again(in_memory: bool, tmp
 @BOTH
 @pytest.mark.parametrize("suffix", ["npz", "pixels"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "half", "noise", "folder"])
-def test_a_damaged_cache_is_made_again(damage: str, suffix: str, in_memory: bool, tmp_path: Path, decode: Decoder):
+def test_a_damaged_cache_is_rebuilt(damage: str, suffix: str, in_memory: bool, tmp_path: Path, decode: Decoder):
     decoded(tmp_path, "key", FILES, decode, in_memory)
     path = kept(tmp_path, suffix)
     whole = path.read_bytes()
@@ -127,14 +127,14 @@ def test_a_damaged_cache_is_made_again(damage: str, suffix: str, in_memory: bool
     assert decode.calls == (3 if damage == "folder" else 2) * len(FILES)
 
 
-def test_an_index_that_is_a_pickle_is_made_again(tmp_path: Path, decode: Decoder):
+def test_an_index_containing_a_pickle_is_rebuilt(tmp_path: Path, decode: Decoder):
     decoded(tmp_path, "key", FILES, decode, in_memory=False)
     np.savez(kept(tmp_path, "npz"), shapes=np.array([{"an": "object"}], dtype=object))
     assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=False))
     assert decode.calls == 2 * len(FILES)
 
 
-def test_a_changed_pixel_is_made_again_in_memory_and_named_where_it_is_read(tmp_path: Path, decode: Decoder):
+def test_a_corrupt_pixel_is_rebuilt_in_memory_and_reported_on_disk(tmp_path: Path, decode: Decoder):
     decoded(tmp_path, "key", FILES, decode, in_memory=False)
     path = kept(tmp_path, "pixels")
     changed = bytearray(path.read_bytes())
@@ -148,10 +148,10 @@ def test_a_changed_pixel_is_made_again_in_memory_and_named_where_it_is_read(tmp_
         ):
             read()
     assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=True))
-    assert_whole(images)  # the file is sound again
+    assert_whole(images)  # the file has been rebuilt
 
 
-def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path, decode: Decoder):
+def test_a_cache_file_lost_while_in_use_is_named(tmp_path: Path, decode: Decoder):
     images = decoded(tmp_path, "key", FILES, decode, in_memory=False)
     path = kept(tmp_path, "pixels")
     path.write_bytes(path.read_bytes()[:-1])
@@ -167,14 +167,14 @@ def a_file(folder: Path) -> Path:
     return folder / "file"
 
 
-def test_a_cache_that_cannot_be_written_is_done_without_in_memory(tmp_path: Path, decode: Decoder):
+def test_an_unwritable_cache_is_skipped_in_memory(tmp_path: Path, decode: Decoder):
     folder = a_file(tmp_path)
     for _ in range(2):
         assert_whole(decoded(folder, "key", FILES, decode, in_memory=True))
     assert decode.calls == 2 * len(FILES)
 
 
-def test_a_cache_that_cannot_be_written_is_named_with_the_remedy_on_disk(tmp_path: Path, decode: Decoder):
+def test_an_unwritable_cache_is_an_error_with_a_remedy_on_disk(tmp_path: Path, decode: Decoder):
     folder = a_file(tmp_path)
     with pytest.raises(DataError, match=rf"{folder}: .* cannot be kept here \(.*; make room, or .* data\.cache_dir="):
         decoded(folder, "key", FILES, decode, in_memory=False)
@@ -182,7 +182,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy_on_disk(tmp_pat
 
 
 @BOTH
-def test_a_failed_decoding_leaves_nothing(in_memory: bool, tmp_path: Path):
+def test_failed_decoding_leaves_no_files(in_memory: bool, tmp_path: Path):
     def fail(path: Path) -> np.ndarray:
         if path == FILES[3]:
             raise DataError(f"{path}: not a readable image")
@@ -195,7 +195,7 @@ def test_a_failed_decoding_leaves_nothing(in_memory: bool, tmp_path: Path):
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow beyond 20 bytes, as on a disk that is full."""
+    """Limit files to 20 bytes, as if the disk were full."""
     resource = pytest.importorskip("resource", reason="Windows limits no file")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
@@ -205,7 +205,7 @@ def small_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, decode: Decoder):
+def test_a_full_disk_leaves_no_partial_files(tmp_path: Path, decode: Decoder):
     with small_disk():
         images = decoded(tmp_path, "key", FILES, decode, in_memory=True)
     assert_whole(images)
@@ -216,7 +216,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, decode: Decoder):
 
 
 @BOTH
-def test_runs_that_start_at_the_same_time_have_whole_images(in_memory: bool, tmp_path: Path, decode: Decoder):
+def test_concurrent_runs_all_get_complete_images(in_memory: bool, tmp_path: Path, decode: Decoder):
     together = threading.Barrier(6)
 
     def start(_: int) -> None:
@@ -226,7 +226,7 @@ def test_runs_that_start_at_the_same_time_have_whole_images(in_memory: bool, tmp
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(start, range(6)))
     assert names(tmp_path) == ["key.npz", "key.pixels"]
-    # On disk one decodes and the others wait for it.
+    # On disk, one run decodes and the others wait for it.
     assert in_memory or decode.calls == len(FILES)
 
 
@@ -244,7 +244,7 @@ decoded(Path(sys.argv[1]), "key", [Path(f"{number}.png") for number in range(10_
 """
 
 
-def test_of_a_run_that_is_killed_as_it_decodes_nothing_is_taken_or_left(tmp_path: Path, decode: Decoder):
+def test_killed_while_decoding_leaves_no_usable_partial_cache(tmp_path: Path, decode: Decoder):
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)])
     waited_until(lambda: list(tmp_path.glob(".key-*.pixels")))
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
@@ -273,7 +273,7 @@ def squares(tmp_path: Path) -> tuple[StoredImages, np.ndarray]:
 
 
 @pytest.mark.parametrize("rows", [[4], [29, 0, 7, 7], list(range(30))])
-def test_a_batch_is_its_images_in_the_order_asked(rows: list[int], squares: tuple[StoredImages, np.ndarray]):
+def test_a_batch_has_its_images_in_the_order_requested(rows: list[int], squares: tuple[StoredImages, np.ndarray]):
     images, pixels = squares
     np.testing.assert_array_equal(images.stacked(rows), pixels[rows])
     some = images.take(rows)
@@ -285,12 +285,12 @@ def test_a_batch_is_its_images_in_the_order_asked(rows: list[int], squares: tupl
 @pytest.mark.parametrize(
     "window", [np.s_[2:5, 1:4], np.s_[:, :], np.s_[0:1, 6:], np.s_[-2:, :-1], np.s_[3:100, 0:100]], ids=str
 )
-def test_a_window_is_that_of_the_array(window: tuple[slice, slice], squares: tuple[StoredImages, np.ndarray]):
+def test_a_window_equals_the_array_slice(window: tuple[slice, slice], squares: tuple[StoredImages, np.ndarray]):
     images, pixels = squares
     np.testing.assert_array_equal(images[11][window], pixels[11][window])
 
 
-def test_images_go_to_other_processes_as_the_place_where_they_are(squares: tuple[StoredImages, np.ndarray]):
+def test_stored_images_are_pickled_by_reference_to_their_file(squares: tuple[StoredImages, np.ndarray]):
     images, pixels = squares
     sent = pickle.dumps(images)
     np.testing.assert_array_equal(pickle.loads(sent).stacked([3, 1]), pixels[[3, 1]])

@@ -1,4 +1,4 @@
-"""Data that stay on disk: the same batches as in memory, in the memory of a few of them."""
+"""Streaming from disk: the same batches as in memory, using the memory of only a few of them."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ IN_MEMORY = [name for name in MODULES if name not in STREAMED]
 
 @pytest.fixture
 def pair(name: str, data_root: Path) -> tuple[DataModule[Any], DataModule[Any]]:
-    """A data set in memory, and the same on disk."""
+    """The same data set in memory and on disk."""
     return set_up(name, data_root, in_memory=True), set_up(name, data_root, in_memory=False)
 
 
@@ -47,7 +47,7 @@ def assert_equal(some: Any, others: Any) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_splits_and_description_are_the_same(name: str, pair: Any):
+def test_splits_and_description_are_the_same_in_memory_and_on_disk(name: str, pair: Any):
     memory, disk = pair
     assert memory.describe() == disk.describe()
     for part in ("train", "val", "test"):
@@ -56,7 +56,7 @@ def test_splits_and_description_are_the_same(name: str, pair: Any):
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_what_evaluation_and_pictures_see_is_the_same(name: str, pair: Any):
+def test_evaluation_batches_and_examples_are_the_same(name: str, pair: Any):
     memory, disk = pair
     for part in ("train", "val", "test"):
         assert_equal(memory.evaluation_batches(part, 5), disk.evaluation_batches(part, 5))
@@ -68,7 +68,7 @@ def test_what_evaluation_and_pictures_see_is_the_same(name: str, pair: Any):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", STREAMED)
-def test_training_sees_the_same_augmented_batches(name: str, workers: int, data_root: Path):
+def test_augmented_training_batches_are_the_same(name: str, workers: int, data_root: Path):
     epochs = []
     for in_memory in (True, False):
         data = set_up(name, data_root, in_memory=in_memory, num_workers=workers)
@@ -78,7 +78,7 @@ def test_training_sees_the_same_augmented_batches(name: str, workers: int, data_
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_the_rest_of_an_epoch_that_began_in_memory_comes_from_disk(name: str, pair: Any):
+def test_an_epoch_begun_in_memory_can_be_resumed_from_disk(name: str, pair: Any):
     memory, disk = pair
     torch.manual_seed(0)
     first, again = memory.train_dataloader(), disk.train_dataloader()
@@ -93,7 +93,7 @@ def test_the_rest_of_an_epoch_that_began_in_memory_comes_from_disk(name: str, pa
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("name", STREAMED)
-def test_a_batch_reads_its_own_samples_alone(name: str, pair: Any):
+def test_a_batch_reads_only_its_own_samples(name: str, pair: Any):
     _, disk = pair
     before = read_so_far()
     disk.datasets["val"].__getitems__([0])
@@ -105,19 +105,19 @@ def test_a_batch_reads_its_own_samples_alone(name: str, pair: Any):
 
 
 def read_so_far() -> int:
-    """Bytes that this process has read, from disk or the page cache."""
+    """Bytes that this process has read so far, from disk or the page cache."""
     return int(Path("/proc/self/io").read_text().split("rchar:")[1].split()[0])
 
 
 @pytest.mark.parametrize("name", IN_MEMORY)
-def test_data_that_are_always_in_memory_say_so(name: str):
+def test_in_memory_false_is_refused_by_data_sets_that_cannot_stream(name: str):
     with pytest.raises(ValueError, match=r"data.in_memory=false: .* is always read into memory; choose true"):
         MODULES[name](in_memory=False)
 
 
 @pytest.mark.skipif("xrays" not in MODULES, reason="this project has no X-rays")
 @pytest.mark.parametrize("hold_out", ["dark", "marked", "contrary"])
-def test_a_slice_is_chosen_by_pixels_on_disk(hold_out: str, data_root: Path):
+def test_a_slice_on_disk_is_the_same_as_in_memory(hold_out: str, data_root: Path):
     memory, disk = (set_up("xrays", data_root, hold_out=hold_out, in_memory=there) for there in (True, False))
     assert memory.split.test.tolist() == disk.split.test.tolist()
 
@@ -147,13 +147,13 @@ print(json.dumps({"count": count, "growth": peak_memory(torch.device("cpu")) - b
 def test_an_epoch_of_200_mb_takes_the_memory_of_a_few_batches(tmp_path: Path):
     write_many(tmp_path, 200)
     growth = {}
-    for in_memory in ("false", "false", "true"):  # decoded, read, and held
+    for in_memory in ("false", "false", "true"):  # decoding into the cache, reading from it, in memory
         done = subprocess.run(
             [sys.executable, "-c", EPOCH, str(tmp_path), in_memory], capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
-        assert said["count"] == 196  # four are in the test folder, and a slice is the test
+        assert said["count"] == 196  # the four of the test folder are unused: the held-out slice is the test split
         growth.setdefault(in_memory, []).append(said["growth"])
     assert max(growth["false"]) < 40, growth
     assert growth["true"][0] > 200, growth

@@ -1,4 +1,4 @@
-"""Tables of text: cells as they stand, rows by their line, and everything that is no table refused by line."""
+"""CSV tables: cells unchanged, rows indexed by their line, and malformed files refused by line."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def refusal(path: Path, **options: list[str]) -> str:
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=["Unix", "Windows", "old Mac"])
-def test_cells_stay_as_they_stand_and_rows_know_their_line(mark: str, newline: str, path: Path):
+def test_cells_are_unchanged_and_rows_are_indexed_by_line(mark: str, newline: str, path: Path):
     lines = ["", "a,größe", '007, "x"', "", '"1,5","two', 'lines ""quoted"""', "  ", "NA,nan", ""]
     path.write_bytes((mark + newline.join(lines)).encode())
     (table,) = text_tables(path)
@@ -33,14 +33,14 @@ def test_cells_stay_as_they_stand_and_rows_know_their_line(mark: str, newline: s
     assert table.index.tolist() == [3, 5, 8]
 
 
-def test_rows_come_in_parts_and_none_is_lost_or_merged(path: Path):
+def test_rows_come_in_chunks_and_none_is_lost_or_merged(path: Path):
     path.write_text("x\n" + "".join(f"{row // 2}\n" for row in range(7)))
     parts = list(text_tables(path, rows=3))
     assert [part["x"].tolist() for part in parts] == [["0", "0", "1"], ["1", "2", "2"], ["3"]]
     assert [part.index.tolist() for part in parts] == [[2, 3, 4], [5, 6, 7], [8]]
 
 
-def test_names_given_are_for_a_file_without_header_which_may_lack_the_last(path: Path):
+def test_given_names_are_for_headerless_files_which_may_lack_the_last(path: Path):
     path.write_text("1,2\n3,4\n")
     for names in (["a", "b"], ["a", "b", "c"]):
         (table,) = text_tables(path, names)
@@ -72,17 +72,17 @@ NO_TABLE = "expected comma-separated text, saved as UTF-8"
         (b"\xff\xfea\0", f", line 1: not a readable table (the byte 0xff is not UTF-8); {NO_TABLE}"),
     ],
 )
-def test_what_is_no_table_is_refused_by_line(content: bytes, message: str, path: Path):
+def test_a_malformed_table_is_refused_by_line(content: bytes, message: str, path: Path):
     path.write_bytes(content)
     assert refusal(path) == message
 
 
-def test_a_wrong_byte_far_down_is_named_by_its_line(path: Path):
+def test_an_invalid_byte_far_down_is_named_by_its_line(path: Path):
     path.write_bytes(b"a,b\n" + b"12345,67890\n" * 5000 + b"\xe4,2\n" + b"12345,67890\n" * 5000)
     assert refusal(path).startswith(", line 5002: not a readable table (the byte 0xe4 is not UTF-8)")
 
 
-def test_rows_before_a_wrong_one_are_given(path: Path):
+def test_rows_before_an_invalid_one_are_yielded(path: Path):
     path.write_text("a,b\n1,2\n3,4\n5\n")
     parts = text_tables(path, rows=2)
     assert next(parts).to_numpy().tolist() == [["1", "2"], ["3", "4"]]
@@ -90,7 +90,7 @@ def test_rows_before_a_wrong_one_are_given(path: Path):
         next(parts)
 
 
-def test_lines_and_cells_without_end_are_not_held(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_overlong_lines_and_cells_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch):
     path.write_text("a,b\n" + "1,2," * 300)
     monkeypatch.setattr(module, "MAX_LINE", 1000)
     assert "line 2: not a readable table (more than 1,000 characters)" in refusal(path)
@@ -99,7 +99,7 @@ def test_lines_and_cells_without_end_are_not_held(path: Path, monkeypatch: pytes
     assert "line 2: not a readable table (field larger than field limit" in refusal(path)
 
 
-def test_what_is_no_file_is_named(path: Path):
+def test_a_missing_file_or_a_pipe_or_device_is_named(path: Path):
     assert refusal(path) == ": not a readable table (No such file or directory); replace or remove it"
     path.symlink_to("/dev/zero")
     assert refusal(path) == ": not a readable table (no plain file); replace or remove it"

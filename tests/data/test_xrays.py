@@ -42,11 +42,11 @@ def folder(data_copy: Path) -> Path:
         ("train/NORMAL/other.jpeg", "train/NORMAL/other.jpeg"),
     ],
 )
-def test_the_patient_is_in_the_file_name(name: str, expected: str):
+def test_the_patient_is_parsed_from_the_file_name(name: str, expected: str):
     assert patient(name) == expected
 
 
-def test_the_test_x_rays_are_known_by_file_and_patient(data_root: Path):
+def test_x_rays_keep_their_file_name_and_patient(data_root: Path):
     data = xrays(data_root, split="random")
     patients = data.groups(data.samples)
     files = [data.samples.names[row] for row in data.split.test]
@@ -55,7 +55,7 @@ def test_the_test_x_rays_are_known_by_file_and_patient(data_root: Path):
     assert data.sample_names([0]) == [data.samples.names[data.split.train[0]]]
 
 
-def test_labels_are_those_of_the_folders(data_root: Path):
+def test_labels_come_from_the_folders(data_root: Path):
     data = xrays(data_root)
     assert len(data.samples) == 60
     assert data.samples.labels.tolist() == [int("/PNEUMONIA/" in name) for name in data.samples.names]
@@ -71,7 +71,7 @@ def test_a_subfolder_of_a_class_belongs_to_it(folder: Path):
     assert samples.labels[samples.names.index("train/NORMAL/PNEUMONIA hospital/IM-9999-0001.jpeg")] == 0
 
 
-def test_the_folder_of_a_class_may_be_a_link(folder: Path, tmp_path: Path):
+def test_a_class_folder_may_be_a_symlink(folder: Path, tmp_path: Path):
     expected = xrays(folder.parents[1]).samples.names
     (folder / "train" / "NORMAL").rename(tmp_path / "elsewhere")
     (folder / "train" / "NORMAL").symlink_to(tmp_path / "elsewhere")
@@ -79,7 +79,7 @@ def test_the_folder_of_a_class_may_be_a_link(folder: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("place", ["train/COVID/1.jpeg", "train/COVID/ward/1.PNG", "test/1.jpeg"])
-def test_an_x_ray_of_no_class_is_refused(place: str, folder: Path):
+def test_an_x_ray_outside_the_class_folders_is_refused(place: str, folder: Path):
     (folder / "train" / ".ipynb_checkpoints").mkdir()
     shutil.copy(next((folder / "train" / "NORMAL").glob("*.jpeg")), folder / "train" / "._1.jpeg")
     xrays(folder.parents[1])
@@ -90,7 +90,7 @@ def test_an_x_ray_of_no_class_is_refused(place: str, folder: Path):
 
 
 @pytest.mark.parametrize("rule", ["grouped", "random", "papers"])
-def test_the_test_folder_is_the_test_and_val_joins_train(rule: str, data_root: Path):
+def test_the_test_folder_is_the_test_split_and_val_joins_train(rule: str, data_root: Path):
     data = xrays(data_root, split=rule)
     folders = np.array([name.split("/")[0] for name in data.samples.names])
     assert np.flatnonzero(folders == "test").tolist() == data.split.test.tolist()
@@ -99,13 +99,13 @@ def test_the_test_folder_is_the_test_and_val_joins_train(rule: str, data_root: P
     assert len(rest) == sum(folders != "test")
 
 
-def test_val_may_be_missing(folder: Path):
+def test_the_val_folder_may_be_missing(folder: Path):
     shutil.rmtree(folder / "val")
     assert len(xrays(folder.parents[1]).samples) == 58
 
 
 @pytest.mark.parametrize("rule", ["grouped", "random", "papers"])
-def test_another_test_folder_than_the_official_one_is_a_stand_in(rule: str, data_root: Path, monkeypatch):
+def test_an_unofficial_test_folder_is_marked_a_stand_in(rule: str, data_root: Path, monkeypatch):
     message = "the test folder holds 12 X-rays, not the official 624"
     assert xrays(data_root, split=rule).describe()["stand_in"] == message
     monkeypatch.setattr(module, "OFFICIAL_TEST", 12)
@@ -124,7 +124,7 @@ def test_class_counts_are_those_of_the_training_split(split_seed: int, data_root
     assert even.model_arguments() == told | {"drawn_evenly": True}
 
 
-def test_a_run_goes_on_with_x_rays_of_its_size(data_root: Path):
+def test_resuming_requires_the_same_image_size_and_sampler(data_root: Path):
     data = xrays(data_root)
     data.load_state_dict(data.state_dict())
     with pytest.raises(DataError, match=r"data\.image_size=32: a resumed run keeps its own, 24;"):
@@ -133,7 +133,7 @@ def test_a_run_goes_on_with_x_rays_of_its_size(data_root: Path):
         xrays(data_root, sampler="balanced").load_state_dict(data.state_dict())
 
 
-def test_a_batch_is_grey_squares_in_0_to_1_with_labels(data_root: Path):
+def test_a_batch_is_grey_squares_scaled_to_0_1_with_labels(data_root: Path):
     data = xrays(data_root, image_size=40)
     raw = next(iter(data.train_dataloader()))
     assert raw[0].dtype == torch.uint8
@@ -155,13 +155,13 @@ def test_each_augmentation_changes_each_x_ray_by_its_own_amount(name: str, data_
     assert len(images.unique(dim=0)) == (2 if name == "flip" else 64)
 
 
-def test_without_augmentation_pixels_stay_as_they_are(data_root: Path):
+def test_without_augmentation_pixels_are_unchanged(data_root: Path):
     data = xrays(data_root, augment="none")
     raw, labels = next(iter(data.train_dataloader()))
     assert torch.equal(data.prepare_batch((raw, labels), training=True)[0], raw.float() / 255)
 
 
-def test_another_size_is_another_entry_in_the_cache(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_image_size_has_its_own_cache_entry(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for size in (24, 32):
         assert xrays(data_root, image_size=size, cache_dir=str(tmp_path)).samples.images.shape == (60, size, size)
     monkeypatch.setattr(module, "decode", lambda path, size: pytest.fail(f"decoded {path} again"))
@@ -169,7 +169,7 @@ def test_another_size_is_another_entry_in_the_cache(data_root: Path, tmp_path: P
         assert xrays(data_root, image_size=size, cache_dir=str(tmp_path)).samples.images.shape == (60, size, size)
 
 
-# What bad input gets
+# Invalid input
 
 
 @pytest.mark.parametrize("gone", ["train", "train/NORMAL", "test/PNEUMONIA", "val/NORMAL"])
@@ -195,7 +195,7 @@ def test_a_damaged_x_ray_is_named_and_nothing_is_cached(content: bytes | None, f
     assert not (tmp_path / "cache").exists()
 
 
-def test_one_patient_cannot_be_split(folder: Path):
+def test_a_single_patient_cannot_be_split(folder: Path):
     shutil.rmtree(folder / "val")
     for label in ("NORMAL", "PNEUMONIA"):
         first, *others = (folder / "train" / label).iterdir()
@@ -225,7 +225,7 @@ def test_a_balanced_sampler_draws_each_class_equally_often(sampler: str, low: fl
     assert torch.equal(torch.cat([labels for _, labels in loader]), epochs[0])
 
 
-def test_fewer_x_rays_keep_both_classes(data_root: Path):
+def test_train_size_keeps_the_class_shares(data_root: Path):
     whole, few = xrays(data_root), xrays(data_root, train_size=8)
     share = np.bincount(whole.samples.labels[whole.split.train]) / len(whole.split.train)
     assert few.model_arguments()["class_counts"] == pytest.approx((8 * share).tolist(), abs=1)
@@ -235,7 +235,7 @@ def test_fewer_x_rays_keep_both_classes(data_root: Path):
 
 
 @pytest.mark.parametrize("hold_out", SLICES)
-def test_a_slice_held_out_is_the_test_and_the_test_folder_joins_in_nowhere(hold_out: str, data_root: Path):
+def test_a_held_out_slice_is_the_test_split_and_the_test_folder_is_unused(hold_out: str, data_root: Path):
     data = xrays(data_root, hold_out=hold_out)
     names, patients = np.array(data.samples.names), np.array(data.groups(data.samples))
     rows = {part: getattr(data.split, part) for part in ("train", "val", "test")}
@@ -249,27 +249,27 @@ def test_a_slice_held_out_is_the_test_and_the_test_folder_joins_in_nowhere(hold_
     )
 
 
-def test_a_wrong_slice_and_one_without_a_test_are_refused():
+def test_an_unknown_slice_or_one_without_a_test_split_is_refused():
     with pytest.raises(ValueError, match=r"data.hold_out=blurred: choose null, or one of names, dark, "):
         XrayDataModule(hold_out="blurred")
     with pytest.raises(ValueError, match=r"data.hold_out=dark is a test, and data.split=all has none"):
         XrayDataModule(hold_out="dark", split="all")
 
 
-def test_a_slice_of_nothing_is_refused(folder: Path, data_copy: Path):
+def test_an_empty_slice_is_refused(folder: Path, data_copy: Path):
     for number, path in enumerate(sorted(folder.rglob("*.jpeg"))):
-        path.rename(path.with_name(f"{number}.jpeg"))  # of one family
+        path.rename(path.with_name(f"{number}.jpeg"))  # no name tells the family
     xrays(data_copy)
     with pytest.raises(DataError, match=r"data.hold_out=names finds none of the \d+ X-rays .*: choose another slice"):
         xrays(data_copy, hold_out="names")
 
 
-def test_a_sampler_is_one_of_two():
+def test_an_unknown_sampler_is_refused():
     with pytest.raises(ValueError, match=r"data.sampler=weighted: choose shuffle or balanced"):
         XrayDataModule(sampler="weighted")
 
 
-def test_the_shifted_validation_is_the_same_each_time_and_in_each_run(data_root: Path):
+def test_shifted_validation_is_the_same_each_time_and_in_each_run(data_root: Path):
     data = xrays(data_root)
     state = torch.get_rng_state()
     first = list(data.shifted_batches())
@@ -279,7 +279,7 @@ def test_the_shifted_validation_is_the_same_each_time_and_in_each_run(data_root:
     again = torch.cat([images for images, _ in xrays(data_root, eval_batch_size=2).shifted_batches()])
     assert torch.equal(images, again)
 
-    # Validation's own X-rays, each changed, moderately, and within [0, 1].
+    # The X-rays of the validation split, each changed moderately and within [0, 1].
     plain, expected = (torch.cat(parts) for parts in zip(*data.evaluation_batches("val"), strict=True))
     assert torch.equal(labels, expected)
     assert images.shape == plain.shape
@@ -288,7 +288,7 @@ def test_the_shifted_validation_is_the_same_each_time_and_in_each_run(data_root:
     assert ((change > 0.005) & (change < 0.2)).all()
 
 
-def test_a_size_is_a_number_from_1():
+def test_too_small_an_image_size_is_refused():
     with pytest.raises(ValueError, match=r"data.image_size=1: expected a number from 2"):
         XrayDataModule(image_size=1)
 
@@ -297,7 +297,7 @@ def test_a_size_is_a_number_from_1():
 
 
 class Brightness:
-    """A model that finds pneumonia where an X-ray is bright."""
+    """A model whose probability of pneumonia is the mean brightness."""
 
     hparams = SimpleNamespace()
 
@@ -306,7 +306,7 @@ class Brightness:
         return {"probability": probability, "label": (probability > 0.5).long()}
 
 
-def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
+def test_predictions_have_one_line_per_x_ray_and_skip_unreadable_files(tmp_path: Path):
     source, output = tmp_path / "source", tmp_path / "output"
     (source / "ward").mkdir(parents=True)
     output.mkdir()
@@ -328,7 +328,7 @@ def test_predictions_have_a_line_an_x_ray_and_skip_what_is_none(tmp_path: Path):
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
 
 
-def test_a_single_x_ray_that_is_none_leaves_an_earlier_table(tmp_path: Path):
+def test_a_single_unreadable_input_keeps_the_earlier_table(tmp_path: Path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     (tmp_path / "predictions.csv").write_text("earlier")
     with pytest.raises(DataError, match=r"bad.png: not a readable image"):
@@ -339,7 +339,7 @@ def test_a_single_x_ray_that_is_none_leaves_an_earlier_table(tmp_path: Path):
 
 @pytest.fixture
 def ward(tmp_path: Path) -> Path:
-    """Seven X-rays from black to white, and a file that is none as the third."""
+    """Seven X-rays from black to white, and an unreadable file as the third input."""
     folder = tmp_path / "ward"
     folder.mkdir()
     for index in range(7):
@@ -348,7 +348,7 @@ def ward(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_interrupted_table_of_x_rays_goes_on(ward: Path, tmp_path: Path):
+def test_an_interrupted_table_of_predictions_is_resumed(ward: Path, tmp_path: Path):
     class Tired(Brightness):
         batches = 0
 
@@ -374,10 +374,10 @@ def test_an_interrupted_table_of_x_rays_goes_on(ward: Path, tmp_path: Path):
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
 
 
-def test_a_table_of_other_weights_or_x_rays_is_not_gone_on_with(ward: Path, tmp_path: Path):
+def test_a_table_of_other_weights_or_x_rays_is_not_resumed(ward: Path, tmp_path: Path):
     data = XrayDataModule(eval_batch_size=2)
     lines = data.predict_files(Brightness(), ward, tmp_path, weights="a")
-    next(lines)  # the second batch has the file that is none
+    next(lines)  # the second batch contains the unreadable file
     lines.close()
     with pytest.raises(DataError, match="cannot be resumed"):
         list(data.predict_files(Brightness(), ward, tmp_path, weights="b", resume=True))
@@ -389,7 +389,7 @@ def test_a_table_of_other_weights_or_x_rays_is_not_gone_on_with(ward: Path, tmp_
         list(data.predict_files(Brightness(), ward, tmp_path, weights="a", resume=True))
 
 
-def test_x_rays_none_of_which_is_one_leave_a_header(tmp_path: Path):
+def test_a_folder_without_readable_x_rays_gives_only_a_header(tmp_path: Path):
     (tmp_path / "ward").mkdir()
     (tmp_path / "ward" / "1.png").write_bytes(b"no image")
     assert len(list(XrayDataModule().predict_files(Brightness(), tmp_path / "ward", tmp_path))) == 1
@@ -397,7 +397,7 @@ def test_x_rays_none_of_which_is_one_leave_a_header(tmp_path: Path):
 
 
 @pytest.mark.real
-def test_the_real_x_rays():
+def test_the_real_x_rays_and_their_split():
     data = XrayDataModule(image_size=16)
     data.setup()
     assert len(data.samples) == 5_216

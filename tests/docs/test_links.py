@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ name is there: linked files, paths, and commands that the config accepts."""
+"""What README and docs/ refer to exists: linked files, paths, and commands that the config accepts."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ PAGES = {
 FOLDERS = sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir() and not path.name.startswith("."))
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\"")
 SPAN = re.compile(r"`([^`\n]+)`")
-# A file that a page tells the reader to write stands in bold above its content.
+# A file that a page tells the reader to create is named in bold above its content.
 NEW_FILE = re.compile(r"^\*\*`(\S+)`\*\*$", re.MULTILINE)
 COMMAND = re.compile(r"python train\.py([^`\n#]*)")
 PLACEHOLDER = re.compile(r"<[^>]*>|\.\.\.|\b[A-Z]{2,}\b|\$")
@@ -32,7 +32,7 @@ def links(text: str) -> list[str]:
 
 
 def paths(text: str) -> list[str]:
-    """The code spans that look like a file or folder of the repository and are no placeholder."""
+    """The code spans that look like a file or folder of the repository, without placeholders."""
     spans = [
         span for span in SPAN.findall(text) if "/" in span and not re.search(r"[\s<>*{}$=,:]|\.\.\.|[A-Z]{3,}", span)
     ]
@@ -42,7 +42,7 @@ def paths(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """What follows `python train.py` in code, without commands that have placeholders."""
+    """The arguments of each `python train.py` in code, without commands that have placeholders."""
     found = [match.strip() for match in COMMAND.findall(text.replace("\\\n", " "))]
     return [shlex.split(arguments) for arguments in found if not PLACEHOLDER.search(arguments)]
 
@@ -54,22 +54,22 @@ def checked(*arguments: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str):
+def test_linked_files_exist(page: str):
     folder = (REPOSITORY / page).parent
     broken = [link for link in links(PAGES[page]) if not (folder / unquote(link.partition("#")[0])).exists()]
     assert not broken
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_files_that_are_named_exist(page: str):
+def test_files_named_in_code_exist(page: str):
     assert not [path for path in paths(PAGES[page]) if not (REPOSITORY / path).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_pass_the_check(page: str):
+def test_commands_pass_the_config_check(page: str):
     new = {Path(path).stem for path in NEW_FILE.findall(PAGES[page])}
     for arguments in commands(PAGES[page]):
-        # A page's own new experiment is run by a test of its own; a resumed run is checked against its own config.
+        # A page's new experiment has a test of its own; a resumed run is checked against its saved config.
         if any(word.partition("=")[2] in new or word.startswith("resume=") for word in arguments):
             continue
         study = re.fullmatch(r"-m study=(\w+)", " ".join(arguments))
@@ -79,7 +79,7 @@ def test_commands_pass_the_check(page: str):
             checked(*arguments)
 
 
-def test_the_patterns_find_what_they_look_for():
+def test_the_patterns_find_links_paths_and_commands():
     text = """[a](../src/x.py#L3 "title") <img src="docs/a%20b.png"> [b](https://c.d) [e](#f)
         `src/triptych/x.py` `conf/model/` `val/rmse` `logs/<experiment>/latest` `src/NAME/x.py` `python train.py a=1`
         python train.py -m experiment=denoise \\\n seed=1,2  # a remark

@@ -1,4 +1,4 @@
-"""The examples of docs/serving.md are run on exported models, where PyTorch and this project cannot be imported."""
+"""The examples of docs/serving.md run on exported models, where PyTorch and this project cannot be imported."""
 
 import json
 import re
@@ -24,7 +24,7 @@ ALONE = "import sys\nfor name in ('torch', 'triptych', 'pandas', 'PIL', 'onnx'):
 
 
 def example(experiment: str) -> str:
-    """The code that uses this experiment's model."""
+    """The page's code for the model of this experiment."""
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     (code,) = [block for block in blocks if f"logs/{experiment}/latest" in block]
     return ALONE + code
@@ -32,13 +32,13 @@ def example(experiment: str) -> str:
 
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, data_root: Path, tmp_path: Path) -> Path:
-    """A folder with ``logs/EXPERIMENT/latest`` as the page's commands leave it."""
+    """A folder with ``logs/EXPERIMENT/latest`` as produced by the page's commands."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="make setup EXTRAS=export")
     if request.param not in EXPERIMENTS:
         pytest.skip(f"the {request.param} panel is not here")
     run = tmp_path / "logs" / request.param / "latest"
-    # What an export answers is tested elsewhere, of each network.
+    # The outputs of exports are tested elsewhere, for each network.
     quick = ("trainer.max_epochs=1", "logger=none", "test=false")
     train(run, *small(request.param, data_root, *CHEAPEST[request.param], *quick))
     assert f"triptych export logs/{request.param}/latest" in PAGE
@@ -63,7 +63,7 @@ def test_an_xray_gets_a_probability_and_a_label(folder: Path):
 
 
 @pytest.mark.parametrize("folder", ["housing"], indirect=True)
-def test_a_server_answers_with_a_price(folder: Path):
+def test_a_server_responds_with_a_price(folder: Path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -81,7 +81,7 @@ def test_a_server_answers_with_a_price(folder: Path):
 
 
 def ask(address: str, question: bytes, server: subprocess.Popen[bytes]) -> Any:
-    """The answer, once the server is up."""
+    """The response, once the server is up."""
     for _ in range(600):
         try:
             with urlopen(address, question) as answer:

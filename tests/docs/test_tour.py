@@ -1,4 +1,4 @@
-"""Every example of the tour is run, in one session from top to bottom, and prints what the tour says it prints."""
+"""The examples of docs/tour.md run in one session from top to bottom and print what the tour shows."""
 
 import doctest
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 TOUR = Path(__file__).parents[2] / "docs" / "tour.md"
 
 
-def test_every_example_prints_what_it_says():
+def test_every_example_prints_the_output_shown():
     text = TOUR.read_text(encoding="utf-8")
-    # All but the code becomes empty lines, so that a failure names the line of the tour.
+    # Everything but code becomes empty lines, so that a failure names the right line of the tour.
     code = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     lines = [""] * text.count("\n")
     for block in code.finditer(text):

@@ -1,4 +1,4 @@
-"""Sweeps by SLURM and Ray: jobs are sent away, die and come back, and the sweep is what it would be on one machine."""
+"""Sweeps on SLURM and Ray: jobs are submitted, die and resume, with the same result as on one machine."""
 
 import json
 import multiprocessing
@@ -28,7 +28,7 @@ Extra = Callable[[str], dict[str, str]]
 
 @pytest.fixture(scope="module")
 def with_extra(tmp_path_factory: pytest.TempPathFactory) -> Extra:
-    """The environment of a process that has an extra, installed from its lock into a folder of its own if need be."""
+    """A function from an extra to an environment that has it, installed from its lock file if missing."""
 
     def install(extra: str) -> dict[str, str]:
         paths = [str(REPOSITORY / "src")]
@@ -69,13 +69,13 @@ def wait_for(what: Callable[[], object], sweep: subprocess.Popen[str]) -> None:
 
 
 def resumed(job: Path) -> list[int]:
-    """The steps from which a job that is done went on."""
+    """The steps from which a finished job was resumed."""
     assert (job / "DONE").exists(), job
     return json.loads((job / "metrics.json").read_text())["resumed"]
 
 
 def writers(job: Path) -> set[int]:
-    """The processes that trained a job: TensorBoard's files are named by them."""
+    """Ids of the processes that trained a job, from the names of TensorBoard's files."""
     return {int(path.name.split(".")[-2]) for path in job.rglob("events*")}
 
 
@@ -83,9 +83,9 @@ LONG = ["callbacks.early_stopping=null", "trainer.max_epochs=60"]
 
 
 def errand(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *planned: str) -> int | None:
-    """Send a job with four threads to where one has begun; returns the exit code of a process of its own.
+    """Run a job with four threads in a directory where one has begun; returns the exit code of its process.
 
-    The job writes in its directory what it was to do.
+    Instead of training, the job records its state and threads in its directory.
     """
 
     def perform(job: Job, *_: object) -> int:
@@ -105,7 +105,7 @@ def errand(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *pla
 
 
 @pytest.mark.parametrize("recorded", ["[seed=0]", "[seed=0, threads=1]", "[seed=0, threads=4]"])
-def test_threads_of_another_launcher_make_no_other_job(
+def test_a_different_number_of_threads_is_still_the_same_job(
     recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert errand(monkeypatch, tmp_path / "0", recorded, "seed=0") == 0
@@ -114,7 +114,7 @@ def test_threads_of_another_launcher_make_no_other_job(
 
 
 @pytest.mark.parametrize("planned", [["seed=0", "threads=4"], ["seed=1"]])
-def test_another_job_than_the_one_that_has_begun_is_refused_with_a_word(
+def test_a_job_other_than_the_begun_one_is_refused(
     planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert errand(monkeypatch, tmp_path / "0", "[seed=0, threads=1]", *planned) == 0
@@ -124,7 +124,7 @@ def test_another_job_than_the_one_that_has_begun_is_refused_with_a_word(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("extra", "launcher"), [("submitit", "submitit_local"), ("ray", "ray")])
-def test_a_sweep_from_this_machine_goes_on_by_another_launcher(
+def test_a_local_sweep_can_be_resumed_by_another_launcher(
     extra: str, launcher: str, with_extra: Extra, data_root: Path, tmp_path: Path
 ) -> None:
     environment, sweep = with_extra(extra), tmp_path / "sweep"
@@ -132,7 +132,7 @@ def test_a_sweep_from_this_machine_goes_on_by_another_launcher(
     begun = start(environment, tmp_path, *options, "seed=0,1", f"hydra.sweep.dir={sweep}")
     _, errors = begun.communicate(timeout=120)
     assert begun.returncode == 0, errors
-    # As if it had been killed before the first was done; and the directory of the second cannot be made.
+    # As if killed before the first job finished; the directory of the second cannot be made.
     (sweep / "0/DONE").unlink()
     (sweep / "0/metrics.json").unlink()
     shutil.rmtree(sweep / "1")
@@ -148,7 +148,7 @@ def test_a_sweep_from_this_machine_goes_on_by_another_launcher(
 
 @pytest.fixture
 def slurm(with_extra: Extra, tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """The folder of a SLURM that runs jobs on this machine, and the environment of processes that find its commands."""
+    """The folder of a fake SLURM that runs jobs on this machine, and an environment with its commands."""
     folder = tmp_path / "slurm"
     folder.mkdir()
     environment = with_extra("submitit")
@@ -157,7 +157,7 @@ def slurm(with_extra: Extra, tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_what_slurm_refuses_is_said(slurm: tuple[Path, dict[str, str]], data_root: Path, tmp_path: Path) -> None:
+def test_a_refusal_by_slurm_is_reported(slurm: tuple[Path, dict[str, str]], data_root: Path, tmp_path: Path) -> None:
     given = [
         *cheapest(data_root),
         "seed=0,1",
@@ -172,7 +172,7 @@ def test_what_slurm_refuses_is_said(slurm: tuple[Path, dict[str, str]], data_roo
 
 
 @pytest.mark.slow
-def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
+def test_a_slurm_sweep_resumes_after_time_limits_and_kills(
     slurm: tuple[Path, dict[str, str]], data_root: Path, tmp_path: Path
 ) -> None:
     (cluster, environment), sweep = slurm, tmp_path / "sweep"
@@ -185,7 +185,7 @@ def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
         "hydra/launcher=submitit_slurm",
         *(f"hydra.launcher.{setting}" for setting in asked),
     )
-    # The time of the first is nearly up; the last dies, and then the process that runs the sweep.
+    # The first job nears its time limit; the last one is killed, and then the process that runs the sweep.
     processes = {}
     for job, sent in (("0", signal.SIGUSR2), ("2", signal.SIGKILL)):
         wait_for((sweep / job / "checkpoints/last.ckpt").exists, driver)
@@ -206,7 +206,7 @@ def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
     output, errors = again.communicate(timeout=240)
     assert again.returncode == 1, errors
     assert "job 1 failed: " in errors
-    # SLURM itself had the first go on, and nobody else took it up meanwhile.
+    # SLURM itself requeued the first job, and nothing else resumed it meanwhile.
     assert len(resumed(sweep / "0")) == len(resumed(sweep / "2")) == 1
     assert writers(sweep / "0") == {processes["0"], int((cluster / "100_0.pid").read_text())}
     assert len(writers(sweep / "0")) == len(writers(sweep / "2")) == 2
@@ -217,7 +217,7 @@ def test_a_sweep_by_slurm_goes_on_after_time_limits_and_kills(
 
 @pytest.fixture
 def ray_cluster(with_extra: Extra, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Two nodes that die with the test, and the environment of processes that know Ray."""
+    """A Ray cluster of two nodes that ends with the test, and an environment with Ray."""
     environment = with_extra("ray") | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     nodes = subprocess.Popen(
         [sys.executable, REPOSITORY / "tests/fake_ray_cluster.py"],
@@ -232,7 +232,7 @@ def ray_cluster(with_extra: Extra, tmp_path: Path) -> Iterator[tuple[subprocess.
 
 
 @pytest.mark.slow
-def test_a_sweep_by_ray_goes_on_after_a_node_died(
+def test_a_ray_sweep_resumes_after_a_node_died(
     ray_cluster: tuple[subprocess.Popen[str], dict[str, str]], data_root: Path, tmp_path: Path
 ) -> None:
     nodes, environment = ray_cluster
@@ -247,7 +247,7 @@ def test_a_sweep_by_ray_goes_on_after_a_node_died(
         "hydra/launcher=ray",
         f"hydra.launcher.address={address}",
     )
-    # A CPU each: one of the two jobs is on the node that is killed.
+    # One CPU per node: one of the two jobs is on the node that is killed.
     wait_for(lambda: len([*sweep.glob("*/checkpoints/last.ckpt")]) >= 2, driver)
     nodes.stdin.write("\n")
     nodes.stdin.flush()
@@ -266,7 +266,7 @@ def test_a_sweep_by_ray_goes_on_after_a_node_died(
         ("ray", RayLauncher(address=None, num_cpus=1, num_gpus=0, max_retries=0)),
     ],
 )
-def test_a_missing_extra_is_named_with_the_command_that_adds_it(
+def test_a_missing_extra_is_named_with_the_install_command(
     package: str, launcher: SubmititLauncher | RayLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)

@@ -1,4 +1,4 @@
-"""How jobs are started, watched and stopped, with a task that trains nothing."""
+"""The process launcher: how jobs are started, monitored and stopped, with a task that trains nothing."""
 
 import json
 import multiprocessing
@@ -37,14 +37,14 @@ from triptych.sweeps import JOBS
 
 
 def end(directory: Path, best: float) -> None:
-    """Leave what a run leaves that ended well."""
+    """Write the files of a successful run."""
     metrics = {"monitor": "val/loss", "best": {"val/loss": best}}
     (directory / "metrics.json").write_text(json.dumps(metrics))
     (directory / "DONE").touch()
 
 
 def task(config: DictConfig) -> None:
-    """Ends as its seed says."""
+    """A job that ends in the way its seed selects."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     facts = [os.getpid(), config.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), sys.stdout.isatty(), time.time()]
     (directory / "facts.json").write_text(json.dumps([*facts, sys.argv[1:]]))
@@ -79,8 +79,8 @@ Make = Callable[..., ProcessLauncher]
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Make:
-    """Makes a launcher of the sweep in tmp_path; its processes are forked from this one, which costs nothing."""
-    Plugins.instance()  # where Hydra first looks for plugins it executes their modules anew, patches and all
+    """A function that makes a launcher for the sweep in tmp_path; its processes are forked, which is fast."""
+    Plugins.instance()  # Hydra's first plugin lookup re-executes their modules and would undo patches
 
     def make(n_jobs: int = 1, *overrides: str, more: Path | None = None) -> ProcessLauncher:
         GlobalHydra.instance().clear()
@@ -107,7 +107,7 @@ def facts(folder: Path, number: int) -> list[object]:
 
 
 def exit_code(sweep: Path) -> int:
-    """Ends the sweep with its report."""
+    """End the sweep with its report; returns the exit code."""
     try:
         SweepSummary().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}}))
     except SystemExit as ended:
@@ -115,14 +115,14 @@ def exit_code(sweep: Path) -> int:
     return 0
 
 
-def test_each_job_has_a_process_and_its_best_value_comes_back(launcher: Make, tmp_path: Path) -> None:
+def test_each_job_has_its_own_process_and_returns_its_best_value(launcher: Make, tmp_path: Path) -> None:
     results = launcher().launch(jobs(10, 11), initial_job_idx=5)
     assert [result.return_value for result in results] == [10, 11]
     assert len({os.getpid(), *(facts(tmp_path, number)[0] for number in (5, 6))}) == 3
     assert exit_code(tmp_path) == 0
 
 
-def test_what_ends_one_job_ends_no_other_and_is_left_in_its_directory(
+def test_a_failing_job_stops_no_other_and_records_its_error(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     results = launcher(2).launch(jobs(1, 2, 3, 12), 0)
@@ -143,7 +143,7 @@ def test_a_job_that_cannot_be_composed_fails_alone(launcher: Make, tmp_path: Pat
     assert "no.such.key" in (tmp_path / "report.md").read_text()
 
 
-def test_a_job_whose_directory_cannot_be_made_is_named_and_the_exit_code_is_1(
+def test_a_job_without_a_directory_is_named_and_the_exit_code_is_1(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "1").touch()
@@ -158,7 +158,7 @@ def test_a_job_whose_directory_cannot_be_made_is_named_and_the_exit_code_is_1(
     assert f"File exists: '{tmp_path / '1'}'" in line
 
 
-def test_a_job_that_was_refused_where_a_run_is_done_is_named_and_the_exit_code_is_1(
+def test_a_job_refused_by_a_finished_run_is_named_and_the_exit_code_is_1(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     launcher().launch(jobs(10, 5), 0)
@@ -166,9 +166,7 @@ def test_a_job_that_was_refused_where_a_run_is_done_is_named_and_the_exit_code_i
     assert "job 1 failed, which the report cannot tell: a mistake" in capfd.readouterr().err
 
 
-def test_several_at_a_time_share_the_cores_and_the_gpus(
-    launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_jobs_share_cores_and_gpus(launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hydra_plugins.triptych.launcher._cores", lambda: 8)
     monkeypatch.setattr("hydra_plugins.triptych.launcher.count_gpus", two)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
@@ -184,21 +182,21 @@ def test_several_at_a_time_share_the_cores_and_the_gpus(
     assert launcher(-1, "trainer=cpu").slots() == [None] * 8
 
 
-def test_few_jobs_share_all_cores_and_those_that_are_left_have_no_more(
+def test_the_share_of_cores_depends_on_the_whole_sweep(
     launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hydra_plugins.triptych.launcher._cores", lambda: 8)
     make = partial(launcher, -1, "trainer=cpu")
     make().launch(jobs(10, 2), 0)
     assert [facts(tmp_path, number)[1] for number in range(2)] == [4, 4]
-    (tmp_path / "1/.hydra/overrides.yaml").write_text("")  # as if it had never begun
+    (tmp_path / "1/.hydra/overrides.yaml").write_text("")  # as if it had never started
     make().launch(jobs(10, 11), 0)
     assert facts(tmp_path, 1)[1] == 4
-    make().launch(jobs(10, 11, 12), 0)  # one at a time now, but of a sweep of three
+    make().launch(jobs(10, 11, 12), 0)  # only one job left, but of a sweep of three
     assert facts(tmp_path, 2)[1] == 2
 
 
-def test_all_batches_of_a_sweep_have_the_same_threads(
+def test_all_batches_of_a_sweep_use_the_same_number_of_threads(
     launcher: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hydra_plugins.triptych.launcher._cores", lambda: 8)
@@ -210,21 +208,21 @@ def test_all_batches_of_a_sweep_have_the_same_threads(
     assert [facts(tmp_path, number)[1] for number in range(6)] == [4, 4, 4, 2, 2, 2]
 
 
-def test_how_many_jobs_there_will_be_is_noted(launcher: Make, tmp_path: Path) -> None:
+def test_the_number_of_planned_jobs_is_recorded(launcher: Make, tmp_path: Path) -> None:
     launcher().launch(jobs(10, 11), 0)
     assert json.loads((tmp_path / JOBS).read_text()) == {"jobs": 2}
     launcher(1, "hydra/sweeper=search", "hydra.sweeper.trials=7").launch(jobs(12), 2)
     assert json.loads((tmp_path / JOBS).read_text()) == {"jobs": 7}
 
 
-def test_a_job_has_what_says_where_its_config_lies(
+def test_a_job_keeps_the_location_of_its_config(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     line = f"hydra.searchpath=['file://{mine}']"
     launcher(1, line, more=mine).launch([[*jobs(10)[0], "+study.arm=a"]], 0)
-    # With these Lightning starts the other processes of a distributed run.
+    # Lightning starts the other processes of a distributed run with these arguments.
     assert facts(tmp_path, 0)[-1] == [f"--config-dir={mine}", line, *jobs(10)[0]]
 
     def interrupt() -> None:
@@ -239,23 +237,23 @@ def test_a_job_has_what_says_where_its_config_lies(
     assert told.endswith(f"python train.py -m --config-dir={mine} resume={tmp_path}")
 
 
-def test_one_at_a_time_keeps_the_threads_as_they_are(launcher: Make, tmp_path: Path) -> None:
+def test_sequential_jobs_keep_the_thread_setting(launcher: Make, tmp_path: Path) -> None:
     launcher().launch(jobs(10), 0)
     assert facts(tmp_path, 0)[1] is None
     assert "threads" not in (tmp_path / "0/.hydra/overrides.yaml").read_text()
 
 
-def test_what_is_done_is_left_and_the_rest_is_run(launcher: Make, tmp_path: Path) -> None:
+def test_finished_jobs_are_skipped_and_the_rest_is_run(launcher: Make, tmp_path: Path) -> None:
     launcher().launch(jobs(10, 2), 0)
     before = facts(tmp_path, 0)
-    # The second never trained: without the files that Hydra writes first it is begun anew.
+    # The second job never trained: without Hydra's files it is started afresh.
     (tmp_path / "1/.hydra/overrides.yaml").write_text("")
     results = launcher(2).launch([jobs(10)[0], jobs(14)[0], jobs(12)[0]], 0)
     assert [result.return_value for result in results] == [10, 14, 12]
     assert facts(tmp_path, 0) == before
 
 
-def test_a_job_that_another_process_trains_is_left_to_it(
+def test_a_job_trained_by_another_process_is_skipped(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     parts = {name: {"_target_": f"some.{name}"} for name in ("data", "model")}
@@ -266,10 +264,10 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     assert [result.return_value for result in results] == [None, 11]
     assert "job 0 is left alone: another process is training" in capfd.readouterr().err
     assert not (directory / "error.txt").exists()
-    assert exit_code(tmp_path) == 1  # for it has not ended
+    assert exit_code(tmp_path) == 1  # job 0 has not ended
 
 
-def test_what_has_begun_goes_on_with_what_is_given_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_begun_job_resumes_with_the_newly_given_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = "+logger.whole={name: kept}"
     loggers = {"own": {"save_dir": "/old", "name": "old"}, "whole": {"name": "kept"}}
     parts = {name: {"_target_": f"some.{name}"} for name in ("data", "model")}
@@ -285,17 +283,17 @@ def test_what_has_begun_goes_on_with_what_is_given_anew(tmp_path: Path, monkeypa
     assert config.logger == {"own": {"save_dir": "/new", "name": "old"}, "whole": {"name": "kept"}}
 
 
-def test_the_first_failure_ends_the_sweep_if_wanted(
+def test_fail_fast_ends_the_sweep_at_the_first_failure(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="1"):
         launcher(2, "sweep.fail_fast=true").launch(jobs(4, 2, 10, 11), 0)
     assert "job 1 failed, and ends the sweep; not run: 2, 3" in capfd.readouterr().err
-    assert not (tmp_path / "0/error.txt").exists()  # stopped, or this would not end, and not failed
+    assert not (tmp_path / "0/error.txt").exists()  # stopped (else this test would not end) rather than failed
     assert not (tmp_path / "2").exists()
 
 
-def test_that_a_run_of_a_study_diverges_is_no_failure(launcher: Make, tmp_path: Path) -> None:
+def test_divergence_in_a_study_is_not_a_failure(launcher: Make, tmp_path: Path) -> None:
     given = ("sweep.fail_fast=true", "+study.claim=Large steps diverge.")
     results = launcher(1, *given).launch(jobs(6, 10), 0)
     assert [result.return_value for result in results] == [None, 10]
@@ -326,7 +324,7 @@ def test_a_signal_stops_the_jobs_and_the_sweep(
     ("n_jobs", "override", "message"),
     [(0, "seed=0", "n_jobs=0"), (1, "hydra.sweep.subdir=here", "named by their numbers")],
 )
-def test_what_it_cannot_do_is_said(
+def test_unsupported_settings_are_refused(
     n_jobs: int, override: str, message: str, launcher: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -334,7 +332,7 @@ def test_what_it_cannot_do_is_said(
     assert message in capfd.readouterr().err
 
 
-def test_a_directory_of_another_job_is_not_gone_on_with(
+def test_a_directory_of_another_job_is_not_resumed(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     launcher().launch(jobs(10), 0)
@@ -346,7 +344,7 @@ def test_a_directory_of_another_job_is_not_gone_on_with(
     assert not (tmp_path / "1").exists()
 
 
-def test_one_process_at_a_time_drives_a_sweep(
+def test_only_one_process_at_a_time_drives_a_sweep(
     launcher: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = launcher()

@@ -1,4 +1,4 @@
-"""Searches with a launcher that trains nothing, and one with train.py."""
+"""Hyperparameter searches, with a launcher that trains nothing and with train.py."""
 
 import json
 import math
@@ -52,12 +52,12 @@ def setting(overrides: Sequence[str], key: str) -> Any:
 
 
 def error(overrides: Sequence[str]) -> float:
-    """The validation error of a job: least at a learning rate of 0.01 and a depth of 4."""
+    """The validation error of a job, minimal at a learning rate of 0.01 and a depth of 4."""
     return 1 + (math.log10(float(setting(overrides, "lr"))) + 2) ** 2 + abs(setting(overrides, "depth") - 4)
 
 
 class Runs:
-    """A launcher that writes what runs would leave.
+    """A launcher that only writes the files that runs would leave.
 
     Args:
         folder: of the sweep.
@@ -87,7 +87,7 @@ class Runs:
 
 
 class Searches:
-    """Makes sweepers on one directory, as processes of their own would have them."""
+    """Creates sweepers on one directory, as separate processes would."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "sweep"
@@ -123,7 +123,7 @@ def searches(tmp_path: Path) -> Searches:
 
 
 def drawn(line: str, usual: object = None, count: int = 60) -> list[Any]:
-    """What the jobs are given, as Hydra reads it, that search what ``line`` asks."""
+    """The values, parsed by Hydra, that ``count`` jobs get when ``line`` is searched."""
     (override,) = PARSER.parse_overrides([line])
     part = parameter(override, usual, PARSER)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -132,14 +132,14 @@ def drawn(line: str, usual: object = None, count: int = 60) -> list[Any]:
     return [override.value() for override in PARSER.parse_overrides(lines)]
 
 
-def test_an_interval_gives_numbers_with_few_digits():
+def test_an_interval_gives_floats_with_few_digits():
     values = drawn("lr=interval(0.5, 2)")
     assert all(isinstance(value, float) and 0.5 <= value <= 2 for value in values)
     assert len(set(values)) > 50
     assert all(len(repr(value)) <= 7 for value in values)
 
 
-def test_by_its_logarithm_as_many_are_small_as_large():
+def test_a_log_interval_is_sampled_uniformly_in_the_logarithm():
     values = drawn("+lr=tag(log, interval(1e-4, 1))", count=200)
     assert 80 <= sum(value < 0.01 for value in values) <= 120
 
@@ -155,18 +155,18 @@ def test_by_its_logarithm_as_many_are_small_as_large():
         ("depth=choice(64, 128)", 3, {64, 128}),
     ],
 )
-def test_whole_numbers_stay_whole(line: str, usual: object, whole: set[int]):
+def test_integers_stay_integers(line: str, usual: object, whole: set[int]):
     values = drawn(line, usual)
     assert set(values) == whole
     assert all(type(value) is int for value in values)
 
 
-def test_an_interval_of_whole_numbers_is_one_of_fractions_where_the_setting_is_a_fraction():
+def test_integer_bounds_give_floats_if_the_setting_is_a_float():
     assert all(isinstance(value, float) for value in drawn("lr=interval(1, 3)", usual=0.1))
     assert all(isinstance(value, float) for value in drawn("lr=interval(1, 3)", usual=True))
 
 
-def test_a_range_of_fractions_steps():
+def test_a_range_with_a_fractional_step_is_discrete():
     assert set(drawn("lr=range(0, 1, 0.25)")) == {0.0, 0.25, 0.5, 0.75}
 
 
@@ -201,7 +201,7 @@ def test_a_choice_keeps_the_type_of_each(line: str, values: list[Any]):
         ([], {"params": {"fixed": 3}}, "nothing to search"),
     ],
 )
-def test_a_mistake_ends_it_with_one_message_and_leaves_nothing(
+def test_a_user_error_gives_one_message_and_leaves_nothing(
     arguments: list[str],
     options: dict[str, Any],
     message: str,
@@ -217,7 +217,7 @@ def test_a_mistake_ends_it_with_one_message_and_leaves_nothing(
     assert not searches.folder.exists()
 
 
-def test_trials_are_runs_with_their_numbers_and_it_gets_better(searches: Searches, capsys: pytest.CaptureFixture[str]):
+def test_trials_are_numbered_runs_and_the_search_improves(searches: Searches, capsys: pytest.CaptureFixture[str]):
     runs = searches.run(searches(trials=20, startup_trials=8))
     assert runs.batches == [[number] for number in range(20)]
     study = open_study(searches.folder)
@@ -229,18 +229,18 @@ def test_trials_are_runs_with_their_numbers_and_it_gets_better(searches: Searche
     assert f"best: trial {study.best_trial.number}" in lines[-1]
 
 
-def test_jobs_are_launched_as_many_at_once_as_the_launcher_runs(searches: Searches):
+def test_batches_are_as_large_as_the_launcher_runs_at_once(searches: Searches):
     assert searches.run(searches(at_once=4)).batches == [[0, 1, 2, 3], [4, 5]]
 
 
-def test_the_total_is_reached_and_never_passed(searches: Searches):
+def test_the_total_of_trials_is_reached_and_never_exceeded(searches: Searches):
     searches.run(searches(trials=3))
     assert searches.run(searches(trials=3)).batches == []
     assert searches.run(searches(trials=5)).batches == [[3], [4]]
     assert searches.states() == ["COMPLETE"] * 5
 
 
-def test_the_command_line_has_the_last_word(searches: Searches):
+def test_the_command_line_overrides_the_search(searches: Searches):
     runs = searches.run(searches("depth=4", "fixed=choice(8, 9)", "+extra=x", trials=8))
     for job in runs.jobs.values():
         assert setting(job, "depth") == 4
@@ -249,24 +249,24 @@ def test_the_command_line_has_the_last_word(searches: Searches):
     assert {setting(job, "fixed") for job in runs.jobs.values()} == {8, 9}
 
 
-def test_what_debug_sets_is_not_set_by_the_search(searches: Searches):
+def test_debug_settings_override_the_search(searches: Searches):
     runs = searches.run(searches("debug=smoke", trials=1))
     assert not any(line.startswith("fixed=") for line in runs.jobs[0])
 
 
-def test_a_group_can_be_searched(searches: Searches):
+def test_a_config_group_can_be_searched(searches: Searches):
     runs = searches.run(searches("model=choice(small, large)", trials=8))
     assert {setting(job, "model") for job in runs.jobs.values()} == {"small", "large"}
 
 
-def test_where_logs_go_may_change(searches: Searches):
+def test_logger_settings_may_change_between_calls(searches: Searches):
     searches.run(searches("+logger.place=here", trials=1))
     runs = searches.run(searches("+logger.place=there", trials=2))
     assert [setting(job, "+logger.place") for job in runs.jobs.values()] == ["there"]
     assert searches.states() == ["COMPLETE", "COMPLETE"]
 
 
-def test_other_settings_than_those_of_the_search_are_refused(searches: Searches, capsys: pytest.CaptureFixture[str]):
+def test_changed_settings_of_a_search_are_refused(searches: Searches, capsys: pytest.CaptureFixture[str]):
     searches.run(searches(trials=1))
     for arguments, options in ((["fixed=8"], {}), ([], {"objectives": {"val/rmse": "maximize"}})):
         with pytest.raises(SystemExit) as ended:
@@ -277,7 +277,7 @@ def test_other_settings_than_those_of_the_search_are_refused(searches: Searches,
     assert "val/rmse=minimize then, val/rmse=maximize now" in told
 
 
-def test_failed_pruned_and_aimless_trials_count(searches: Searches):
+def test_failed_pruned_and_unmeasured_trials_count(searches: Searches):
     outcomes = iter(
         [
             {"best": {"val/rmse": 1.0}},
@@ -299,10 +299,10 @@ def test_failed_pruned_and_aimless_trials_count(searches: Searches):
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Stands for the death of the process."""
 
 
-def test_a_search_that_was_stopped_ends_as_if_it_had_not_been(searches: Searches, tmp_path: Path):
+def test_a_resumed_search_equals_an_uninterrupted_one(searches: Searches, tmp_path: Path):
     other = Searches(tmp_path / "other")
     whole = other.run(other(trials=9))
 
@@ -321,11 +321,11 @@ def test_a_search_that_was_stopped_ends_as_if_it_had_not_been(searches: Searches
     searches.run(searches(trials=9), runs)
     assert runs.jobs == whole.jobs
     assert searches.states() == ["COMPLETE"] * 9
-    # Those under way were launched again, under the same number.
+    # Running trials were launched again under the same number.
     assert [batch[0] for batch in runs.batches] == [0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 7, 8]
 
 
-def test_a_run_that_ended_untold_is_told_and_not_launched_again(searches: Searches, monkeypatch: pytest.MonkeyPatch):
+def test_a_finished_but_unreported_run_is_reported_not_relaunched(searches: Searches, monkeypatch: pytest.MonkeyPatch):
     def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
@@ -338,17 +338,15 @@ def test_a_run_that_ended_untold_is_told_and_not_launched_again(searches: Search
     assert searches.states() == ["COMPLETE"] * 3
 
 
-def test_a_process_killed_while_it_drew_leaves_no_gap(searches: Searches):
+def test_a_process_killed_while_sampling_leaves_no_gap(searches: Searches):
     searches.run(searches(trials=1))
-    open_study(searches.folder).ask()  # without settings, and nobody's
+    open_study(searches.folder).ask()  # without settings or controller
     runs = searches.run(searches(trials=3))
     assert runs.batches == [[1], [2]]
     assert set(open_study(searches.folder).trials[1].params) == {"lr", "depth"}
 
 
-def test_what_another_has_under_way_is_waited_for_and_taken_over_when_it_dies(
-    searches: Searches, monkeypatch: pytest.MonkeyPatch
-):
+def test_trials_of_another_process_are_taken_over_when_it_dies(searches: Searches, monkeypatch: pytest.MonkeyPatch):
     searches.run(searches(trials=2))
     study = open_study(searches.folder)
     abandoned = study.ask()
@@ -371,12 +369,12 @@ def test_what_another_has_under_way_is_waited_for_and_taken_over_when_it_dies(
     assert searches.states() == ["COMPLETE"] * 4
 
 
-def test_two_at_once_share_the_total(searches: Searches, monkeypatch: pytest.MonkeyPatch):
+def test_two_concurrent_searches_share_the_total(searches: Searches, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SearchSweeper, "poll", 0.01)
     runs = [Runs(searches.folder), Runs(searches.folder)]
     met = threading.Barrier(2, timeout=30)
     for each in runs:
-        # The first trial of each ends when both have one.
+        # The first trial of each process ends only once both have one.
         each.outcome = lambda job, each=each: (
             len(each.jobs) == 1 and met.wait(),
             {"best": {"val/rmse": error(job)}},
@@ -397,7 +395,7 @@ def test_two_at_once_share_the_total(searches: Searches, monkeypatch: pytest.Mon
     assert list((searches.folder / "controllers").iterdir()) == []
 
 
-def test_several_objectives(searches: Searches, capsys: pytest.CaptureFixture[str]):
+def test_several_objectives_are_all_reported(searches: Searches, capsys: pytest.CaptureFixture[str]):
     runs = Runs(searches.folder)
     runs.outcome = lambda job: {"best": {"val/rmse": error(job)}, "parameters": 10 ** setting(job, "depth")}
     searches.run(searches(trials=12, objectives={"val/rmse": "minimize", "parameters": "minimize"}), runs)
@@ -422,7 +420,7 @@ TINY = ["trainer=cpu", "threads=1", "trainer.max_epochs=2", "model=mlp", "model.
 
 @with_housing
 @pytest.mark.slow
-def test_train_py_searches_and_goes_on_to_no_more(data_root: Path, tmp_path: Path):
+def test_train_py_searches_and_resuming_adds_no_trials(data_root: Path, tmp_path: Path):
     given = ["search=housing", f"data.root={data_root}", "hydra.sweep.dir=found", "hydra.sweeper.trials=3", *TINY]
     refused = command(*given, cwd=tmp_path)
     assert refused.returncode == 2
@@ -448,7 +446,7 @@ def test_train_py_searches_and_goes_on_to_no_more(data_root: Path, tmp_path: Pat
 
 @with_housing
 @pytest.mark.slow
-def test_killed_twice_a_search_goes_on_to_its_total(data_root: Path, tmp_path: Path):
+def test_a_search_killed_twice_resumes_to_its_total(data_root: Path, tmp_path: Path):
     folder = tmp_path / "found"
     given = ["-m", "search=housing", f"data.root={data_root}", "hydra.sweep.dir=found", "hydra.sweeper.trials=6", *TINY]
     arguments = [*given, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=6"]

@@ -1,4 +1,4 @@
-"""Which jobs a study plans."""
+"""The jobs that a study plans."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,12 +27,12 @@ def test_an_arm_may_have_any_name(arm: str):
     assert (override.key_or_group, override.value(), override.is_sweep_override()) == ("study.arm", arm, False)
 
 
-def test_an_arm_is_quoted_only_where_it_must_be():
+def test_an_arm_is_quoted_only_if_necessary():
     jobs = plan({"relu": {}, "1e-3": {}}, {}, set(), [], PARSER)
     assert jobs == [["+study.arm=relu"], ["+study.arm='1e-3'"]]
 
 
-def test_every_arm_with_every_value_and_the_command_line_last():
+def test_jobs_are_arms_times_values_and_the_command_line_wins():
     arms = {"sgd": {"optimizer": "sgd", "optimizer.lr": "0.1,0.3"}, "adam": {"optimizer": "adam"}}
     params = {"experiment": "housing", "trainer.max_epochs": 8, "seed": "0,1"}
     jobs = plan(arms, params, set(), ["study=optimizers", "trainer.max_epochs=2"], PARSER)
@@ -46,7 +46,7 @@ def test_every_arm_with_every_value_and_the_command_line_last():
     ]
 
 
-def test_debug_wins_over_the_study():
+def test_debug_settings_override_the_study():
     jobs = plan({}, {"experiment": "housing", "trainer.max_epochs": 8}, {"trainer.max_epochs"}, ["study=seeds"], PARSER)
     assert jobs == [["experiment=housing", "study=seeds"]]
 
@@ -56,13 +56,13 @@ def test_a_study_without_arms_is_a_grid():
     assert jobs == [["a=1", "b=5"], ["a=2", "b=5"]]
 
 
-def test_values_are_written_as_the_command_line_has_them():
+def test_values_are_written_in_command_line_syntax():
     (job,) = plan({}, {"test": False, "threads": None, "data.augment": ["flip", "crop"]}, set(), [], PARSER)
     assert job == ["test=False", "threads=null", "data.augment=[flip,crop]"]
 
 
 @pytest.mark.parametrize("sweeper", [StudySweeper, partial(SearchSweeper, 1)])
-def test_params_may_be_nested_as_a_key_on_the_command_line_is(sweeper: Any):
+def test_nested_params_are_flattened(sweeper: Any):
     params = OmegaConf.create({"threads": None, "data.augment": ["flip", "a,b"], "trainer.max_epochs": 8})
     OmegaConf.update(params, "trainer.max_epochs", 2)
     own = sweeper(params=params).params
@@ -80,7 +80,7 @@ STUDY: dict[str, Any] = {
 
 
 def swept(folder: Path, study: Mapping[str, Any] = STUDY, *arguments: str) -> list[list[str]]:
-    """The jobs that are launched."""
+    """The jobs that a study launches."""
     launched: list[list[str]] = []
 
     def launch(jobs: Sequence[Sequence[str]], initial_job_idx: int) -> None:
@@ -95,7 +95,7 @@ def swept(folder: Path, study: Mapping[str, Any] = STUDY, *arguments: str) -> li
     return launched
 
 
-def test_who_comes_second_leaves_the_record_of_the_first(tmp_path: Path):
+def test_a_second_call_keeps_the_record_of_the_first(tmp_path: Path):
     assert len(swept(tmp_path)) == 4
     (kept,) = tmp_path.iterdir()
     first = kept.read_text()
@@ -118,7 +118,7 @@ RATE = {"largest": "optimizer.lr", "of": "val/odd"}
         ({"measures": {"RMSE": RATE}}, "measures.RMSE: which values of val/odd are better? Add mode: min or mode: max"),
     ],
 )
-def test_a_mistake_in_a_study_is_found_before_its_jobs_run(
+def test_an_invalid_study_is_refused_before_its_jobs_run(
     change: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with pytest.raises(SystemExit, match="2"):
@@ -127,6 +127,6 @@ def test_a_mistake_in_a_study_is_found_before_its_jobs_run(
     assert not (tmp_path / "sweep").exists()
 
 
-def test_what_a_study_names_may_come_from_the_command_line(tmp_path: Path):
+def test_settings_named_by_a_study_may_come_from_the_command_line(tmp_path: Path):
     study = {**STUDY, "measures": {"RMSE": RATE | {"mode": "max"}}, "plots": [{"lines": "RMSE", "x": "model.width"}]}
     assert len(swept(tmp_path, study, "model.width=4,8")) == 8

@@ -1,4 +1,4 @@
-"""Pages: any size in, the same size out, and an error over all pixels."""
+"""The page autoencoder: any size in, the same size out, and errors averaged over all pixels."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_page_keeps_its_size(depth: int, padding: str, size: tuple[int, int]):
 
 
 class Middle(nn.Module):
-    """As a network without padding: it answers with the middle of what it sees, which must be a multiple of 4."""
+    """Like a network without padding: returns the centre of its input, whose sides must be multiples of 4."""
 
     margin = 6
 
@@ -51,21 +51,21 @@ class Middle(nn.Module):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_what_comes_out_lies_where_it_went_in(size: tuple[int, int]):
+def test_the_output_is_aligned_with_the_input(size: tuple[int, int]):
     model = autoencoder()
     model.network = Middle()
     page = torch.rand(1, 1, *size)
     assert torch.equal(model(page), page)
 
 
-def test_the_border_that_a_network_needs_is_the_mirrored_page():
+def test_an_unpadded_network_sees_a_mirrored_border():
     model = autoencoder()
     model.network = Middle()
     page = torch.rand(1, 1, 10, 14)
     assert torch.equal(model._mirrored(page), F.pad(page, (3, 3, 3, 3), mode="reflect"))
 
 
-def test_the_network_learns_through_the_border():
+def test_gradients_flow_with_a_mirrored_border():
     model = autoencoder(padding="valid")
     model(torch.rand(1, 1, 9, 9)).mean().backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.network.parameters())
@@ -75,7 +75,7 @@ def test_the_network_learns_through_the_border():
 
 
 def copier() -> Autoencoder:
-    """Leaves pages as they are."""
+    """A model that returns its input."""
     model = autoencoder()
     model.forward = lambda pages: pages  # type: ignore[method-assign]
     return model
@@ -87,11 +87,11 @@ def shifted(height: int, width: int, by: float) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_the_error_is_over_all_pixels_of_pages_of_different_size(split: str, tmp_path: Path):
+def test_errors_are_averaged_over_pixels_of_pages_of_any_size(split: str, tmp_path: Path):
     metrics = measured(copier(), [shifted(2, 2, 0.4), shifted(4, 6, -0.1)], tmp_path, split)
     assert metrics["rmse"] == pytest.approx(math.sqrt((4 * 0.4**2 + 24 * 0.1**2) / 28), rel=1e-5)
     assert metrics["mae"] == pytest.approx((4 * 0.4 + 24 * 0.1) / 28, rel=1e-5)
-    # The loss, what training follows, is a mean over pages.
+    # The loss, which training minimises, is a mean over pages.
     assert metrics["loss"] == pytest.approx((0.4**2 + 0.1**2) / 2, rel=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_metrics_and_predictions_are_clamped_and_the_loss_is_not(tmp_path: Path)
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
-def test_every_loss_learns(loss: str, tmp_path: Path):
+def test_every_loss_trains(loss: str, tmp_path: Path):
     torch.manual_seed(0)
     model = autoencoder(loss=loss, norm="none")
     data = Batches(pages((16, 16), count=4))

@@ -1,4 +1,4 @@
-"""What all models share: losses over whole epochs, what is decayed, optimizers, schedules, precision."""
+"""What all models share: losses over whole epochs, weight decay, optimizers, schedules, resuming, precision."""
 
 import math
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def test_an_unknown_loss_names_the_choices():
         regression_loss("l2")
 
 
-def test_a_ragged_last_batch_weighs_by_its_samples(tmp_path: Path):
+def test_a_ragged_last_batch_is_weighted_by_its_size(tmp_path: Path):
     batches = rows(5, 1)
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches, batches), tmp_path).callback_metrics
@@ -80,7 +80,7 @@ def test_a_ragged_last_batch_weighs_by_its_samples(tmp_path: Path):
     assert logged["val/loss"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_training_metrics_see_every_batch_however_many_wait(tmp_path: Path):
+def test_training_metrics_see_every_buffered_batch(tmp_path: Path):
     batches = rows(*[3] * (2 * MOST), 2, 1)
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches, batches), tmp_path, max_epochs=2).callback_metrics
@@ -89,7 +89,7 @@ def test_training_metrics_see_every_batch_however_many_wait(tmp_path: Path):
         assert logged[f"train/{name}"].item() == pytest.approx(logged[f"val/{name}"].item(), rel=1e-5, abs=1e-4)
 
 
-def test_training_batches_of_different_sizes_wait_for_none_of_the_others(tmp_path: Path):
+def test_training_batches_of_different_sizes_are_all_measured(tmp_path: Path):
     batches = pages((8, 8), (8, 8), (12, 8), (8, 8))
     model = autoencoder(optimizer=STILL, norm="none")
     logged = fit(model, Batches(batches, batches), tmp_path).callback_metrics
@@ -97,7 +97,7 @@ def test_training_batches_of_different_sizes_wait_for_none_of_the_others(tmp_pat
         assert logged[f"train/{name}"].item() == pytest.approx(logged[f"val/{name}"].item(), rel=1e-5)
 
 
-def test_training_metrics_of_an_epoch_that_ends_early_are_of_its_batches(tmp_path: Path):
+def test_training_metrics_of_a_truncated_epoch_cover_its_batches(tmp_path: Path):
     batches = rows(4, 4, 4, 4)
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches), tmp_path, max_steps=2).callback_metrics
@@ -105,7 +105,7 @@ def test_training_metrics_of_an_epoch_that_ends_early_are_of_its_batches(tmp_pat
 
 
 class Points(Logger):
-    """Keeps what it is told."""
+    """Records the step and value of each logged training loss."""
 
     name = version = "points"
 
@@ -133,7 +133,7 @@ def test_the_loss_of_every_nth_step_is_logged_once(every: int, accumulated: int,
 
 
 class Looks(TorchDispatchMode):
-    """Notes at which batches a number is read from a tensor: a GPU's host waits there for all that is under way."""
+    """Records the batches at which a number is read from a tensor, which on a GPU synchronises host and device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,28 +146,28 @@ class Looks(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_between_two_points_of_the_loss_no_step_waits_for_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_step_between_logged_losses_synchronises_with_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(metric_buffer, "MOST", 8)
     looks, points = Looks(), Points()
     begin = LambdaCallback(on_train_start=lambda trainer, _: setattr(looks, "trainer", trainer))
     options = {"log_every_n_steps": 5, "callbacks": [begin, ProgressBar()], "enable_progress_bar": True}
     with looks:
-        # SGD, for Adam reads the number of its step, which lies on the host.
+        # SGD, because Adam reads its step count, which lies on the host.
         fit(regressor(optimizer=STILL), Batches(rows(*[4] * 20)), tmp_path, logger=points, **options)
     assert [step for step, _ in points.points] == [4, 9, 14, 19]
-    # Beside them, where batches that waited are measured, and at the epoch's end.
+    # Besides the logged steps, only where the metric buffer is flushed, and at the end of the epoch.
     assert looks.seen - {7, 15, 19} == {4, 9, 14}
 
 
-def test_training_metrics_start_anew_each_epoch(tmp_path: Path):
+def test_training_metrics_are_reset_each_epoch(tmp_path: Path):
     model = regressor(optimizer=STILL)
     first = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=1).callback_metrics["train/rmse"]
     third = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=3).callback_metrics["train/rmse"]
     assert first == third
 
 
-def test_a_batchs_hooks_are_those_of_the_run_under_way(tmp_path: Path):
-    """Lightning is asked once a run which of model and datamodule has them."""
+def test_batch_hooks_are_looked_up_again_for_each_run(tmp_path: Path):
+    """Lightning is asked once per run whether the model or the datamodule overrides them."""
     seen: list[str] = []
 
     class Counted(Batches):
@@ -195,7 +195,7 @@ def test_a_batchs_hooks_are_those_of_the_run_under_way(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
-def test_l1_adds_the_sum_of_absolute_weights_and_of_nothing_else():
+def test_l1_adds_the_absolute_sum_of_weights_only():
     (batch,) = rows(4)
     model = regressor(norm="layer")
     model.fit_scalers(*batch)
@@ -208,7 +208,7 @@ def test_l1_adds_the_sum_of_absolute_weights_and_of_nothing_else():
     assert added > 0
 
 
-def test_the_logged_loss_is_without_l1(tmp_path: Path):
+def test_the_logged_loss_excludes_l1(tmp_path: Path):
     model = regressor(optimizer=STILL)
     plain = fit(model, Batches(rows(4)), tmp_path).callback_metrics["train/loss"]
     model.l1 = 10.0
@@ -227,7 +227,7 @@ def test_the_logged_loss_is_without_l1(tmp_path: Path):
         pytest.param(lambda **more: regressor(network=TABULAR, **more), id="tabular"),
     ],
 )
-def test_weight_decay_pulls_at_weights_not_at_biases_and_norms(make: Any, norm: str):
+def test_weight_decay_applies_to_weights_but_not_to_biases_and_norms(make: Any, norm: str):
     model: Model = make(norm=norm, weight_decay=0.3)
     decayed, others = model.make_optimizer().param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
@@ -245,7 +245,7 @@ def test_weight_decay_pulls_at_weights_not_at_biases_and_norms(make: Any, norm: 
 
 
 class LearningRates(Callback):
-    """The learning rate of each step."""
+    """Records the learning rate of each step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -279,7 +279,7 @@ def test_a_constant_schedule_keeps_the_learning_rate(tmp_path: Path):
     assert set(learning_rates(tmp_path, SCHEDULERS["constant"])) == {0.01}
 
 
-def test_a_cosine_falls_from_the_learning_rate_to_zero(tmp_path: Path):
+def test_cosine_falls_from_the_learning_rate_to_zero(tmp_path: Path):
     rates = learning_rates(tmp_path, SCHEDULERS["cosine"])
     assert rates[0] == 0.01
     assert rates[10] == pytest.approx(0.005)
@@ -287,7 +287,7 @@ def test_a_cosine_falls_from_the_learning_rate_to_zero(tmp_path: Path):
     assert 0 < rates[-1] < 0.0002
 
 
-def test_a_cycle_warms_up_to_the_learning_rate_then_anneals(tmp_path: Path):
+def test_onecycle_warms_up_to_the_learning_rate_then_anneals(tmp_path: Path):
     rates = learning_rates(tmp_path, SCHEDULERS["onecycle"])
     assert rates[0] == pytest.approx(0.01 / 25)
     assert max(rates) == rates[3] == pytest.approx(0.01)
@@ -295,7 +295,7 @@ def test_a_cycle_warms_up_to_the_learning_rate_then_anneals(tmp_path: Path):
 
 
 @pytest.mark.parametrize("steps", range(1, 8))
-def test_a_cycle_takes_a_run_of_any_length(steps: int, tmp_path: Path):
+def test_onecycle_works_for_runs_of_any_length(steps: int, tmp_path: Path):
     rates = learning_rates(tmp_path, SCHEDULERS["onecycle"], max_epochs=-1, max_steps=steps)
     assert len(rates) == steps
     assert all(0 < rate <= 0.01 for rate in rates)
@@ -307,8 +307,8 @@ def test_a_schedule_counts_accumulated_batches_as_one_step(tmp_path: Path):
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_plateau_counts_validations_without_a_gain(every: int, tmp_path: Path):
-    # A loss that falls is never a gain to one that waits for it to rise.
+def test_plateau_counts_validations_without_improvement(every: int, tmp_path: Path):
+    # With mode=max a falling loss never counts as an improvement.
     plateau = SCHEDULERS["plateau"] | {"patience": 1, "mode": "max"}
     rates = learning_rates(tmp_path, plateau, max_epochs=8, check_val_every_n_epoch=every)[::2]
     halvings = [epoch for epoch in range(1, 8) if rates[epoch] < rates[epoch - 1]]
@@ -316,27 +316,27 @@ def test_a_plateau_counts_validations_without_a_gain(every: int, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("interval", "expected"), [(5, [5]), (1, [2, 3, 4, 5, 6, 7])])
-def test_a_plateau_counts_validations_where_steps_say_when(interval: int, expected: list[int], tmp_path: Path):
-    # Two steps an epoch: of the steps 5, 10 and 15 the first is a gain, and the second ends the epoch before epoch 5.
+def test_plateau_counts_validations_scheduled_by_steps(interval: int, expected: list[int], tmp_path: Path):
+    # Two steps per epoch, validation at steps 5, 10 and 15: the first is an improvement, the second precedes epoch 5.
     plateau = SCHEDULERS["plateau"] | {"patience": 0, "mode": "max"}
     options = {"max_epochs": 8, "check_val_every_n_epoch": None, "val_check_interval": interval}
     rates = learning_rates(tmp_path, plateau, **options)[::2]
     assert [epoch for epoch in range(1, 8) if rates[epoch] < rates[epoch - 1]] == expected
 
 
-def test_a_plateau_by_steps_is_refused(tmp_path: Path):
+def test_plateau_with_a_step_interval_is_refused(tmp_path: Path):
     model = regressor(scheduler=SCHEDULERS["plateau"] | {"interval": "step"}, monitor="val/loss")
     with pytest.raises(ValueError, match=r"set scheduler\.interval=epoch"):
         fit(model, Batches(rows(4), rows(4)), tmp_path)
 
 
 @pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], [0.9, 1.0], ["a", "b"], 0.9])
-def test_wrong_betas_are_told(betas: Any):
+def test_invalid_betas_are_refused(betas: Any):
     with pytest.raises(ValueError, match=r"optimizer\.betas=.*: expected two numbers from 0 to below 1"):
         regressor(optimizer=OPTIMIZERS["adam"] | {"betas": betas}).make_optimizer()
 
 
-def test_a_plateau_without_validation_is_refused(tmp_path: Path):
+def test_plateau_without_validation_is_refused(tmp_path: Path):
     model = regressor(scheduler=SCHEDULERS["plateau"], monitor="val/loss")
     with pytest.raises(ValueError, match="no validation split"):
         fit(model, Batches(rows(4)), tmp_path, limit_val_batches=0)
@@ -344,13 +344,13 @@ def test_a_plateau_without_validation_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("scheduler", ["cosine", "onecycle"])
-def test_a_schedule_of_the_runs_length_needs_a_run_with_an_end(scheduler: str, interval: str, tmp_path: Path):
+def test_a_schedule_over_the_whole_run_needs_a_finite_run(scheduler: str, interval: str, tmp_path: Path):
     model = regressor(scheduler=SCHEDULERS[scheduler] | {"interval": interval})
     with pytest.raises(ValueError, match=r"no end: set trainer\.max_epochs"):
         fit(model, Batches(rows(4)), tmp_path, max_epochs=-1)
 
 
-def test_a_schedule_that_ends_before_the_run_is_refused_before_it(tmp_path: Path):
+def test_a_schedule_shorter_than_the_run_is_refused_before_training(tmp_path: Path):
     short = regressor(scheduler=SCHEDULERS["onecycle"] | {"total_steps": 3})
     with pytest.raises(ValueError, match=r"total_steps=3: the run has 4; set as many at least, or auto"):
         fit(short, Batches(rows(4)), tmp_path, max_epochs=4)
@@ -364,13 +364,13 @@ def test_a_schedule_can_count_epochs(tmp_path: Path):
     assert rates[10] == pytest.approx(0.005)
 
 
-@pytest.mark.parametrize("steps", [6, 5])  # of two an epoch
-def test_a_schedule_that_counts_epochs_ends_with_the_last_step(steps: int, tmp_path: Path):
+@pytest.mark.parametrize("steps", [6, 5])  # at two steps per epoch
+def test_an_epoch_schedule_ends_with_the_last_step(steps: int, tmp_path: Path):
     rates = learning_rates(tmp_path, SCHEDULERS["cosine"] | {"interval": "epoch"}, max_steps=steps)
     assert rates == pytest.approx([0.01, 0.01, 0.0075, 0.0075, 0.0025, 0.0025][:steps])
 
 
-def test_a_scheduler_and_an_optimizer_of_torch_need_no_more_than_their_class(tmp_path: Path):
+def test_torch_schedulers_and_optimizers_need_only_their_class(tmp_path: Path):
     rates = learning_rates(tmp_path, {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 5})
     assert rates == pytest.approx([0.01] * 10 + [0.001] * 10)
     rates = learning_rates(tmp_path, SCHEDULERS["onecycle"], {"_target_": "torch.optim.Adam"})
@@ -388,13 +388,13 @@ def test_a_scheduler_and_an_optimizer_of_torch_need_no_more_than_their_class(tmp
         ({"loss": "mae"}, r"model\.loss=mae: .* mse;"),
     ],
 )
-def test_another_network_is_refused_though_its_weights_may_fit(given: dict[str, Any], message: str, tmp_path: Path):
+def test_resuming_with_another_architecture_or_loss_is_refused(given: dict[str, Any], message: str, tmp_path: Path):
     fit(regressor(), Batches(rows(4)), tmp_path, max_epochs=1).save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match=message):
         fit(regressor(**given), Batches(rows(4)), tmp_path, resume_from=tmp_path / "last.ckpt", max_epochs=2)
 
 
-def test_what_only_training_knows_of_may_change(tmp_path: Path):
+def test_training_only_settings_may_change_on_resume(tmp_path: Path):
     fit(regressor(), Batches(rows(4)), tmp_path, max_epochs=1).save_checkpoint(tmp_path / "last.ckpt")
     other = regressor(dropout=0.5, l1=0.1, weight_decay=0.1, optimizer=ADAM | {"lr": 0.5})
     run = fit(other, Batches(rows(4)), tmp_path, resume_from=tmp_path / "last.ckpt", max_epochs=2)
@@ -404,13 +404,13 @@ def test_what_only_training_knows_of_may_change(tmp_path: Path):
 # Batch norm
 
 
-def test_batch_norm_and_a_batch_of_one_are_refused_before_training(tmp_path: Path):
+def test_batch_norm_with_a_batch_of_one_is_refused_before_training(tmp_path: Path):
     with pytest.raises(ValueError, match=r"model\.norm=layer"):
         fit(regressor(norm="batch"), Batches(rows(1, 1), batch_size=1), tmp_path)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "group"])
-def test_every_other_norm_takes_a_batch_of_one(norm: str, tmp_path: Path):
+def test_every_other_norm_accepts_a_batch_of_one(norm: str, tmp_path: Path):
     assert fit(regressor(norm=norm), Batches(rows(1, 1), batch_size=1), tmp_path).global_step == 2
 
 
@@ -425,7 +425,7 @@ def test_every_other_norm_takes_a_batch_of_one(norm: str, tmp_path: Path):
         pytest.param(regressor, Batches(rows(8, 8), rows(8)), id="regressor"),
     ],
 )
-def test_half_precision_trains_and_predicts_in_single(make: Any, data: Batches, tmp_path: Path):
+def test_half_precision_training_predicts_in_single_precision(make: Any, data: Batches, tmp_path: Path):
     model: LightningModule = make()
     run = fit(model, data, tmp_path, precision="bf16-mixed", max_epochs=2)
     assert all(value.isfinite() for value in run.callback_metrics.values())
@@ -434,7 +434,7 @@ def test_half_precision_trains_and_predicts_in_single(make: Any, data: Batches, 
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum", "muon", "sgd"])
-def test_gradients_are_clipped_in_half_precision_whatever_the_optimizer(optimizer: str, tmp_path: Path):
+def test_gradients_are_clipped_in_half_precision_for_every_optimizer(optimizer: str, tmp_path: Path):
     settings = {**OPTIMIZERS[optimizer], "lr": 0.01}
     run = fit(
         regressor(optimizer=settings), Batches(rows(8, 8)), tmp_path, precision="bf16-mixed", gradient_clip_val=1e-3
@@ -445,14 +445,14 @@ def test_gradients_are_clipped_in_half_precision_whatever_the_optimizer(optimize
 
 
 @pytest.mark.parametrize(("clip", "fused"), [(None, True), (1.0, False)])
-def test_a_fused_kernel_does_not_come_before_the_clipping_of_scaled_gradients(clip: float | None, fused: bool):
+def test_the_fused_kernel_is_off_when_scaled_gradients_are_clipped(clip: float | None, fused: bool):
     model = regressor(optimizer=OPTIMIZERS["adamw"])
     scaling = SimpleNamespace(scaler=object())
     model._trainer = SimpleNamespace(precision_plugin=scaling, gradient_clip_val=clip)  # type: ignore[assignment]
     assert model.make_optimizer().defaults["fused"] is fused
 
 
-def test_the_network_counts_its_trainable_numbers():
+def test_parameter_count_counts_trainable_parameters():
     assert regressor().parameter_count() == (3 + 1) * 8 + (8 + 1)
     model = regressor()
     model.network.output.requires_grad_(False)
@@ -464,7 +464,7 @@ def test_the_network_counts_its_trainable_numbers():
     [
         (CONSTANT, [0.01, 0.01, 0.01]),
         (SCHEDULERS["cosine"] | {"interval": "epoch"}, [0.01, 0.0075, 0.0025]),
-        # Six steps: that of the second, the fourth and the last.
+        # Six steps in three epochs: the rates of the second, fourth and sixth.
         (SCHEDULERS["cosine"], [0.01 * (1 + math.cos(math.pi * step / 6)) / 2 for step in (1, 3, 5)]),
         (SCHEDULERS["plateau"] | {"patience": 0, "factor": 0.1, "mode": "max"}, [0.01, 0.01, 0.001]),
     ],
@@ -479,7 +479,7 @@ def test_an_epoch_is_logged_with_the_learning_rate_of_its_last_step(
     assert logged == pytest.approx(rates)
 
 
-def test_one_trainer_measures_another_model_by_its_own_metrics(tmp_path: Path):
+def test_a_trainer_reused_for_another_model_logs_its_own_metrics(tmp_path: Path):
     run = trainer(tmp_path, max_epochs=1)
     with quiet_lightning():
         run.fit(regressor(), datamodule=Batches(rows(4, 5), rows(3)))

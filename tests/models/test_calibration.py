@@ -1,4 +1,4 @@
-"""Temperature, bias and threshold against sums by hand, a search over a grid, and probabilities that are known."""
+"""Calibration and threshold: checked by hand, against grid search, scikit-learn and known probabilities."""
 
 import math
 
@@ -12,7 +12,7 @@ from triptych.models.calibration import SPAN, Calibration, platt_scaling, youden
 
 
 def sample(count: int, factor: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Logits that are ``factor`` times those by which the targets were drawn."""
+    """Random targets, and ``factor`` times the logits from which they were drawn; both (count,)."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(count, generator=generator)
     targets = (torch.rand(count, generator=generator) < logits.sigmoid()).long()
@@ -21,14 +21,14 @@ def sample(count: int, factor: float, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("shift", [-2, 0, 1.5])
 @pytest.mark.parametrize("factor", [0.25, 1, 4])
-def test_temperature_and_bias_are_what_the_logits_are_off_by(factor: float, shift: float):
+def test_temperature_and_bias_recover_the_distortion_of_the_logits(factor: float, shift: float):
     logits, targets = sample(20_000, factor)
     temperature, bias = platt_scaling(logits + factor * shift, targets)
     assert temperature == pytest.approx(factor, rel=0.05)
     assert bias == pytest.approx(-shift, abs=0.1)
 
 
-def test_no_other_temperature_or_bias_is_likelier():
+def test_temperature_and_bias_minimise_the_loss():
     logits, targets = sample(200, 3)
     logits += 1
     positive = int(targets.sum())
@@ -45,7 +45,7 @@ def test_no_other_temperature_or_bias_is_likelier():
     assert all(least <= loss(temperature * (1 + step), bias + step) for step in (-0.1, -0.01, 0.01, 0.1))
 
 
-def test_scikit_learn_finds_the_same():
+def test_platt_scaling_agrees_with_scikit_learn():
     logits, targets = sample(500, 2, seed=3)
     calibration = pytest.importorskip("sklearn.calibration")
     slope, offset = calibration._sigmoid_calibration(logits.numpy().astype(np.float64), targets.numpy())
@@ -53,8 +53,8 @@ def test_scikit_learn_finds_the_same():
 
 
 @pytest.mark.parametrize("shift", [0, 30])
-def test_classes_without_an_error_are_told_apart_but_not_with_certainty(shift: float):
-    # Two of each: a target of 1 counts as 3/4, so that the logits are best made to be -ln 3 and ln 3.
+def test_separable_classes_get_finite_confidence(shift: float):
+    # With two samples per class, Platt's target for 1 is 3/4, so the optimal logits are -ln 3 and ln 3.
     logits = torch.tensor([-2.0, -2.0, 2.0, 2.0]) + shift
     temperature, bias = platt_scaling(logits, torch.tensor([0, 0, 1, 1]))
     assert temperature == pytest.approx(2 / math.log(3), rel=1e-4)
@@ -71,17 +71,17 @@ def test_two_samples_give_a_third_and_two_thirds():
     [([0, 0], [0, 1]), ([3, 3], [0, 1]), ([math.nan, 1], [0, 1]), ([1, 2], [1, 1]), ([1, 2], [0, 0]), ([1], [1])],
     ids=str,
 )
-def test_logits_that_tell_nothing_stay_as_they_are(logits: list[float], targets: list[int]):
+def test_uninformative_logits_are_not_rescaled(logits: list[float], targets: list[int]):
     assert platt_scaling(torch.tensor(logits, dtype=torch.float32), torch.tensor(targets)) == (1, 0)
 
 
-def test_logits_that_tell_the_wrong_class_keep_their_order():
+def test_reversed_logits_keep_their_order():
     temperature, _ = platt_scaling(torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1, 1, 0]))
     assert temperature == pytest.approx(SPAN)
 
 
 @pytest.mark.parametrize("factor", [0.25, 4])
-def test_calibrated_probabilities_are_as_often_right_as_they_say_and_rank_as_before(factor: float):
+def test_calibration_lowers_the_error_and_keeps_the_ranking(factor: float):
     logits, targets = sample(2000, factor)
     logits += 3 * factor
     calibration = Calibration()
@@ -91,7 +91,7 @@ def test_calibrated_probabilities_are_as_often_right_as_they_say_and_rank_as_bef
     after = (logits[1000:] / chosen["temperature"] + chosen["bias"]).sigmoid()
     assert binary_calibration_error(before, targets[1000:]) > 0.2
     assert binary_calibration_error(after, targets[1000:]) < 0.05
-    # Of the logits' ranks: many of the probabilities before are 1 in float32.
+    # AUROC of the logits' ranks, because many uncalibrated probabilities round to 1 in float32.
     ranks = logits[1000:].argsort().argsort() / 1000
     assert binary_auroc(after, targets[1000:]) == pytest.approx(binary_auroc(ranks, targets[1000:]).item(), abs=1e-6)
 
@@ -106,12 +106,12 @@ def test_calibrated_probabilities_are_as_often_right_as_they_say_and_rank_as_bef
         ([0.2, 0.2, 0.6, 0.6], [0, 0, 1, 1], 0.4),
     ],
 )
-def test_the_threshold_is_youdens(probabilities: list[float], labels: list[int], threshold: float):
+def test_the_threshold_maximises_youdens_index(probabilities: list[float], labels: list[int], threshold: float):
     assert youden(torch.tensor(probabilities), torch.tensor(labels)).item() == pytest.approx(threshold, abs=1e-5)
 
 
 @pytest.mark.parametrize("best", [1.0, 0.75, 1e-30])
-def test_the_best_one_lies_above_the_threshold_however_near_the_next(best: float):
+def test_the_threshold_separates_adjacent_floats(best: float):
     high = torch.tensor(best)
     low = torch.nextafter(high, torch.tensor(0.0))
     probabilities = torch.stack([low, high, low, high])
@@ -119,7 +119,7 @@ def test_the_best_one_lies_above_the_threshold_however_near_the_next(best: float
     assert (probabilities > threshold).tolist() == [False, True, False, True]
 
 
-def test_batches_count_as_one():
+def test_calibration_does_not_depend_on_the_batches():
     logits, targets = sample(100, 2)
     whole, pieces = Calibration(), Calibration()
     whole.update(logits, targets)
@@ -133,7 +133,7 @@ def test_batches_count_as_one():
 
 
 @pytest.mark.parametrize("prior", [0.2, 0.5, 0.9])
-def test_probabilities_for_another_prior_are_right_where_so_many_are_positive(prior: float):
+def test_a_prior_gives_calibrated_probabilities_at_that_prevalence(prior: float):
     logits, targets = sample(40_000, 2)
     calibration = Calibration(prior=prior)
     calibration.update(logits, targets)
@@ -141,7 +141,7 @@ def test_probabilities_for_another_prior_are_right_where_so_many_are_positive(pr
     probabilities = (logits / chosen["temperature"] + chosen["bias"]).sigmoid()
     share = targets.float().mean()
     weights = torch.where(targets == 1, prior / share, (1 - prior) / (1 - share))
-    # In bins of what is said, what is found among samples of which so many are positive.
+    # Per bin of predicted probability, the positive rate of samples reweighted to the prior.
     bins = (probabilities * 5).long().clamp(max=4)
     for number in range(5):
         own = bins == number
@@ -150,7 +150,7 @@ def test_probabilities_for_another_prior_are_right_where_so_many_are_positive(pr
         assert found == pytest.approx(said.item(), abs=0.03)
 
 
-def test_a_prior_moves_no_sample_to_the_other_side_of_youdens_threshold():
+def test_a_prior_does_not_change_the_predicted_labels():
     logits, targets = sample(2_000, 1)
     labels = []
     for prior in (None, 0.1):
@@ -161,13 +161,13 @@ def test_a_prior_moves_no_sample_to_the_other_side_of_youdens_threshold():
     assert (labels[0] == labels[1]).float().mean() > 0.999
 
 
-def test_a_prior_teaches_nothing_where_there_is_one_class():
+def test_a_prior_is_ignored_where_there_is_one_class():
     calibration = Calibration(prior=0.1, threshold=0.5)
     calibration.update(torch.tensor([-1.0, 2.0]), torch.tensor([1, 1]))
     assert calibration.compute()["bias"] == 0
 
 
-def test_a_threshold_that_is_told_is_taken():
+def test_a_given_threshold_is_used():
     calibration = Calibration(threshold=0.3)
     calibration.update(*sample(100, 1))
     assert calibration.compute()["threshold"] == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""A checkpoint holds plain values only, and brings back the very same model."""
+"""Checkpoints contain plain values only and restore the model exactly."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ ROWS = Batches(rows(16, 16), rows(8, seed=1))
 
 
 def plain(value: Any) -> bool:
-    """Whether a value is made of numbers, strings, lists and dicts alone, to the letter."""
+    """Whether a value consists of numbers, strings, lists and dicts only, subclasses excluded."""
     if type(value) is dict:
         return all(type(key) is str and plain(item) for key, item in value.items())
     if type(value) is list:
@@ -35,7 +35,7 @@ def plain(value: Any) -> bool:
         pytest.param(regressor, TABULAR, ROWS, id="tabular"),
     ],
 )
-def test_a_model_comes_back_from_its_checkpoint(make: Any, network: Any, data: Batches, tmp_path: Path):
+def test_a_model_is_restored_exactly_from_its_checkpoint(make: Any, network: Any, data: Batches, tmp_path: Path):
     options = {"monitor": "val/loss", "dropout": 0.1, "l1": 1e-6, "weight_decay": 0.01}
     model = make(**options if network is None else options | {"network": network})
     run = fit(model, data, tmp_path, max_epochs=2)
@@ -57,7 +57,7 @@ def test_a_model_comes_back_from_its_checkpoint(make: Any, network: Any, data: B
         assert torch.equal(values, before[name]), name
 
 
-def test_calibration_and_threshold_travel_with_the_weights(tmp_path: Path):
+def test_calibration_and_threshold_are_saved_with_the_weights(tmp_path: Path):
     model = classifier()
     run = fit(model, XRAYS, tmp_path)
     assert model.threshold != 0.5

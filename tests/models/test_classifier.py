@@ -1,4 +1,4 @@
-"""X-rays: class weights, smoothed targets, metrics, calibration and threshold, each against a sum by hand."""
+"""The X-ray classifier: class weights, label smoothing, metrics, calibration and threshold, checked by hand."""
 
 import math
 from pathlib import Path
@@ -14,20 +14,20 @@ from triptych.networks.contrast import locally_standardized
 
 
 def told(probabilities: list[float], labels: list[int]) -> Batch:
-    """Images of one pixel, which ``teller`` takes for the logit, with these probabilities."""
+    """One-pixel images whose pixel, which ``teller`` returns as the logit, encodes the given probability."""
     logits = torch.logit(torch.tensor(probabilities, dtype=torch.float64)).float()
     return logits.reshape(-1, 1, 1, 1), torch.tensor(labels)
 
 
 def teller(**options: Any) -> Classifier:
-    """Answers with what it is told."""
+    """A classifier that returns the first pixel as the logit."""
     model = classifier(**{"standardize": False} | options)
     model.network = FirstNumber()
     return model
 
 
 AS_TOLD = {"calibrate": False, "threshold": 0.5}
-"""A validation that chooses nothing, so that its metrics are of the logits as they are."""
+"""Options under which validation fits nothing, so that its metrics are those of the raw logits."""
 
 
 # Loss
@@ -36,7 +36,7 @@ AS_TOLD = {"calibrate": False, "threshold": 0.5}
 @pytest.mark.parametrize(
     ("counts", "weights"), [([1, 3], [2, 2 / 3]), ([5, 5], [1, 1]), ([1341, 3875], [5216 / 2682, 5216 / 7750])]
 )
-def test_balanced_weights_are_the_inverse_of_the_counts_and_one_on_average(counts: list[int], weights: list[float]):
+def test_balanced_weights_are_inverse_counts_with_mean_one(counts: list[int], weights: list[float]):
     model = classifier(counts=counts)
     assert model.weights.tolist() == pytest.approx(weights)
     assert sum(c * w for c, w in zip(counts, model.weights.tolist(), strict=True)) / sum(counts) == pytest.approx(1)
@@ -51,7 +51,7 @@ def test_the_loss_weighs_each_sample_by_its_class():
     assert model.loss(model(images), labels).item() == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_smoothing_moves_targets_towards_a_half():
+def test_label_smoothing_moves_targets_towards_a_half():
     images, labels = told([0.8], [1])
     model = teller(label_smoothing=0.1)
     by_hand = -(0.95 * math.log(0.8) + 0.05 * math.log(0.2))
@@ -61,7 +61,7 @@ def test_smoothing_moves_targets_towards_a_half():
 # Members
 
 
-def test_each_member_has_a_loss_and_a_gradient_as_if_it_were_alone():
+def test_each_member_has_the_loss_and_gradient_of_training_alone():
     torch.manual_seed(0)
     model = classifier(counts=[1, 3], members=3)
     images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 1])
@@ -80,11 +80,11 @@ def test_each_member_has_a_loss_and_a_gradient_as_if_it_were_alone():
             torch.testing.assert_close(parameter.grad * 3, gradient)
 
 
-def test_the_mean_of_the_members_logits_decides(tmp_path: Path):
+def test_predictions_use_the_mean_of_the_members_logits(tmp_path: Path):
     images = torch.tensor([[-3.0, 1.0], [2.0, 1.0], [-1.0, 3.0]]).reshape(3, 1, 1, 2)
     labels = torch.tensor([0, 1, 1])
     model = classifier(standardize=False, members=2, **AS_TOLD)
-    model.network = nn.Flatten()  # the members' answers, one in each pixel
+    model.network = nn.Flatten()  # each pixel is the logit of one member
     metrics = measured(model, [(images, labels)], tmp_path, "val")
     assert (metrics["accuracy"], metrics["auroc"]) == (1, 1)
     assert metrics["brier"] == pytest.approx(sum((1 + math.exp(z)) ** -2 for z in (1, 1.5, 1)) / 3)
@@ -93,7 +93,7 @@ def test_the_mean_of_the_members_logits_decides(tmp_path: Path):
     )
 
 
-def test_a_classifier_needs_a_member():
+def test_zero_members_are_refused():
     with pytest.raises(ValueError, match=r"model\.members=0: expected a number from 1"):
         classifier(members=0)
 
@@ -114,7 +114,7 @@ def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
             "accuracy": 2 / 4,
             "sensitivity": 1 / 2,
             "specificity": 1 / 2,
-            "auroc": (0.5 + 1 + 0 + 1) / 4,  # pairs of a positive and a negative in the right order; a tie is a half
+            "auroc": (0.5 + 1 + 0 + 1) / 4,  # correctly ordered pairs of positive and negative; a tie counts 1/2
             "brier": (0.1**2 + 0.9**2 + 0.1**2 + 0.8**2) / 4,
             "ece": 2 / 4 * abs(0.9 - 0.5) + 1 / 4 * 0.1 + 1 / 4 * 0.8,
             "loss": -sum(map(math.log, (0.9, 0.1, 0.9, 0.2))) / 4,
@@ -124,7 +124,7 @@ def test_metrics_are_over_the_whole_split(split: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("label", "unknown"), [(1, {"auroc", "specificity"}), (0, {"auroc", "sensitivity"})])
-def test_what_a_missing_class_leaves_unknown_is_no_number(label: int, unknown: set[str], tmp_path: Path):
+def test_metrics_undefined_for_a_missing_class_are_nan(label: int, unknown: set[str], tmp_path: Path):
     metrics = measured(teller(threshold=0.5), [told([0.9, 0.4], [label, label])], tmp_path, "val")
     assert {name for name, value in metrics.items() if math.isnan(value)} == unknown
     assert metrics["sensitivity" if label else "specificity"] == 0.5
@@ -139,10 +139,10 @@ def sum_of_rates(called: Tensor, labels: Tensor) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_other_threshold_has_a_larger_sum_of_sensitivity_and_specificity(seed: int, tmp_path: Path):
+def test_the_threshold_maximises_sensitivity_plus_specificity(seed: int, tmp_path: Path):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(2, (40,), generator=generator)
-    # Two decimals, so that there are ties; the largest are sure to the last digit.
+    # Rounded, so that there are ties; the largest logits saturate in float32.
     logits = (2 * torch.randn(40, generator=generator) + labels).mul(20).round()
     images = logits.reshape(-1, 1, 1, 1)
     model = teller()
@@ -152,7 +152,7 @@ def test_no_other_threshold_has_a_larger_sum_of_sensitivity_and_specificity(seed
     assert sum_of_rates(answers["label"], labels) == best
 
 
-def test_a_sure_network_still_calls_its_positives_positive(tmp_path: Path):
+def test_saturated_probabilities_are_still_labelled_correctly(tmp_path: Path):
     images, labels = torch.tensor([-200.0, -150.0, 150.0, 200.0]).reshape(-1, 1, 1, 1), torch.tensor([0, 0, 1, 1])
     model = teller()
     measured(model, [(images, labels)], tmp_path, "val")
@@ -161,12 +161,12 @@ def test_a_sure_network_still_calls_its_positives_positive(tmp_path: Path):
     assert model.predict(images)["label"].tolist() == [0, 0, 1, 1]
 
 
-def test_validation_test_and_predictions_judge_by_what_validation_chose(tmp_path: Path):
+def test_validation_test_and_predictions_share_calibration_and_threshold(tmp_path: Path):
     batches = [told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])]
     model = teller()
     validated = measured(model, batches, tmp_path, "val")
     tested = measured(model, batches, tmp_path, "test")
-    # By the logits as they are and a half, one of the four would be wrong.
+    # With raw logits and a threshold of 1/2, one of the four would be wrong.
     assert {name: value for name, value in validated.items() if name not in CHOSEN} == tested
     assert (tested["accuracy"], tested["sensitivity"], tested["specificity"]) == (1, 1, 1)
     answers = model.predict(batches[0][0])
@@ -184,14 +184,14 @@ def test_validation_test_and_predictions_judge_by_what_validation_chose(tmp_path
     assert measured(model, batches, tmp_path, "val") == validated
 
 
-def test_batches_are_calibrated_together(tmp_path: Path):
+def test_calibration_is_fitted_over_all_batches(tmp_path: Path):
     probabilities, labels = [0.1, 0.2, 0.35, 0.8, 0.3], [0, 0, 1, 1, 0]
     whole = measured(teller(), [told(probabilities, labels)], tmp_path, "val")
     parts = [told(probabilities[:3], labels[:3]), told(probabilities[3:], labels[3:])]
     assert measured(teller(), parts, tmp_path, "val") == pytest.approx(whole, rel=1e-5)
 
 
-def test_the_training_is_measured_by_the_logits_as_they_are(tmp_path: Path):
+def test_training_metrics_use_uncalibrated_logits(tmp_path: Path):
     model = teller(optimizer={"_target_": "torch.optim.SGD", "lr": 0.0})
     batch = told([0.1, 0.2, 0.35, 0.8], [0, 0, 1, 1])
     seen = fit(model, Batches([batch], [batch]), tmp_path, max_epochs=2).callback_metrics
@@ -209,7 +209,7 @@ def test_without_calibration_only_the_threshold_is_chosen(tmp_path: Path):
     assert model.predict(told([0.3], [1])[0])["probability"].item() == pytest.approx(0.3)
 
 
-def test_each_validation_chooses_anew_and_logs_it(tmp_path: Path):
+def test_each_validation_refits_and_logs_calibration_and_threshold(tmp_path: Path):
     model = teller()
     measured(model, [told([0.1, 0.9], [0, 1])], tmp_path, "val")
     second = measured(model, [told([0.6, 0.9], [0, 1])], tmp_path, "val")
@@ -219,7 +219,7 @@ def test_each_validation_chooses_anew_and_logs_it(tmp_path: Path):
     assert all(getattr(model, name) == getattr(fresh, name) for name in CHOSEN)
 
 
-def test_a_checkpoint_from_before_calibration_is_taken_as_it_is():
+def test_a_checkpoint_without_calibration_loads_as_uncalibrated():
     model = teller()
     model.temperature.fill_(3)
     model.bias.fill_(3)
@@ -228,7 +228,7 @@ def test_a_checkpoint_from_before_calibration_is_taken_as_it_is():
     assert checkpoint["state_dict"] == {"temperature": 1, "bias": 0}
 
 
-def test_predictions_are_a_probability_and_a_label_one_an_image():
+def test_predictions_are_one_probability_and_label_per_image():
     model = teller()
     model.threshold.fill_(0.3)
     answers = model.predict(told([0.2, 0.4, 0.9], [0, 0, 0])[0])
@@ -240,7 +240,7 @@ def test_predictions_are_a_probability_and_a_label_one_an_image():
 # Input
 
 
-def test_standardized_images_show_neither_brightness_nor_contrast():
+def test_standardization_removes_brightness_and_contrast():
     torch.manual_seed(0)
     model = classifier().eval()
     image = torch.rand(2, 1, 8, 8)
@@ -257,7 +257,7 @@ def test_the_network_sees_locally_standardized_images():
 
 
 @pytest.mark.parametrize("standardize", [True, "local"])
-def test_an_image_of_one_colour_is_no_division_by_zero(standardize: bool | str):
+def test_a_uniform_image_does_not_divide_by_zero(standardize: bool | str):
     assert classifier(standardize=standardize).eval()(torch.full((2, 1, 8, 8), 0.5)).isfinite().all()
 
 
@@ -275,6 +275,6 @@ def test_an_image_of_one_colour_is_no_division_by_zero(standardize: bool | str):
         ({"threshold": "half"}, "youden, or a number from 0 to 1"),
     ],
 )
-def test_a_wrong_option_is_named(option: dict[str, Any], message: str):
+def test_an_invalid_option_is_named(option: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         classifier(**option)

@@ -1,4 +1,4 @@
-"""Prices: metrics in dollars over the whole split, scalers that see training rows only."""
+"""The price regressor: metrics in dollars over the whole split, and scalers fitted on training rows only."""
 
 import math
 from pathlib import Path
@@ -14,27 +14,27 @@ from triptych.networks.scaling import SCALINGS
 
 
 def told(*prices: float) -> tuple[Tensor, Tensor]:
-    """Rows whose first column is what ``teller`` predicts, in training deviations from the mean, and prices."""
+    """A batch of alternating predictions and prices; ``teller`` predicts the first column, in training deviations."""
     answers, targets = prices[::2], prices[1::2]
     return torch.tensor([[answer, 0.0, 0.0] for answer in answers]), torch.tensor(targets)
 
 
 def teller() -> Regressor:
-    """Predicts 200,000 dollars plus 50,000 for each unit of the first column."""
+    """A regressor that predicts 200,000 dollars plus 50,000 per unit of the first column."""
     model = regressor(input_scaling="none")
     model.target_scaler.fit(torch.tensor([150_000.0, 250_000.0]))
     model.network = FirstNumber()
     return model
 
 
-# Each pair is an answer (0 is 200,000 dollars, 1 is 250,000) and the true price.
+# Each pair is a prediction (0 is 200,000 dollars, 1 is 250,000) and the true price.
 BATCHES = [told(0.0, 200_000.0, 1.0, 240_000.0, 2.0, 270_000.0), told(-1.0, 180_000.0)]
 ERRORS = [0.0, 10_000.0, 30_000.0, 30_000.0]
 TRUE = [200_000.0, 240_000.0, 270_000.0, 180_000.0]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_metrics_are_in_dollars_and_over_all_rows_of_ragged_batches(split: str, tmp_path: Path):
+def test_metrics_are_in_dollars_over_all_rows_of_ragged_batches(split: str, tmp_path: Path):
     metrics = measured(teller(), BATCHES, tmp_path, split)
     squares = sum(error**2 for error in ERRORS)
     mean = sum(TRUE) / 4
@@ -52,7 +52,7 @@ def test_metrics_do_not_depend_on_the_batches(tmp_path: Path):
     assert measured(teller(), one_by_one, tmp_path) == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_single_row_has_no_r2_and_is_no_crash(tmp_path: Path):
+def test_a_single_row_has_nan_r2(tmp_path: Path):
     metrics = measured(teller(), [told(1.0, 240_000.0)], tmp_path)
     assert metrics["rmse"] == pytest.approx(10_000)
     assert math.isnan(metrics["r2"])
@@ -66,14 +66,14 @@ def test_dollars_are_computed_in_single_precision():
     assert metrics["rmse"].compute() == 0
 
 
-def test_predictions_are_dollars_one_a_row():
+def test_predictions_are_one_price_in_dollars_per_row():
     answers = teller().predict(torch.tensor([[0.0, 9.0, 9.0], [2.0, 9.0, 9.0]]))
     assert list(answers) == ["prediction"]
     assert answers["prediction"].tolist() == [200_000.0, 300_000.0]
 
 
 class Two(nn.Module):
-    """Two outputs: the first two columns."""
+    """A network whose two outputs are its first two columns."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :2]
@@ -84,11 +84,11 @@ def test_each_output_has_its_own_loss_and_their_mean_is_the_prediction():
     model.network = Two()
     inputs = torch.tensor([[0.0, 2.0, 9.0], [1.0, 1.0, 9.0]])
     assert model.predict(inputs)["prediction"].tolist() == [250_000.0, 250_000.0]
-    # Off by one deviation each, though their mean is right.
+    # Each output is off by one deviation, although their mean is right.
     assert model.loss(model(inputs[:1]), torch.tensor([250_000.0])) == 1
 
 
-def test_predictions_are_clipped_where_that_is_asked_for():
+def test_clip_limits_predictions_to_the_training_prices():
     model = regressor(input_scaling="none", clip=True)
     model.target_scaler.fit(torch.tensor([150_000.0, 250_000.0]))
     model.network = FirstNumber()
@@ -96,7 +96,7 @@ def test_predictions_are_clipped_where_that_is_asked_for():
     assert answers["prediction"].tolist() == [150_000.0, 225_000.0, 250_000.0]
 
 
-def test_columns_are_told_to_the_network_by_number():
+def test_columns_are_passed_to_the_network_by_index():
     options: dict[str, Any] = {
         "network": {"_target_": "triptych.networks.spatial.Spatial", "members": 1, "krigings": 0, "width": 4},
         "feature_names": ["age", "north", "east"],
@@ -108,7 +108,7 @@ def test_columns_are_told_to_the_network_by_number():
 
 
 @pytest.mark.parametrize("scaling", ["minmax", "standard", "log", "quantile"])
-def test_scalers_and_bins_see_training_rows_only(scaling: str, tmp_path: Path):
+def test_scalers_and_bins_are_fitted_on_training_rows_only(scaling: str, tmp_path: Path):
     tabular = {"_target_": "triptych.networks.tabular.Tabular", "bins": 4, "width": 8, "depth": 1}
     train = rows(16, 16)
     strangers = [(inputs * 1000, targets * 1000) for inputs, targets in rows(8, seed=1)]
@@ -124,7 +124,7 @@ def test_scalers_and_bins_see_training_rows_only(scaling: str, tmp_path: Path):
             assert torch.equal(values, learnt[name]), name
 
 
-def test_missing_numbers_are_filled_in(tmp_path: Path):
+def test_missing_values_are_imputed(tmp_path: Path):
     train = rows(8, 8)
     train[0][0][:3, 1] = torch.nan
     model = regressor()
@@ -134,7 +134,7 @@ def test_missing_numbers_are_filled_in(tmp_path: Path):
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_every_loss_and_scaling_learns(loss: str, scaling: str, tmp_path: Path):
+def test_every_loss_and_scaling_trains(loss: str, scaling: str, tmp_path: Path):
     torch.manual_seed(0)
     model = regressor(loss=loss, input_scaling=scaling)
     data = Batches(rows(64))

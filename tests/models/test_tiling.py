@@ -1,4 +1,4 @@
-"""Tiles against whole pages, and what a network sees around a pixel against its gradients."""
+"""Tiled prediction: tiles equal the whole page, and the halo equals the receptive field found by gradients."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def cleaner(network: str = "unet.UNet", depth: int = 2, **options: Any) -> Autoe
 
 
 def in_tiles(model: Autoencoder, page: Tensor, side: int) -> Tensor:
-    """The page put together from its tiles, each pixel from one of them."""
+    """The page assembled from its tiles, each pixel from exactly one; (height, width)."""
     found = torch.zeros(page.shape)
     times = torch.zeros(page.shape)
     with torch.inference_mode():
@@ -40,9 +40,9 @@ def whole(model: Autoencoder, page: Tensor) -> Tensor:
 
 
 def gradient_reach(network: Any) -> int:
-    """How far from an output pixel an input pixel has a gradient, at each place on the pooling grid."""
+    """The largest distance of an input pixel with a gradient from its output pixel, over all pooling offsets."""
     for parameter in network.parameters():
-        nn.init.constant_(parameter, 0.1)  # nothing cancels, nothing is cut off by a ReLU
+        nn.init.constant_(parameter, 0.1)  # nothing cancels and no ReLU is inactive
     side = network.input_size(160)
     border = (side - network.output_size(side)) // 2
     furthest = 0
@@ -62,19 +62,19 @@ def test_the_halo_is_the_receptive_field(network: str, depth: int, padding: str)
     tiling = tiling_of(model.network)
     assert tiling is not None
     assert tiling.step == 2**depth
-    # The gradient of max-pooling goes to one pixel of four, so that a probe may miss the last of them.
+    # Max-pooling passes its gradient to one pixel of four, so the outermost pixels may be missed.
     assert 0 <= tiling.halo - gradient_reach(model.network) < tiling.step
 
 
 def test_the_halo_of_a_u_net_by_hand():
-    # Depth 1: two convolutions of 3 on the way down, two at half size, two on the way up, and the 2 x 2 squares.
+    # Depth 1: two 3 x 3 convolutions down, two at half size, two up, and the 2 x 2 pooling.
     assert tiling_of(cleaner(depth=1).network) == Tiling(step=2, halo=2 + 4 + 2 + 1)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (150, 97), (301, 70), (5, 200), (203, 1)], ids=str)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("network", ["unet.UNet", "autoencoder.ConvAutoencoder"])
-def test_tiles_are_the_whole_page(network: str, padding: str, size: tuple[int, int]):
+def test_tiles_reproduce_the_whole_page(network: str, padding: str, size: tuple[int, int]):
     model = cleaner(network, padding=padding)
     page = torch.rand(size)
     expected = whole(model, page)
@@ -82,7 +82,7 @@ def test_tiles_are_the_whole_page(network: str, padding: str, size: tuple[int, i
     assert torch.allclose(in_tiles(model, page, 64), expected, atol=1e-5, rtol=0)
 
 
-def test_too_small_a_halo_would_show():
+def test_too_small_a_halo_changes_the_result():
     model = cleaner(norm="none")
     tiling = tiling_of(model.network)
     assert tiling is not None
@@ -91,14 +91,14 @@ def test_too_small_a_halo_would_show():
     assert (in_tiles(model, page, 64) - whole(model, page)).abs().max() > 1e-3
 
 
-def test_bytes_are_pages_too():
+def test_uint8_pages_are_accepted():
     model = cleaner()
     page = torch.randint(256, (90, 130), dtype=torch.uint8)
     assert torch.allclose(in_tiles(model, page, 64), whole(model, page / 255), atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["instance", "group", "layer"])
-def test_a_norm_over_the_page_is_not_tiled_but_run_whole_and_said_once(norm: str, caplog: pytest.LogCaptureFixture):
+def test_a_norm_over_the_page_disables_tiling_with_one_warning(norm: str, caplog: pytest.LogCaptureFixture):
     model = cleaner(norm=norm, depth=1)
     page = torch.rand(90, 130)
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_a_norm_over_the_page_is_not_tiled_but_run_whole_and_said_once(norm: str
     assert caplog.text.count("cannot be tiled") == 1
 
 
-def test_a_page_too_large_for_such_a_network_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
+def test_a_large_page_is_refused_when_it_cannot_be_tiled(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(triptych.models.autoencoder, "LARGEST_WHOLE", 1000)
     model = cleaner(norm="instance", depth=1)
     with pytest.raises(MemoryError, match=r"50 x 40 pixels .* cannot be tiled.*model\.norm=batch"):
@@ -114,7 +114,7 @@ def test_a_page_too_large_for_such_a_network_is_refused_with_the_remedy(monkeypa
 
 
 class Swallower(nn.Module):
-    """Sees two pixels to each side, and lets no NaN pass; ``far`` adds what the page's mean is."""
+    """Sees two pixels to each side, and ``far`` times the page's mean, which hides NaN from the probe."""
 
     def __init__(self, far: float) -> None:
         super().__init__()
@@ -130,12 +130,12 @@ class Swallower(nn.Module):
     output_size = input_size
 
 
-def test_what_the_probe_misses_is_found_on_noise():
+def test_a_dependence_hidden_from_the_nan_probe_is_found_on_noise():
     assert tiling_of(Swallower(far=0.0).eval()) == Tiling(step=1, halo=2)
     assert tiling_of(Swallower(far=1.0).eval()) is None
 
 
-def test_tiles_without_a_pixel_of_their_own_are_refused():
+def test_tiles_too_small_for_the_halo_are_refused():
     model = cleaner(depth=2)  # sees 23 pixels to each side
     page = torch.rand(90, 130)
     with pytest.raises(ValueError, match=r"tiles of 51 pixels are too small: .* 23 pixels .* choose at least 52"):
@@ -143,7 +143,7 @@ def test_tiles_without_a_pixel_of_their_own_are_refused():
     assert torch.allclose(in_tiles(model, page, 52), whole(model, page), atol=1e-5)
 
 
-def test_no_window_is_longer_than_the_tile_and_the_last_ends_with_the_page():
+def test_windows_fit_the_tile_and_the_last_ends_with_the_page():
     model = cleaner(depth=2, padding="valid")
     tiling = tiling_of(model.network)
     assert tiling is not None

@@ -10,7 +10,7 @@ IMAGE_TO_IMAGE = [ConvAutoencoder, UNet]
 @pytest.mark.parametrize("network_class", IMAGE_TO_IMAGE)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_sizes_are_those_of_real_forward_passes(network_class, padding: str, depth: int):
+def test_computed_sizes_match_real_forward_passes(network_class, padding: str, depth: int):
     network = network_class(width=1, depth=depth, padding=padding, norm="none").eval()
     accepted = {}
     with torch.inference_mode():
@@ -53,14 +53,14 @@ def test_every_length_that_loses_no_pixel_is_accepted(network_class, depth: int)
 
 @pytest.mark.parametrize("network_class", IMAGE_TO_IMAGE)
 @pytest.mark.parametrize("depth", [1, 2])
-def test_valid_is_same_far_from_the_border(network_class, depth: int):
+def test_valid_padding_equals_same_far_from_the_border(network_class, depth: int):
     torch.manual_seed(0)
     valid = network_class(width=4, depth=depth, padding="valid", norm="none").double().eval()
     torch.nn.init.normal_(valid.output.weight)
     same = network_class(width=4, depth=depth, padding="same", norm="none").double().eval()
     same.load_state_dict(valid.state_dict())
     image = torch.rand(1, 1, valid.input_size(60), valid.input_size(60), dtype=torch.double)
-    # Unpadded convolutions shift where the 2x2 pooling windows lie. Crop the image so that both networks pool alike.
+    # Unpadded convolutions shift the 2x2 pooling windows, so the image is cropped for both networks to pool alike.
     shift = valid.trim // 2 * (valid.step - 1) % valid.step
     end = shift + (image.shape[-1] - shift) // same.step * same.step
     size = valid.output_size(image.shape[-1])

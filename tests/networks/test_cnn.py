@@ -8,7 +8,7 @@ from triptych.networks.cnn import Cnn
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
-def test_min_size_is_the_smallest_that_runs(padding: str, depth: int):
+def test_min_size_is_the_smallest_size_accepted(padding: str, depth: int):
     network = Cnn(width=2, depth=depth, padding=padding).eval()
     n = network.min_size
     assert network.stages(network.stem(torch.rand(1, 1, n, n))).shape[-2:] == (1, 1)
@@ -18,14 +18,14 @@ def test_min_size_is_the_smallest_that_runs(padding: str, depth: int):
             network(torch.rand(1, 1, n + 5, n - 1))
 
 
-def test_any_larger_size_runs():
+def test_every_larger_size_is_accepted():
     network = Cnn(num_outputs=3, width=2, depth=2, padding="valid").eval()
     for n in range(network.min_size, network.min_size + 9):
         assert network(torch.rand(2, 1, n, n + 1)).shape == (2, 3)
 
 
-def test_is_blind_to_where_things_are():
-    # Convolutions and a mean over the map: moving the image by a whole pooled pixel changes nothing but the border.
+def test_output_is_translation_invariant():
+    # With convolutions and a mean over the map, a shift by whole pooled pixels changes nothing but the border.
     torch.manual_seed(0)
     network = Cnn(width=4, depth=2, norm="none").eval()
     image = torch.zeros(1, 1, 64, 64)

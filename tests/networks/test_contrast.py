@@ -1,4 +1,4 @@
-"""What is left of an image when exposure is taken out."""
+"""Image standardization, global and local, which removes differences of exposure."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def test_a_standardized_image_has_mean_0_and_deviation_1():
     assert images.std(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=0.05)
 
 
-def test_a_pixel_is_compared_with_the_square_around_it():
+def test_local_standardization_matches_a_direct_computation():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 31, 31, dtype=torch.float64)
     reach = int(NEIGHBOURHOOD * 31) // 2
@@ -25,7 +25,7 @@ def test_a_pixel_is_compared_with_the_square_around_it():
     assert torch.allclose(locally_standardized(image), above / (power.sqrt() + FLAT))
 
 
-def test_exposure_that_differs_from_side_to_side_hardly_shows():
+def test_local_standardization_removes_uneven_exposure():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 80, 80)
     shaded = image * torch.linspace(0.4, 1, 80) + torch.linspace(0, 0.4, 80)
@@ -38,11 +38,11 @@ def test_exposure_that_differs_from_side_to_side_hardly_shows():
 
 
 @pytest.mark.parametrize("side", [2, 3, 7])
-def test_small_images_have_contrast_too(side: int):
+def test_small_images_keep_contrast(side: int):
     torch.manual_seed(0)
     assert locally_standardized(torch.rand(1, 1, side, side)).std() > 0.3
 
 
 @pytest.mark.parametrize("side", [2, 7, 80])
-def test_an_image_of_one_grey_is_left_with_nothing(side: int):
+def test_a_uniform_image_becomes_zero(side: int):
     assert locally_standardized(torch.full((2, 1, side, side), 0.5)).abs().max() < 1e-3

@@ -1,4 +1,4 @@
-"""What holds for all networks: each choice builds and trains, the seed decides the start, a few examples are learnt."""
+"""Properties of all networks: every option trains, the seed fixes the initial weights, a few examples are overfit."""
 
 from itertools import product
 
@@ -95,7 +95,7 @@ def test_every_choice_of_resnet18_trains(activation: str, norm: str):
 
 
 @pytest.mark.parametrize("make", [*IMAGE_NETWORKS, *TABLE_NETWORKS, ResNet18])
-def test_the_seed_decides_the_start(make):
+def test_the_seed_determines_the_initial_weights(make):
     def start(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         return nn.utils.parameters_to_vector(make().parameters())
@@ -105,13 +105,13 @@ def test_the_seed_decides_the_start(make):
 
 
 @pytest.mark.parametrize("make", IMAGE_NETWORKS)
-def test_an_image_network_takes_a_batch_of_one(make):
+def test_an_image_network_accepts_a_batch_of_one(make):
     network = make()
     check_gradients(network, images(network, batch=1))
 
 
 @pytest.mark.parametrize("make", IMAGE_NETWORKS)
-def test_an_image_network_takes_several_channels(make):
+def test_an_image_network_accepts_several_channels(make):
     network = make(in_channels=3)
     check_gradients(network, images(network, channels=3))
 
@@ -132,7 +132,7 @@ def test_an_image_network_takes_several_channels(make):
 def test_overfits_a_few_examples(make, shape: tuple[int, ...], target_shape: tuple[int, ...]):
     torch.manual_seed(0)
     network, x, y = make(), torch.randn(shape), torch.randn(target_shape)
-    if len(target_shape) == 4:  # a denoiser's target is smooth, and its input shows it
+    if len(target_shape) == 4:  # a denoiser's target is smooth, and its input contains it
         y = nn.functional.interpolate(y[..., ::8, ::8], scale_factor=8, mode="bilinear")
         x = y + 0.5 * x
     steps, lr = (15, 3e-4) if make is ResNet18 else (60, 1e-2)

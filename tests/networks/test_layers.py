@@ -31,17 +31,17 @@ def test_activation_is_the_named_function(name: str):
         (lambda: ConvBlock(1, 8, padding="full"), "valid"),
     ],
 )
-def test_a_wrong_name_lists_the_choices(make, choice: str):
+def test_an_unknown_name_lists_the_choices(make, choice: str):
     with pytest.raises(ValueError, match=choice):
         make()
 
 
-def test_instance_norm_of_vectors_says_what_fits():
+def test_instance_norm_of_vectors_names_the_alternatives():
     with pytest.raises(ValueError, match="none, batch, layer, group"):
         norm_layer("instance", 8, dims=1)
 
 
-# What each norm averages over, of (N, C, H, W); groups are split from the channels.
+# The axes of (N, C, H, W) over which each norm averages.
 @pytest.mark.parametrize(("name", "over"), [("batch", (0, 2, 3)), ("layer", (1, 2, 3)), ("instance", (2, 3))])
 def test_norm_of_maps_has_mean_0_and_variance_1_over_its_axes(name: str, over: tuple[int, ...]):
     maps = norm_layer(name, 6, dims=2)(3 + 5 * torch.randn(4, 6, 10, 10))
@@ -57,24 +57,24 @@ def test_norm_of_vectors_has_mean_0_over_its_axis(name: str, over: int):
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(1, 1), (4, 4), (8, 8), (12, 6), (13, 1), (64, 8), (100, 5)])
-def test_group_norm_of_maps_takes_the_most_groups_that_divide(channels: int, groups: int):
+def test_group_norm_of_maps_uses_the_largest_number_of_groups_that_divides(channels: int, groups: int):
     assert norm_layer("group", channels, dims=2).num_groups == groups
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(1, 1), (2, 1), (4, 2), (7, 1), (8, 4), (12, 6), (16, 8), (256, 8)])
-def test_group_norm_of_vectors_leaves_two_channels_in_a_group(channels: int, groups: int):
+def test_group_norm_of_vectors_keeps_two_channels_per_group(channels: int, groups: int):
     assert norm_layer("group", channels, dims=1).num_groups == groups
 
 
 @pytest.mark.parametrize(("padding", "stride", "size"), [("same", 1, 9), ("valid", 1, 7), ("same", 2, 5)])
-def test_conv_block_sizes(padding: str, stride: int, size: int):
+def test_conv_block_output_sizes(padding: str, stride: int, size: int):
     assert ConvBlock(2, 4, padding=padding, stride=stride)(torch.rand(1, 2, 9, 9)).shape == (1, 4, size, size)
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_layer_has_a_bias_where_the_norm_leaves_something_of_it(norm: str):
+def test_a_layer_has_a_bias_only_if_the_norm_does_not_cancel_it(norm: str):
     torch.manual_seed(0)
-    conv, normalised, _ = ConvBlock(1, 16, norm=norm)  # of group norm two channels a group
+    conv, normalised, _ = ConvBlock(1, 16, norm=norm)  # group norm with two channels per group
     maps, constants = conv(torch.rand(4, 1, 6, 6)), torch.randn(16, 1, 1)
     left = not torch.allclose(normalised(maps), normalised(maps + constants), atol=1e-4)
     assert (conv.bias is not None) == left
@@ -88,7 +88,7 @@ def test_conv_block_drops_whole_maps():
 
 
 @pytest.mark.parametrize(("activation", "gain"), [("relu", math.sqrt(2)), ("silu", math.sqrt(2)), ("tanh", 1.0)])
-def test_init_weights_has_the_spread_of_kaiming_or_xavier(activation: str, gain: float):
+def test_init_weights_has_the_deviation_of_kaiming_or_xavier(activation: str, gain: float):
     linear = nn.Linear(400, 400)
     init_weights(linear, activation)
     assert linear.weight.std().item() == pytest.approx(gain / math.sqrt(400), rel=0.02)
@@ -109,7 +109,7 @@ def test_center_crop_takes_the_middle():
     assert center_crop(maps, like=torch.empty(1, 3, 2, 4)).tolist() == [[[[13, 14, 15, 16], [19, 20, 21, 22]]]]
 
 
-def test_a_refused_size_is_told_the_next_that_fits():
+def test_a_refused_size_names_the_next_that_fits():
     with pytest.raises(ValueError, match=r"30 pixels .* is 32"):
         EncoderDecoder(depth=3, trim=0).output_size(30)
     with pytest.raises(ValueError, match=r"570 pixels .* is 572"):

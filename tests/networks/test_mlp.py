@@ -27,7 +27,7 @@ def test_a_row_does_not_depend_on_its_batch(norm: str):
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "group"])
-def test_how_large_a_row_is_can_be_seen(norm: str):
+def test_the_norm_does_not_remove_the_magnitude_of_a_row(norm: str):
     torch.manual_seed(0)
     network = Mlp(4, width=8, norm=norm)
     nn.init.normal_(network.hidden[0].bias)

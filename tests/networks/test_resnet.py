@@ -8,14 +8,14 @@ from triptych.networks.resnet import ResidualBlock, ResNet18, SmallResNet
 
 
 @pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
-def test_valid_padding_names_the_alternative(network_class):
+def test_valid_padding_is_refused_with_the_alternative(network_class):
     with pytest.raises(ValueError, match="model=cnn"):
         network_class(padding="valid")
     with pytest.raises(ValueError, match="same, valid"):
         network_class(padding="smae")
 
 
-def test_resnet18_is_torchvisions():
+def test_resnet18_equals_torchvisions():
     torch.manual_seed(0)
     ours, theirs = ResNet18(in_channels=3, num_outputs=5).eval(), resnet18(num_classes=5).eval()
     names = {name: name.replace("fc.1.", "fc.") for name in ours.state_dict()}
@@ -26,14 +26,14 @@ def test_resnet18_is_torchvisions():
 
 @pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
 @pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"relu"}))
-def test_no_other_activation_is_left(network_class, name: str):
+def test_the_activation_is_replaced_everywhere(network_class, name: str):
     kinds = {type(module) for module in network_class(activation=name).modules()}
     assert ACTIVATIONS[name] in kinds
     assert nn.ReLU not in kinds
 
 
 @pytest.mark.parametrize("network_class", [ResNet18, SmallResNet])
-def test_norm_is_swapped(network_class):
+def test_the_norm_is_replaced_everywhere(network_class):
     kinds = {type(module) for module in network_class(norm="group").modules()}
     assert nn.GroupNorm in kinds
     assert nn.BatchNorm2d not in kinds
@@ -61,10 +61,10 @@ def test_residual_block_adds_its_shortcut(stride: int, channels: int):
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_means_halve_before_both_paths(side: int):
+def test_mean_downsampling_precedes_both_paths(side: int):
     block = ResidualBlock(4, 8, 2, activation="relu", norm="none", downsampling="mean")
     x = torch.randn(2, 4, side, side)
-    # At an odd side's end there are two pixels, or one, to take the mean of.
+    # At the end of an odd side the mean is over fewer pixels.
     columns = [x[..., k : k + 2].mean(dim=-1) for k in range(0, side, 2)]
     rows = torch.stack(columns, dim=-1)
     halved = torch.stack([rows[..., k : k + 2, :].mean(dim=-2) for k in range(0, side, 2)], dim=-2)
@@ -73,7 +73,7 @@ def test_means_halve_before_both_paths(side: int):
     torch.testing.assert_close(block(x), one(halved))
 
 
-def test_means_change_less_when_the_image_moves_by_a_pixel():
+def test_mean_downsampling_changes_less_under_a_one_pixel_shift():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 34, 34)
 
@@ -86,7 +86,7 @@ def test_means_change_less_when_the_image_moves_by_a_pixel():
     assert change("mean") < 0.5 * change("stride")
 
 
-def test_a_wrong_downsampling_is_named():
+def test_an_unknown_downsampling_names_the_choices():
     with pytest.raises(ValueError, match="stride, mean"):
         SmallResNet(downsampling="max")
 
@@ -96,7 +96,7 @@ def test_parameter_count(network_class, count: int):
     assert sum(p.numel() for p in network_class().parameters()) == count
 
 
-def test_few_channels_that_lie_last_can_be_trained():
+def test_few_channels_train_in_channels_last_format():
     network = SmallResNet(width=2, stages=2).to(memory_format=torch.channels_last)
     network(torch.rand(4, 1, 32, 32)).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters())

@@ -17,7 +17,7 @@ def fitted(kind: str, x: torch.Tensor) -> InputScaler:
 
 @pytest.fixture
 def table() -> torch.Tensor:
-    """Columns as unlike as longitude, a heavy tail, and the same with holes."""
+    """Three columns: one like longitude, one with a heavy tail, one with missing values."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(2000, 3, generator=generator)
     table = torch.stack([normal[:, 0] - 119.5, 1400 * normal[:, 1].exp(), 3 * normal[:, 2]], dim=1)
@@ -57,7 +57,7 @@ def test_quantile_keeps_the_order_and_clamps_outside_the_training_range(table: t
 
 
 def test_quantile_gives_ties_the_middle_of_their_ranks():
-    capped = torch.cat([torch.linspace(0, 1, 801), torch.full((200,), 1.0)])[:, None]  # the top fifth is one value
+    capped = torch.cat([torch.linspace(0, 1, 801), torch.full((200,), 1.0)])[:, None]  # the top fifth are ties
     scaled = fitted("quantile", capped)(torch.tensor([[1.0], [0.5]]))
     normal = torch.distributions.Normal(0.0, 1.0)
     expected = normal.icdf(torch.tensor([[0.9], [0.4]]))
@@ -71,14 +71,14 @@ def test_missing_values_become_the_training_median(kind: str):
     torch.testing.assert_close(scaler(torch.tensor([[NAN, NAN]])), scaler(torch.tensor([[2.0, 7.0]])))
 
 
-def test_log_takes_the_logarithm_of_skewed_positive_columns_alone(table: torch.Tensor):
+def test_log_transforms_only_skewed_positive_columns(table: torch.Tensor):
     scaler = fitted("log", table)
     assert scaler.logarithmic.tolist() == [False, True, False]
     logs = torch.cat([table[:, :1], table[:, 1:2].log(), table[:, 2:]], dim=1)
     torch.testing.assert_close(scaler(table), fitted("standard", logs)(logs), atol=1e-4, rtol=1e-4)
 
 
-def test_log_keeps_to_the_training_range_below_and_to_5_deviations(table: torch.Tensor):
+def test_log_clamps_to_the_training_minimum_and_to_5_deviations(table: torch.Tensor):
     scaler = fitted("log", table)
     low = table[:, 1].min()
     below, above = scaler(torch.tensor([[-119.5, 0.0, 0.0], [-119.5, 1e12, 1e12]]))
@@ -86,7 +86,7 @@ def test_log_keeps_to_the_training_range_below_and_to_5_deviations(table: torch.
     assert above[1:].tolist() == [5, 5]
 
 
-def test_none_changes_nothing_else(table: torch.Tensor):
+def test_none_leaves_present_values_unchanged(table: torch.Tensor):
     present = ~table.isnan()
     assert torch.equal(fitted("none", table)(table)[present], table[present])
 
@@ -123,13 +123,13 @@ def test_standard_is_exact_far_from_zero():
     assert fitted("standard", x)(x[:2]).flatten().tolist() == [-1, 1]
 
 
-def test_a_wrong_kind_lists_the_choices():
+def test_an_unknown_kind_lists_the_choices():
     with pytest.raises(ValueError, match="quantile"):
         InputScaler(3, "robust")
 
 
 @pytest.mark.parametrize("shape", [(500,), (500, 1), (250, 2)])
-def test_target_scaler_goes_there_and_back(shape: tuple[int, ...]):
+def test_target_scaler_inverts_its_transform(shape: tuple[int, ...]):
     y = 200_000 + 115_000 * torch.randn(shape)
     scaler = TargetScaler()
     scaler.fit(y)
@@ -142,13 +142,13 @@ def test_target_scaler_goes_there_and_back(shape: tuple[int, ...]):
     assert torch.equal(loaded.transform(y), scaled)
 
 
-def test_target_scaler_takes_a_constant():
+def test_target_scaler_accepts_a_constant():
     scaler = TargetScaler()
     scaler.fit(torch.full((9,), 0.1))
     torch.testing.assert_close(scaler.transform(torch.tensor([0.1, 1.1])), torch.tensor([0.0, 1.0]))
 
 
-def test_clip_keeps_to_the_range_of_the_training_targets():
+def test_clip_limits_to_the_range_of_the_training_targets():
     scaler = TargetScaler()
     everything = torch.tensor([-1e9, 3.0, 1e9])
     assert torch.equal(scaler.clip(everything), everything)

@@ -1,4 +1,4 @@
-"""Neighbours, what they say, and the network that listens to them."""
+"""The spatial network: nearest rows, kernel smoothing, kriging, and the members that use them."""
 
 import math
 
@@ -25,12 +25,12 @@ def remembered(rows: Tensor, targets: Tensor, count: int, aspect: float = 1.0) -
 
 
 def town(count: int = 60) -> tuple[Tensor, Tensor]:
-    """Rows with a place, two describing columns and one more, and their targets."""
+    """Rows with coordinates, two similarity columns and one more, (count, 5); and their targets (count,)."""
     rows = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
     return rows, rows[:, 0] + rows[:, 2]
 
 
-def test_the_nearest_come_first():
+def test_neighbours_are_ordered_by_distance():
     rows = torch.zeros(4, 5)
     rows[:, 0] = torch.tensor([0.0, 3.0, 1.0, -2.0])
     near = remembered(rows, torch.tensor([10.0, 13.0, 11.0, 12.0]), 3).eval()(torch.tensor([[0.1, 0, 0, 0, 0]]))
@@ -38,7 +38,7 @@ def test_the_nearest_come_first():
     torch.testing.assert_close(near.distances, torch.tensor([[0.1, 0.9, 2.1]]))
 
 
-def test_the_first_coordinate_is_stretched():
+def test_the_aspect_scales_the_first_coordinate():
     rows = torch.zeros(3, 5)
     rows[1, 0], rows[2, 1] = 3, 2
     rows[0, 4] = 9
@@ -49,32 +49,32 @@ def test_the_first_coordinate_is_stretched():
     torch.testing.assert_close(near.distances, torch.tensor([[0, 1.5]]))
 
 
-def test_at_one_place_the_similar_come_first():
+def test_at_equal_distance_similar_rows_come_first():
     rows = torch.zeros(4, 5)
     rows[:, 2] = torch.tensor([2.0, 0.5, -1.0, 3.0])
     assert remembered(rows, torch.arange(4.0), 2).eval()(torch.zeros(1, 5)).targets.tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("noise", [0, 1e-3])
-def test_in_training_a_row_is_no_neighbour_of_its_own(noise: float):
+def test_in_training_a_row_is_not_its_own_neighbour(noise: float):
     rows, _ = town()
     nearest = remembered(rows, torch.arange(60.0), 8).train()
     assert not (nearest(rows + noise * torch.randn(60, 5)).targets == torch.arange(60.0)[:, None]).any()
 
 
-def test_in_training_a_row_is_no_neighbour_of_its_own_in_bfloat16():
+def test_in_training_a_row_is_not_its_own_neighbour_in_bfloat16():
     rows = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
     nearest = remembered(rows, torch.arange(2000.0), 8).train()
     with torch.autocast("cpu", torch.bfloat16):
         assert not (nearest(rows).targets == torch.arange(2000.0)[:, None]).any()
 
 
-def test_a_place_has_two_coordinates():
+def test_place_needs_two_coordinates():
     with pytest.raises(ValueError, match=r"model\.columns\.place: 1 columns"):
         NearestRows(4, [0], SIMILAR, 8)
 
 
-def test_afterwards_only_the_same_row_is_left_out():
+def test_in_evaluation_only_an_identical_row_is_left_out():
     rows, _ = town()
     nearest = remembered(rows, torch.arange(60.0), 8).eval()
     assert not (nearest(rows + 1e-6).targets == torch.arange(60.0)[:, None]).any()
@@ -89,7 +89,7 @@ def test_few_rows_are_all_neighbours():
     assert near.rows.shape == (5, 4, 5 + NearestRows.SPACINGS)
 
 
-def test_spacings_are_further_columns_of_a_row_and_its_neighbours():
+def test_spacings_are_appended_to_a_row_and_its_neighbours():
     rows, targets = town()
     nearest = remembered(rows, targets, 20)
     near = nearest.train()(rows)
@@ -107,7 +107,7 @@ def neighbourhood(count: int = 12) -> Neighbours:
     return remembered(rows, targets, count).train()(rows)
 
 
-def test_a_narrow_kernel_sees_the_nearest_and_a_wide_one_the_mean():
+def test_a_narrow_kernel_gives_the_nearest_and_a_wide_one_the_mean():
     near = neighbourhood()
     smoother = KernelSmoother(SIMILAR, heads=2, neighbours=10)
     smoother.place.start.copy_(torch.tensor([1e-4, 1e4]))
@@ -117,13 +117,13 @@ def test_a_narrow_kernel_sees_the_nearest_and_a_wide_one_the_mean():
     targets = near.targets[:, :10]
     torch.testing.assert_close(out[:, :2], torch.stack([targets[:, 0], targets.mean(dim=1)], dim=1), atol=1e-3, rtol=0)
     torch.testing.assert_close(out[:, 3], targets.std(dim=1, correction=0), atol=1e-3, rtol=0)
-    # One neighbour has all the weight, or ten have a tenth each.
+    # The concentration of the weights: one neighbour has all the weight, or ten have a tenth each.
     torch.testing.assert_close(out[:, 4:6].mean(dim=0), torch.tensor([1.0, 1 - math.log(10) / 2]), atol=1e-3, rtol=0)
     mean = near.row[:, SIMILAR] - near.rows[:, :10, SIMILAR].mean(dim=1)
     torch.testing.assert_close(out[:, 8:], mean, atol=1e-3, rtol=0)
 
 
-def test_a_kernel_of_likeness_sees_those_that_are_alike():
+def test_a_similarity_kernel_gives_the_most_similar_row():
     near = neighbourhood()
     smoother = KernelSmoother(SIMILAR, heads=1, neighbours=12)
     smoother.place.start.fill_(math.exp(9))
@@ -133,14 +133,14 @@ def test_a_kernel_of_likeness_sees_those_that_are_alike():
     torch.testing.assert_close(smoother(near)[:, :1], alike, atol=1e-3, rtol=0)
 
 
-def test_kriging_is_the_gaussian_process_of_scikit_learn():
+def test_kriging_equals_scikit_learns_gaussian_process():
     near = neighbourhood()
     kriging = LocalKriging(8, PLACE, SIMILAR, neighbours=12, features=1).eval()
     for component in (kriging.amplitude, kriging.slope):
         component.start.zero_()
     kriging.amplitude.start[1], kriging.length.start[1], kriging.noise.start[0] = 0.8, 0.7, 0.3
     kriging.scale.start.fill_(1e6)
-    # Besides, a mean that is not known, of variance 1.
+    # The constant kernel is the unknown mean, of variance 1.
     kernel = ConstantKernel(1.0) + ConstantKernel(0.64) * Matern(0.7, nu=0.5) + WhiteKernel(0.09 + kriging.JITTER)
     expected = []
     for place, rows, targets in zip(near.row[:, PLACE], near.rows[..., PLACE], near.targets, strict=True):
@@ -175,14 +175,14 @@ def test_kriging_computes_in_single_precision():
 
 
 def own(packed: PackedMlp, name: str, member: int) -> Tensor:
-    """What a member has under the name that it would have alone: a slice, or one of a list of norms."""
+    """The parameters of one member, by the name in a network of a single member: a slice, or one norm of a list."""
     state = packed.state_dict()
     values = state[name]
     return values[member : member + 1] if values.ndim == 3 else state[name.replace(".0.", f".{member}.")]
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
-def test_packed_members_are_perceptrons_side_by_side(norm: str):
+def test_packed_members_equal_separate_mlps(norm: str):
     packed = PackedMlp(6, members=3, width=16, depth=2, norm=norm).eval()
     x = torch.randn(7, 6)
     together = packed(x)
@@ -193,7 +193,7 @@ def test_packed_members_are_perceptrons_side_by_side(norm: str):
 
 
 @pytest.mark.parametrize(("members", "krigings", "outputs"), [(4, 0, 4), (0, 2, 2), (4, 3, 24)])
-def test_both_kinds_weigh_the_same(members: int, krigings: int, outputs: int):
+def test_members_and_krigings_have_equal_weight(members: int, krigings: int, outputs: int):
     network = Spatial(5, PLACE, SIMILAR, members=members, krigings=krigings, width=8, depth=1, kriged=8).eval()
     rows, targets = town()
     network.fit(rows, targets)
@@ -207,12 +207,12 @@ def test_both_kinds_weigh_the_same(members: int, krigings: int, outputs: int):
         torch.testing.assert_close(out.mean(dim=1), (halves[0] + halves[1]) / 2)
 
 
-def test_nothing_at_all_is_refused():
+def test_zero_members_and_krigings_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         Spatial(5, PLACE, SIMILAR, members=0, krigings=0)
 
 
-def test_it_comes_back_from_its_weights_with_the_rows_it_remembers():
+def test_the_state_dict_restores_the_remembered_rows():
     options = {"members": 2, "width": 8, "depth": 1, "bins": 4, "kriged": 8}
     rows, targets = town()
     network = Spatial(5, PLACE, SIMILAR, **options).eval()

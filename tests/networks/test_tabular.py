@@ -24,7 +24,7 @@ def test_piecewise_linear_encoding_by_hand():
         2.0: [1, 0.5, 0],
         5.0: [1, 1, 0.5],
         7.0: [1, 1, 1],
-        -1.0: [-1, 0, 0],  # outside the edges the first and the last bin go on
+        -1.0: [-1, 0, 0],  # outside the edges the first and last bins are extrapolated
         11.0: [1, 1, 2],
     }
     encoded = module(torch.tensor(list(by_hand))[:, None])[:, 0]
@@ -45,18 +45,18 @@ def test_a_one_hot_column_keeps_one_bin(column: list[float]):
     assert encoded.sum(dim=1).tolist() == [0, 1, 0.25, 2, -1]
 
 
-def test_ties_make_empty_bins_and_no_infinity():
+def test_ties_give_empty_bins_without_infinities():
     column = [1.0, 2, 2, 2, 2, 2, 3, 4, 4]
     module = encoding(column, bins=8)
     encoded = module(torch.tensor([[1.5], [2.0], [2.5], [4.0], [5.0]]))[:, 0]
     assert encoded.sum(dim=1).tolist() == [0.5, 1, 1.5, 3, 4]
 
 
-def test_a_constant_column_is_encoded_as_nothing():
+def test_a_constant_column_is_encoded_as_zeros():
     assert not encoding([2.0] * 9, bins=4)(torch.tensor([[2.0], [7.0]])).any()
 
 
-def test_columns_are_encoded_apart():
+def test_columns_are_encoded_independently():
     x = torch.randn(200, 3) * torch.tensor([1.0, 10.0, 100.0])
     together = PiecewiseLinearEncoding(3, 5)
     together.fit(x)
@@ -65,7 +65,7 @@ def test_columns_are_encoded_apart():
         torch.testing.assert_close(together(x)[:, feature], alone(x[:, feature, None])[:, 0])
 
 
-def test_before_fit_the_bins_are_even():
+def test_before_fit_the_bins_are_uniform():
     assert PiecewiseLinearEncoding(2, 6).edges.tolist() == [[-3, -2, -1, 0, 1, 2, 3]] * 2
 
 
@@ -77,7 +77,7 @@ def test_periodic_encoding_by_hand():
     torch.testing.assert_close(module(torch.ones(1, 2)), expected, atol=1e-6, rtol=0)
 
 
-def test_frequencies_start_with_the_given_spread():
+def test_initial_frequencies_have_the_given_deviation():
     torch.manual_seed(0)
     assert PeriodicEncoding(100, 100, scale=0.1).frequencies.std().item() == pytest.approx(0.1, rel=0.02)
 
@@ -90,7 +90,7 @@ def test_featurewise_linear_is_a_linear_layer_for_each_feature():
         torch.testing.assert_close(module(x)[:, feature], expected)
 
 
-def test_no_embedding_is_the_mlp():
+def test_without_embedding_it_equals_the_mlp():
     torch.manual_seed(0)
     tabular = Tabular(5, embedding="none", depth=2)
     torch.manual_seed(0)
@@ -100,7 +100,7 @@ def test_no_embedding_is_the_mlp():
 
 
 @pytest.mark.parametrize("embedding", ["piecewise_linear", "periodic", "none"])
-def test_fit_travels_in_the_state_dict(embedding: str):
+def test_the_fit_is_saved_in_the_state_dict(embedding: str):
     x = torch.randn(100, 5).exp()
     network, loaded = Tabular(5, embedding=embedding), Tabular(5, embedding=embedding)
     network.fit(x, x[:, 0])
@@ -133,7 +133,7 @@ def test_an_embedding_learns_a_step_that_the_mlp_alone_does_not():
     assert error("piecewise_linear") < 0.5 * error("none")
 
 
-def test_a_wrong_embedding_lists_the_choices():
+def test_an_unknown_embedding_lists_the_choices():
     with pytest.raises(ValueError, match="piecewise_linear, periodic, none"):
         Tabular(5, embedding="plr")
 

@@ -4,11 +4,11 @@ import torch
 from triptych.networks.unet import UNet
 
 
-def test_the_paper_makes_388_pixels_of_572():
+def test_sizes_and_parameter_count_match_the_paper():
     network = UNet(depth=4, width=64, max_width=1024, padding="valid", norm="none", residual=False)
     assert network.output_size(572) == 388
     assert network.input_size(388) == 572
-    # Its well-known size.
+    # The parameter count of the original U-Net.
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(31.0e6, rel=0.01)
 
 
@@ -32,7 +32,7 @@ def test_widths_double_up_to_the_cap():
 
 
 def test_skips_carry_what_the_bottleneck_loses():
-    # A checkerboard vanishes under 2x2 max-pooling; only a skip connection can tell it from its inverse.
+    # A checkerboard vanishes under 2x2 max-pooling, so only skip connections can tell it from its inverse.
     torch.manual_seed(0)
     network = UNet(width=4, residual=False, norm="none").eval()
     rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")

@@ -1,4 +1,4 @@
-"""When two runs agree, and what is said where they do not."""
+"""Agreement of two runs, and how differences are explained."""
 
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,19 @@ def test_numbers_agree_to_a_relative_tolerance(now: Any, said: str) -> None:
     assert verdict(then, record({"val/rmse": 1.0}, {"test/rmse": now})) == said
 
 
-def test_without_tolerance_the_last_bit_counts() -> None:
+def test_with_zero_tolerance_the_last_bit_counts() -> None:
     assert verdict(record({"a": 0.1}), record({"a": 0.1}), 0) == "Reproduced: exactly"
     assert verdict(record({"a": 0.3}), record({"a": 0.1 + 0.2}), 0) == "Not reproduced: a"
     assert verdict(record({"a": 0.0}), record({"a": 1e-300})) == "Not reproduced: a"
 
 
-def test_a_metric_that_only_one_has_differs_and_one_that_neither_has_does_not() -> None:
+def test_a_metric_of_only_one_run_differs() -> None:
     assert verdict(record({"a": 1.0, "b": None}), record({"a": 1.0, "b": None})) == "Reproduced: exactly"
     assert verdict(record({"a": 1.0}), record({"a": 1.0, "b": 2.0})) == "Not reproduced: b"
     assert verdict(record({"a": 1.0}, {"t": 2.0}), record({"a": 1.0})) == "Not reproduced: t"
 
 
-def test_a_run_on_all_data_is_known_by_what_it_logged_last(tmp_path: Path) -> None:
+def test_a_run_without_validation_is_compared_by_its_last_logged_values(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n1,0.5,\n2,0.25,\n3,,7\n")
     run = Record(tmp_path, "done", metrics={"best": {}, "test": None})
     assert comparable(run) == {"last step": 2.0, "last train/loss": 0.25}
@@ -80,23 +80,23 @@ def test_a_run_on_all_data_is_known_by_what_it_logged_last(tmp_path: Path) -> No
         ({"hardware": {"cpu": "y"}}, "CPU: x then, y now"),
     ],
 )
-def test_what_differs_beside_the_metrics_is_named(about: dict[str, Any], line: str) -> None:
+def test_differences_of_code_packages_and_machine_are_named(about: dict[str, Any], line: str) -> None:
     assert causes(ABOUT, {**ABOUT, **about}) == [line]
 
 
 @pytest.mark.parametrize("about", [{}, {"git": None}, {"hardware": 3, "versions": []}, {"threads": None}])
-def test_what_one_of_them_does_not_say_is_no_cause(about: dict[str, Any]) -> None:
+def test_what_one_run_did_not_record_is_not_a_cause(about: dict[str, Any]) -> None:
     assert causes({**ABOUT, **about}, ABOUT) == []
 
 
-def test_how_a_run_was_resumed_is_named() -> None:
+def test_changes_on_resume_are_named_as_causes() -> None:
     then = record({"a": 1.0}, changes=("trainer.max_epochs=4",), resumed_with=[{}, {"threads": 2}])
     lines = compare(then, record({"a": 2.0}), 0).causes
     assert "trainer.max_epochs=4" in lines[0]
     assert "resumed on other code" in lines[1]
 
 
-def test_names_from_a_strangers_run_are_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_untrusted_names_are_printed_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     then = record({"[red]a\x1b[2J\n": 1.0}, hardware={"cpu": "\x1b[31m[bold]" + "z" * 500})
     print_agreement(compare(then, record({"b": 1.0}), 0), then, record({"b": 1.0}))
     shown = capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_names_from_a_strangers_run_are_shown_as_text(capsys: pytest.CaptureFixt
     assert "z" * 100 not in shown
 
 
-def test_the_same_surroundings_and_other_numbers_ask_a_question(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexplained_differences_suggest_an_edited_metrics_file(capsys: pytest.CaptureFixture[str]) -> None:
     then, now = record({"a": 1.0}), record({"a": 2.0})
     print_agreement(compare(then, now, 0), then, now)
     assert "was metrics.json changed" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The code that a run was started on: the commit, and a patch that makes the rest of it."""
+"""The code of a run: its commit, and a patch with the uncommitted changes."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def git(folder: Path, *arguments: str | Path) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git checkout with a commit of a few files, one of them ignored from now on."""
+    """A git checkout with one commit of a few files and a ``.gitignore``."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "checkout"
@@ -37,7 +37,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change(folder: Path) -> None:
-    """Every kind of change that a patch can hold."""
+    """Make every kind of change that a patch can represent, and an ignored file."""
     (folder / "net.py").write_text("width = 2\r\ndepth = 2\nno newline at the end")
     (folder / "gone.py").unlink()
     git(folder, "mv", "moved.py", "sub/moved to.py")
@@ -52,7 +52,7 @@ def change(folder: Path) -> None:
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes, bool]]:
-    """Content, and whether it can be executed, of every file."""
+    """(content, executable) of every file, by relative path."""
     files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.relative_to(folder).parts]
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes(), os.access(path, os.X_OK))
@@ -61,13 +61,13 @@ def tree(folder: Path) -> dict[str, tuple[bytes, bool]]:
     }
 
 
-def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
+def test_a_clean_checkout_is_described_by_its_commit(checkout: Path) -> None:
     commit = git(checkout, "rev-parse", "HEAD").strip()
     assert read_code(checkout) == read_code(checkout / "sub") == Code(commit)
     assert Code(commit).summary() == {"commit": commit, "dirty": False, "patch": None, "left_out": []}
 
 
-def test_the_patch_on_the_commit_gives_the_tree_as_it_was(checkout: Path, tmp_path: Path) -> None:
+def test_applying_the_patch_restores_the_working_tree(checkout: Path, tmp_path: Path) -> None:
     change(checkout)
     code = read_code(checkout / "sub")
     assert code is not None
@@ -81,7 +81,7 @@ def test_the_patch_on_the_commit_gives_the_tree_as_it_was(checkout: Path, tmp_pa
     assert tree(clone) == tree(checkout)
 
 
-def test_the_users_taste_in_differences_does_not_spoil_the_patch(checkout: Path) -> None:
+def test_the_users_git_diff_settings_do_not_affect_the_patch(checkout: Path) -> None:
     change(checkout)
     plain = read_code(checkout)
     for key, value in {
@@ -97,7 +97,7 @@ def test_the_users_taste_in_differences_does_not_spoil_the_patch(checkout: Path)
     assert read_code(checkout / "sub") == plain != None  # noqa: E711
 
 
-def test_no_program_of_the_config_is_run_and_nothing_is_written(
+def test_no_program_from_the_git_config_is_run_and_nothing_is_written(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "ran"
@@ -113,7 +113,7 @@ def test_no_program_of_the_config_is_run_and_nothing_is_written(
     change_only = checkout / "net.py"
     change_only.write_text("width = 3\n")
     git(checkout, "diff", "HEAD")
-    assert mark.read_text().count("program") >= 2  # it would be run
+    assert mark.read_text().count("program") >= 2  # plain git diff runs it
     mark.unlink()
     index = (checkout / ".git/index").read_bytes()
     code = read_code(checkout)
@@ -123,7 +123,7 @@ def test_no_program_of_the_config_is_run_and_nothing_is_written(
     assert (checkout / ".git/index").read_bytes() == index
 
 
-def test_what_is_no_code_is_left_out_and_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_not_code_are_left_out_and_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FILE_LIMIT", 2000)
     monkeypatch.setattr(module, "PATCH_LIMIT", 2500)
     (checkout / "a weights.bin").write_bytes(b"\0\1")
@@ -148,7 +148,7 @@ def test_what_is_no_code_is_left_out_and_named(checkout: Path, monkeypatch: pyte
     assert len(code.patch) <= 2500
 
 
-def test_only_so_many_new_files_are_taken(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_new_files_is_limited(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FILES_LIMIT", 1)
     for name in "abc":
         (checkout / f"{name}.py").write_text("x\n")
@@ -157,7 +157,7 @@ def test_only_so_many_new_files_are_taken(checkout: Path, monkeypatch: pytest.Mo
     assert code.left_out == ["2 more new files"]
 
 
-def test_a_worktree_has_a_state_of_its_own(checkout: Path, tmp_path: Path) -> None:
+def test_a_worktree_has_its_own_state(checkout: Path, tmp_path: Path) -> None:
     git(checkout, "worktree", "add", "--quiet", tmp_path / "tree")
     (tmp_path / "tree/net.py").write_text("width = 5\n")
     code, main = read_code(tmp_path / "tree"), read_code(checkout)
@@ -167,14 +167,12 @@ def test_a_worktree_has_a_state_of_its_own(checkout: Path, tmp_path: Path) -> No
     assert b"+width = 5" in code.patch
 
 
-def test_a_package_that_git_ignores_is_none_of_the_checkout(checkout: Path) -> None:
+def test_an_ignored_package_does_not_belong_to_the_checkout(checkout: Path) -> None:
     (checkout / "logs/site-packages").mkdir(parents=True)
     assert read_code(checkout / "logs/site-packages") is None
 
 
-def test_another_checkout_that_the_environment_names_is_not_meant(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_git_dir_in_the_environment_is_ignored(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init", "--quiet", "other")
     here = read_code(checkout)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
@@ -196,9 +194,9 @@ def test_without_git_there_is_no_state(checkout: Path, monkeypatch: pytest.Monke
     assert read_code(checkout) is None
 
 
-def test_the_lock_is_known_by_its_hash(tmp_path: Path) -> None:
+def test_the_lock_file_is_identified_by_its_hash(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("torch==2\n")
-    # sha256sum of that line
+    # Compare with the sha256sum command.
     assert (
         lock_hash(tmp_path / "requirements.lock")
         == (

@@ -1,4 +1,4 @@
-"""A checkpoint that is torn is not gone on from."""
+"""Resuming never uses a damaged checkpoint."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from triptych.results.checkpoints import is_whole, resumable
 
 
 def save(path: Path) -> int:
-    """Write a checkpoint; returns its bytes."""
+    """Write a checkpoint; returns its size in bytes."""
     path.parent.mkdir(exist_ok=True)
     torch.save({"weights": torch.randn(10_000)}, path)
     return path.stat().st_size
@@ -27,7 +27,7 @@ def cut(path: Path, start: int, end: int) -> None:
 
 @pytest.mark.parametrize("damage", [zero, cut])
 @pytest.mark.parametrize("where", [0.0, 0.1, 0.5, 0.9, 0.99])
-def test_damage_anywhere_is_seen(damage: object, where: float, tmp_path: Path):
+def test_damage_anywhere_is_detected(damage: object, where: float, tmp_path: Path):
     path = tmp_path / "last.ckpt"
     size = save(path)
     assert is_whole(path)
@@ -35,7 +35,7 @@ def test_damage_anywhere_is_seen(damage: object, where: float, tmp_path: Path):
     assert not is_whole(path)
 
 
-def test_the_one_before_a_torn_checkpoint_is_used(tmp_path: Path):
+def test_the_previous_checkpoint_replaces_a_damaged_last_one(tmp_path: Path):
     last, previous = (tmp_path / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     assert resumable(tmp_path) == (None, [])
     size = save(last)

@@ -1,4 +1,4 @@
-"""Run directories: never twice the same, found again, their files whole or not there."""
+"""Run directories: unique names, finding runs again, and atomic writing of their files."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from triptych.results.directory import (
 
 
 def make_run(directory: Path, second: int, done: bool = True) -> Path:
-    """A run directory whose config was written at this second."""
+    """Make a run directory whose config has the modification time ``second``."""
     config = directory / ".hydra" / "config.yaml"
     config.parent.mkdir(parents=True)
     config.write_text("seed: 0")
@@ -36,7 +36,7 @@ def make_run(directory: Path, second: int, done: bool = True) -> Path:
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    """Two experiments of two runs and a sweep of two jobs; denoise/b is the newest, housing/b the newest done."""
+    """Two experiments of two runs each and a sweep of two jobs; denoise/b is the newest, housing/b the newest done."""
     logs = tmp_path / "logs"
     make_run(logs / "denoise" / "a", 1)
     make_run(logs / "denoise" / "b", 9, done=False)
@@ -50,7 +50,7 @@ def logs(tmp_path: Path) -> Path:
 # Names
 
 
-def test_a_thousand_runs_of_one_second_have_a_thousand_names():
+def test_run_ids_within_a_second_are_unique():
     names = [new_run_id() for _ in range(1000)]
     assert len(set(names)) == 1000
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{10}", name) for name in names)
@@ -68,7 +68,7 @@ def test_latest_is_a_relative_link_that_moves_with_the_logs(tmp_path: Path):
     assert (tmp_path / "moved" / "housing" / "latest" / DONE).exists()
 
 
-def test_latest_points_at_the_newest_and_leaves_nothing_aside(tmp_path: Path):
+def test_latest_points_at_the_newest_run_and_leaves_no_temporary_files(tmp_path: Path):
     logs = tmp_path / "logs"
     for name in "abc":
         link_latest(make_run(logs / "housing" / name, 1), "housing", logs)
@@ -76,14 +76,14 @@ def test_latest_points_at_the_newest_and_leaves_nothing_aside(tmp_path: Path):
     assert sorted(path.name for path in (logs / "housing").iterdir()) == ["a", "b", "c", "latest"]
 
 
-def test_latest_reaches_a_run_that_lies_elsewhere(tmp_path: Path):
+def test_latest_can_point_to_a_run_outside_the_logs(tmp_path: Path):
     elsewhere = make_run(tmp_path / "elsewhere", 1)
     link_latest(elsewhere, "housing", tmp_path / "logs")
     assert (tmp_path / "logs" / "housing" / "latest").resolve() == elsewhere
     assert find_run("latest", tmp_path / "logs") == elsewhere
 
 
-def test_a_folder_in_the_place_of_the_link_is_left_alone(tmp_path: Path):
+def test_a_folder_named_latest_is_never_replaced(tmp_path: Path):
     kept = tmp_path / "logs" / "housing" / "latest" / "notes.txt"
     kept.parent.mkdir(parents=True)
     kept.write_text("mine")
@@ -101,29 +101,29 @@ def test_a_run_is_found_by_its_path(logs: Path):
     assert find_run(str(logs / "denoise" / "latest")) == logs / "denoise" / "a"
 
 
-def test_latest_is_the_newest_of_any_experiment(logs: Path):
+def test_latest_finds_the_newest_run_of_all_experiments(logs: Path):
     assert find_run("latest", logs) == logs / "denoise" / "b"
     make_run(logs / "sweeps" / "s" / "2", 10)
     assert find_run("latest", logs) == logs / "sweeps" / "s" / "2"
 
 
-def test_latest_can_be_the_newest_without_done(logs: Path):
+def test_latest_can_find_the_newest_unfinished_run(logs: Path):
     (logs / "denoise" / "b" / DONE).touch()
     assert find_run("latest", logs, unfinished=True) == logs / "sweeps" / "s" / "1"
 
 
-def test_a_broken_link_is_passed_over(logs: Path):
+def test_a_broken_link_is_skipped(logs: Path):
     (logs / "housing" / "latest").symlink_to("gone")
     assert find_run("latest", logs) == logs / "denoise" / "b"
 
 
 @pytest.mark.parametrize("unfinished", [False, True])
-def test_no_run_at_all_is_said_with_the_place(unfinished: bool, tmp_path: Path):
+def test_having_no_run_at_all_names_the_folder_searched(unfinished: bool, tmp_path: Path):
     with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
         find_run("latest", tmp_path, unfinished)
 
 
-def test_all_runs_done_is_said(tmp_path: Path):
+def test_having_no_unfinished_run_suggests_extending_one(tmp_path: Path):
     make_run(tmp_path / "housing" / "a", 1)
     make_run(tmp_path / "housing" / "b", 2)
     with pytest.raises(ValueError, match=r"no unfinished run.*resume=\S+/housing/b trainer.max_epochs=N"):
@@ -131,12 +131,12 @@ def test_all_runs_done_is_said(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "logs", "logs/denoise", ""])
-def test_what_is_no_run_directory_is_said(name: str, logs: Path):
+def test_a_folder_that_is_not_a_run_is_refused(name: str, logs: Path):
     with pytest.raises(ValueError, match="is not a run directory"):
         find_run(name)
 
 
-def test_the_folder_of_an_experiment_is_no_run_but_its_newest_is_named(logs: Path):
+def test_an_experiment_folder_is_refused_with_its_latest_suggested(logs: Path):
     link_latest(logs / "denoise" / "a", "denoise", logs)
     for name in (str(logs / "denoise"), "denoise"):
         with pytest.raises(ValueError, match=rf"did you mean {re.escape(str(logs / 'denoise' / 'latest'))}\?$"):
@@ -146,7 +146,7 @@ def test_the_folder_of_an_experiment_is_no_run_but_its_newest_is_named(logs: Pat
 # Files
 
 
-def test_json_has_no_nan(tmp_path: Path):
+def test_json_contains_null_instead_of_nan_and_infinity(tmp_path: Path):
     path = tmp_path / METRICS
     wild = {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": -math.inf}, "e": np.float64("nan"), "f": (1, None, "NaN")}
     write_json(path, wild)
@@ -160,7 +160,7 @@ def test_json_has_no_nan(tmp_path: Path):
     assert read_metrics(tmp_path)["b"] == [None, 1.5]
 
 
-def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path):
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     path = tmp_path / METRICS
     write_json(path, {"seed": 1})
     with pytest.raises(TypeError):
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == [METRICS]
 
 
-def test_a_file_that_is_replaced_keeps_its_suffix_while_it_is_written(tmp_path: Path):
+def test_the_temporary_file_keeps_the_suffix_of_the_target(tmp_path: Path):
     with replaced(tmp_path / "page.png") as aside:
         assert aside.suffix == ".png"
         assert aside.parent == tmp_path
@@ -179,7 +179,7 @@ def test_a_file_that_is_replaced_keeps_its_suffix_while_it_is_written(tmp_path: 
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_file_that_is_broken_off_leaves_nothing(error: type[BaseException], tmp_path: Path):
+def test_an_interrupted_write_leaves_nothing(error: type[BaseException], tmp_path: Path):
     def write(path: Path) -> None:
         with replaced(path) as aside:
             aside.write_text("half")
@@ -191,14 +191,14 @@ def test_a_file_that_is_broken_off_leaves_nothing(error: type[BaseException], tm
 
 
 @pytest.mark.parametrize("text", [None, "", '{"seed": '])
-def test_metrics_that_cannot_be_read_ask_whether_the_run_has_ended(text: str | None, tmp_path: Path):
+def test_unreadable_metrics_ask_whether_the_run_has_ended(text: str | None, tmp_path: Path):
     if text is not None:
         (tmp_path / METRICS).write_text(text)
     with pytest.raises(ValueError, match="has the run ended"):
         read_metrics(tmp_path)
 
 
-def test_the_steps_resumed_from_are_kept_in_order(tmp_path: Path) -> None:
+def test_resumed_steps_are_recorded_in_order(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     assert resumed_steps(tmp_path) == []
     for step in (7, 3):

@@ -1,4 +1,4 @@
-"""A finished run is measured by one process, however many devices there are."""
+"""A finished run is evaluated by a single process, however many devices there are."""
 
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from triptych.results.evaluate import evaluate
     ],
     ids=["two devices", "two tasks"],
 )
-def test_one_of_several_devices_measures_the_whole_split(
+def test_one_of_several_devices_evaluates_the_whole_split(
     env: dict[str, str], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     class Watched(Trainer):
         def __init__(self, **options: Any) -> None:
             super().__init__(accelerator="cpu", **options)
-            assert self.world_size == 1  # before it starts processes of its own
+            assert self.world_size == 1  # no further processes would be started
             assert not self.strategy.launcher
 
     run = train(tmp_path / "run", *cheapest(data_root, "trainer.max_epochs=1", "logger=none"))
@@ -39,7 +39,7 @@ def test_one_of_several_devices_measures_the_whole_split(
 
 
 @pytest.mark.parametrize(("limit", "told"), [("1", True), ("1.0", False)])
-def test_what_a_run_has_measured_in_part_is_said(
+def test_a_run_tested_on_part_of_the_split_is_pointed_out(
     limit: str, told: bool, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     few = ("trainer.max_epochs=1", f"trainer.limit_test_batches={limit}", "data.eval_batch_size=2", "logger=none")

@@ -1,4 +1,4 @@
-"""metrics.csv: one row a step, added to while it can be, and true again after a resumption."""
+"""metrics.csv: one row per step, appended to while possible, and consistent after a resume."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def logged(path: Path, *steps: tuple[int, dict[str, float]], first_step: int = 0) -> History:
-    """A history of these steps, saved after each, as Lightning does."""
+    """A history with these (step, metrics), saved after each, as Lightning does."""
     history = History(path, first_step)
     for step, metrics in steps:
         history.log_metrics(metrics, step)
@@ -27,17 +27,17 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_a_step_is_a_row(path: Path):
+def test_each_step_is_a_row(path: Path):
     logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.5}))
     assert lines(path) == ["step,loss", "0,2.0", "1,1.5"]
 
 
-def test_numbers_of_one_step_share_a_row(path: Path):
+def test_metrics_of_one_step_share_a_row(path: Path):
     logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.5}), (1, {"val/rmse": 3.0}), (1, {"loss": 1.25}))
     assert lines(path) == ["step,loss,val/rmse", "0,2.0,", "1,1.25,3.0"]
 
 
-def test_within_an_epoch_the_file_is_written_once_a_second(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_within_an_epoch_the_file_is_written_at_most_once_a_second(path: Path, monkeypatch: pytest.MonkeyPatch):
     now = 100.0
     monkeypatch.setattr("triptych.results.history.time", SimpleNamespace(monotonic=lambda: now))
     history = History(path)
@@ -59,7 +59,7 @@ def test_within_an_epoch_the_file_is_written_once_a_second(path: Path, monkeypat
     assert len(lines(path)) == 8
 
 
-def test_a_new_row_is_added_to_the_file_and_a_new_column_rewrites_it(path: Path):
+def test_a_new_row_is_appended_and_a_new_column_rewrites_the_file(path: Path):
     history = logged(path, (0, {"loss": 2.0}))
     first = path.stat().st_ino
     history.log_metrics({"loss": 1.0}, 1)
@@ -79,7 +79,7 @@ def test_saving_twice_adds_nothing(path: Path):
     assert path.read_bytes() == before
 
 
-def test_no_step_counts_as_the_first(path: Path):
+def test_metrics_without_a_step_count_as_step_0(path: Path):
     history = History(path)
     history.log_metrics({"loss": 1.0})
     history.save()
@@ -92,7 +92,7 @@ def test_a_run_that_logged_nothing_has_an_empty_table(path: Path):
     assert History(path, 5).rows == {}
 
 
-def test_what_was_not_logged_is_left_out(path: Path):
+def test_read_history_omits_empty_cells(path: Path):
     logged(path, (0, {"loss": 2.0}), (1, {"rmse": 0.0}))
     assert read_history(path) == [{"step": "0", "loss": "2.0"}, {"step": "1", "rmse": "0.0"}]
 
@@ -100,7 +100,7 @@ def test_what_was_not_logged_is_left_out(path: Path):
 # Resumption
 
 
-def test_a_resumed_history_drops_what_came_later(path: Path):
+def test_a_resumed_history_drops_later_rows(path: Path):
     logged(path, *((step, {"loss": 10.0 - step}) for step in range(5)))
     resumed = History(path, first_step=3)
     assert list(resumed.rows) == [0, 1, 2]
@@ -109,7 +109,7 @@ def test_a_resumed_history_drops_what_came_later(path: Path):
     assert lines(path) == ["step,loss", "0,10.0", "1,9.0", "2,8.0", "3,0.5"]
 
 
-def test_a_resumed_history_is_true_from_its_first_row(path: Path):
+def test_a_resumed_history_keeps_rows_and_adds_columns(path: Path):
     logged(path, (0, {"loss": 2.0}), (1, {"loss": 1.0, "val/rmse": 3.0}), (2, {"loss": 0.0}))
     logged(path, (1, {"lr": 0.1}), first_step=2)
     assert read_history(path) == [
@@ -118,13 +118,13 @@ def test_a_resumed_history_is_true_from_its_first_row(path: Path):
     ]
 
 
-def test_a_run_that_starts_anew_keeps_no_row(path: Path):
+def test_a_run_that_starts_over_keeps_no_row(path: Path):
     logged(path, (0, {"loss": 2.0}))
     logged(path, (0, {"rmse": 1.0}), first_step=0)
     assert lines(path) == ["step,rmse", "0,1.0"]
 
 
-def test_resuming_a_resumed_run_is_as_if_it_had_never_stopped(tmp_path: Path):
+def test_a_repeatedly_resumed_history_equals_an_uninterrupted_one(tmp_path: Path):
     steps = [(step, {"loss": float(step)} | ({"val/rmse": step / 2} if step % 3 == 2 else {})) for step in range(9)]
     whole, broken = tmp_path / "whole.csv", tmp_path / "broken.csv"
     logged(whole, *steps)
@@ -134,13 +134,13 @@ def test_resuming_a_resumed_run_is_as_if_it_had_never_stopped(tmp_path: Path):
     assert read_history(broken) == read_history(whole)
 
 
-def test_a_table_that_is_none_is_said_to_be_damaged(path: Path):
+def test_a_malformed_table_is_reported_as_damaged(path: Path):
     path.write_text(f'step,loss\n0,"{"9" * 200_000}\n')  # a quote that is never closed
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged: field larger than"):
         read_history(path)
 
 
-def test_a_row_that_was_cut_off_costs_no_other_row(path: Path):
+def test_a_truncated_row_does_not_affect_the_others(path: Path):
     logged(path, *((step, {"loss": step / 8, "rmse": 1.0}) for step in (0, 1, 10, 11)))
     whole, rows = path.read_bytes(), read_history(path)
     for end in range(len(whole)):

@@ -1,4 +1,4 @@
-"""The way back from a run directory to a model, for directories of any origin."""
+"""Loading the model of a run directory, which may be untrusted."""
 
 import pickle
 from pathlib import Path
@@ -20,7 +20,7 @@ MODEL = {"_target_": "triptych.models.regressor.Regressor"}
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the checkpoint of a trained model holds."""
+    """The contents of the checkpoint of a trained model."""
     folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
     fit(regressor(), Batches(rows(8)), folder).save_checkpoint(folder / "best.ckpt")
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def directory(folder: Path, checkpoint: Any, data: Any = DATA, model: Any = MODEL) -> Path:
-    """A run directory with this config and this checkpoint."""
+    """Write a run directory with this config and checkpoint."""
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"data": data, "model": model}))
     (folder / "checkpoints").mkdir()
@@ -36,7 +36,7 @@ def directory(folder: Path, checkpoint: Any, data: Any = DATA, model: Any = MODE
     return folder
 
 
-def test_a_run_is_its_model_data_and_config(checkpoint: dict[str, Any], tmp_path: Path):
+def test_a_loaded_run_has_model_data_and_config(checkpoint: dict[str, Any], tmp_path: Path):
     run = load_run(directory(tmp_path, checkpoint))
     assert run.directory == tmp_path
     assert run.config == {"data": DATA, "model": MODEL}
@@ -49,7 +49,7 @@ def test_a_run_is_its_model_data_and_config(checkpoint: dict[str, Any], tmp_path
     assert torch.equal(run.model.predict(inputs)["prediction"], expected.eval().predict(inputs)["prediction"])
 
 
-def test_own_classes_need_trust(checkpoint: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_custom_classes_require_trust(checkpoint: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(build, "_packages", set(build._packages))
     run = directory(tmp_path, checkpoint, data={"_target_": "tests.tiny.Batches", "train": [], "held_out": []})
     with pytest.raises(ValueError, match="its package is not one of"):
@@ -74,7 +74,7 @@ def test_own_classes_need_trust(checkpoint: dict[str, Any], tmp_path: Path, monk
         ("text", MODEL, "not the config of a run"),
     ],
 )
-def test_a_config_names_no_more_than_data_and_model(
+def test_a_config_may_only_name_data_and_model_classes(
     data: Any, model: Any, message: str, checkpoint: dict[str, Any], tmp_path: Path
 ):
     with pytest.raises(ValueError, match=message):
@@ -82,7 +82,7 @@ def test_a_config_names_no_more_than_data_and_model(
 
 
 class Evil:
-    """Runs code where it is unpickled."""
+    """Runs code when unpickled."""
 
     def __reduce__(self) -> Any:
         return Path.touch, (Path("ran"),)
@@ -109,7 +109,7 @@ def test_a_checkpoint_runs_no_code(place: str, checkpoint: dict[str, Any], tmp_p
         {"loss": "l2"},
     ],
 )
-def test_what_a_checkpoint_names_is_held_to_the_same_rules(
+def test_classes_named_by_a_checkpoint_obey_the_same_rules(
     change: dict[str, Any], checkpoint: dict[str, Any], tmp_path: Path
 ):
     wrong = checkpoint | {"hyper_parameters": dict(checkpoint["hyper_parameters"]) | change}
@@ -117,7 +117,7 @@ def test_what_a_checkpoint_names_is_held_to_the_same_rules(
         load_run(directory(tmp_path, wrong))
 
 
-def test_a_checkpoint_chooses_no_function_that_makes_the_model(checkpoint: dict[str, Any], tmp_path: Path):
+def test_a_checkpoint_cannot_choose_the_instantiator(checkpoint: dict[str, Any], tmp_path: Path):
     named = {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
     loaded = load_run(directory(tmp_path, checkpoint | {"hyper_parameters": checkpoint["hyper_parameters"] | named}))
     assert type(loaded.model).__name__ == "Regressor"
@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(damage: str, checkpoint: dict[s
         load_run(run)
 
 
-def test_the_last_checkpoint_can_be_asked_for(checkpoint: dict[str, Any], tmp_path: Path):
+def test_the_last_checkpoint_can_be_loaded(checkpoint: dict[str, Any], tmp_path: Path):
     run = directory(tmp_path, checkpoint)
     with pytest.raises(ValueError, match=r"no checkpoint .*last\.ckpt"):
         load_run(run, checkpoint="last")

@@ -1,4 +1,4 @@
-"""What a process takes."""
+"""Memory in use and peak memory of a process."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from triptych.results.memory import memory_in_use, peak_memory
 CPU = torch.device("cpu")
 
 
-def test_a_large_array_shows_while_it_is_there_and_stays_in_the_peak():
+def test_a_large_array_counts_while_alive_and_stays_in_the_peak():
     if not memory.STATUS.exists():
         pytest.skip("needs Linux's /proc")
     before, peak_before = memory_in_use(CPU), peak_memory(CPU)
@@ -27,8 +27,8 @@ def test_a_large_array_shows_while_it_is_there_and_stays_in_the_peak():
     assert peak_memory(CPU) == pytest.approx(peak_before + 100, abs=30)
 
 
-def test_a_peak_is_no_less_than_what_was_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    # As the kernel of a run in CI had it: 1,387.0 MB as the run began, and a peak of 1,386.8 as it ended.
+def test_the_peak_is_at_least_the_memory_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    # As seen in CI: 1,387.0 MB in use at the start of a run, and a peak of 1,386.8 MB at its end.
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmHWM:\t 1420083 kB\nVmRSS:\t 1300000 kB\n")
     monkeypatch.setattr(memory, "STATUS", status)
@@ -37,7 +37,7 @@ def test_a_peak_is_no_less_than_what_was_in_use(monkeypatch: pytest.MonkeyPatch,
     assert peak_memory(CPU, at_start=1200.0) == 1386.8
 
 
-def test_without_proc_the_peak_is_what_the_system_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_without_proc_the_peak_comes_from_getrusage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     pytest.importorskip("resource")
     usual = peak_memory(CPU)
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")

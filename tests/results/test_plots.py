@@ -1,4 +1,4 @@
-"""Pictures: the right number of panels, what they say, and no error whatever a network answers."""
+"""Example figures: number of panels, titles, and no error for any output of a network."""
 
 import sys
 from pathlib import Path
@@ -18,13 +18,13 @@ def titles(figure: Figure) -> list[str]:
 
 
 def drawn(figure: Figure, folder: Path) -> bool:
-    """Whether it becomes a picture: much of matplotlib only runs then."""
+    """Whether the figure renders as a PNG: much of matplotlib only runs then."""
     figure.savefig(folder / "figure.png")
     return (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 8, 8), (3, 20, 40), (2, 1, 1)])
-def test_pages_are_three_panels_a_row(count: int, height: int, width: int, tmp_path: Path):
+def test_pages_have_three_panels_per_row(count: int, height: int, width: int, tmp_path: Path):
     dirty, cleaned, target = RANDOM.random((3, count, height, width))
     figure = pages(dirty, cleaned, target)
     assert len(titles(figure)) == 3 * count
@@ -42,19 +42,19 @@ def test_pages_show_the_error_of_each_page():
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 7, 12])
-def test_xrays_are_a_panel_each(count: int, tmp_path: Path):
+def test_xrays_have_one_panel_each(count: int, tmp_path: Path):
     figure = xrays(RANDOM.random((count, 8, 8)), RANDOM.random(count), RANDOM.integers(2, size=count))
     assert len(titles(figure)) == count
     assert drawn(figure, tmp_path)
 
 
-def test_xrays_show_probability_and_label_and_frame_mistakes():
+def test_xrays_show_probability_and_label_and_colour_mistakes():
     figure = xrays(np.zeros((4, 8, 8)), np.array([0.9, 0.9, 0.1, 0.1]), np.array([1, 0, 1, 0]))
     assert titles(figure) == ["P 0.90, is ill", "P 0.90, is well", "P 0.10, is ill", "P 0.10, is well"]
     assert [axis.title.get_color() for axis in figure.axes[:4]] == [BLUE, RED, RED, BLUE]
 
 
-def test_prices_are_one_panel_with_the_error_and_the_line_of_agreement(tmp_path: Path):
+def test_prices_have_one_panel_with_rmse_and_equal_axes(tmp_path: Path):
     figure = prices(np.array([100_000.0, 300_000.0]), np.array([130_000.0, 340_000.0]))
     assert titles(figure) == ["validation, RMSE 35.4 thousand dollars"]
     (axis,) = figure.axes
@@ -64,7 +64,7 @@ def test_prices_are_one_panel_with_the_error_and_the_line_of_agreement(tmp_path:
 
 
 @pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 1e38, -1e38])
-def test_a_network_that_diverged_still_has_its_picture(wild: float, tmp_path: Path):
+def test_a_diverged_network_still_has_a_figure(wild: float, tmp_path: Path):
     answers = np.array([wild, 0.5, wild], dtype=np.float32)
     truth = np.array([1.0, 0.0, 1.0], dtype=np.float32)
     images = np.zeros((3, 4, 4), dtype=np.float32)
@@ -75,7 +75,7 @@ def test_a_network_that_diverged_still_has_its_picture(wild: float, tmp_path: Pa
         assert drawn(pages(images, images + wild, images), tmp_path)
 
 
-def test_figures_are_not_pyplots():
+def test_figures_are_not_registered_with_pyplot():
     prices(np.array([1.0]), np.array([1.0]))
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()

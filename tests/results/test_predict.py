@@ -1,4 +1,4 @@
-"""The command around ``predict_files``: skipped inputs, strict, interruptions, options, and the progress bar."""
+"""The predict command: skipped inputs, --strict, interruptions, options, and the progress bar."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ Behaviour = Callable[[], None]
 
 
 class Copier:
-    """Writes a file for each of four inputs, skips the second, and does what it is told before the third."""
+    """Writes a file for each of four inputs, skips the second, and calls ``behaviour`` before the third."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -59,7 +59,7 @@ def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_skipped_is_told_at_the_end_and_the_rest_is_written(copier: Copier, tmp_path: Path):
+def test_skipped_inputs_are_returned_and_the_rest_is_written(copier: Copier, tmp_path: Path):
     assert predict("run", tmp_path, tmp_path / "a" / "b", resume=True, tile=3) == ["1 is damaged"]
     assert written(tmp_path / "a" / "b") == ["0", "2", "3"]
     assert copier.given["resume"] is True
@@ -67,7 +67,7 @@ def test_what_is_skipped_is_told_at_the_end_and_the_rest_is_written(copier: Copi
     assert len(copier.given["weights"]) == 64
 
 
-def test_strict_stops_at_the_first(copier: Copier, tmp_path: Path):
+def test_strict_stops_at_the_first_unreadable_input(copier: Copier, tmp_path: Path):
     with pytest.raises(ValueError, match=r"^1 is damaged \(without --strict it would be skipped\)$"):
         predict("run", tmp_path, tmp_path / "out", strict=True)
     assert written(tmp_path / "out") == ["0"]
@@ -75,7 +75,7 @@ def test_strict_stops_at_the_first(copier: Copier, tmp_path: Path):
 
 
 class Reader:
-    """Reads text files, of which those that are empty cannot be read; writes nothing."""
+    """Reads text files, reports empty ones as unreadable, and writes nothing."""
 
     def predict_files(self, model: Any, source: Path, output: Path, **options: Any) -> Iterator[str]:
         paths = [source] if source.is_file() else sorted(source.iterdir())
@@ -87,7 +87,7 @@ class Reader:
 
 @pytest.fixture
 def pages(copier: Copier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of two pages that cannot be read."""
+    """A folder of two unreadable pages."""
     run = Run(tmp_path, {}, SimpleNamespace(), Reader())
     monkeypatch.setattr(module, "load_run", lambda *_, **__: run)
     (tmp_path / "pages").mkdir()
@@ -96,9 +96,7 @@ def pages(copier: Copier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "pages"
 
 
-def test_a_single_input_that_cannot_be_read_is_an_error(
-    pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_single_unreadable_input_is_an_error(pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main(["predict", "run", str(pages / "a"), "--output", str(tmp_path / "out")])
     assert ended.value.code == 2
@@ -106,18 +104,18 @@ def test_a_single_input_that_cannot_be_read_is_an_error(
     assert (said.out, said.err) == ("", "error: a is empty\n")
 
 
-def test_of_a_folder_of_which_nothing_could_be_read_nothing_is_said_to_be_written(
+def test_a_folder_without_readable_inputs_reports_no_output(
     pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert predict("run", pages, tmp_path / "out") == ["a is empty", "b is empty"]
-    assert capsys.readouterr().out == "predicted nothing, for no input could be read\n"
+    assert capsys.readouterr().out == "predicted nothing: no input could be read\n"
     (pages / "b").write_text("words")
     assert predict("run", pages, tmp_path / "out") == ["a is empty"]
     assert capsys.readouterr().out.startswith("wrote ")
 
 
 @pytest.mark.parametrize("taken", ["file", "file/below"])
-def test_a_folder_that_cannot_be_made_is_refused(taken: str, pages: Path, tmp_path: Path):
+def test_an_impossible_output_folder_is_refused(taken: str, pages: Path, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=rf"{taken} .*--output"):
         predict("run", pages, tmp_path / taken)
@@ -150,7 +148,7 @@ def sigterm() -> None:
     ],
     ids=["Ctrl-C", "SIGTERM", "disk full"],
 )
-def test_an_interruption_says_how_to_go_on(
+def test_an_interruption_says_how_to_resume(
     behaviour: Behaviour, code: int, said: str, copier: Copier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     before = signal.getsignal(signal.SIGTERM)
@@ -164,14 +162,14 @@ def test_an_interruption_says_how_to_go_on(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_other_errors_of_files_are_the_users_to_mend(copier: Copier, tmp_path: Path):
+def test_other_file_errors_are_raised(copier: Copier, tmp_path: Path):
     copier.behaviour = stop_with(PermissionError(errno.EACCES, "no"))
     with pytest.raises(PermissionError):
         predict("run", tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_progress_bar_is_for_terminals(
+def test_the_progress_bar_is_shown_only_in_terminals(
     terminal: bool, copier: Copier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)

@@ -1,4 +1,4 @@
-"""What a run was made with, as it was at each of its starts."""
+"""Provenance: the code, packages and machine of a run at each of its starts."""
 
 import json
 import platform
@@ -23,7 +23,7 @@ from triptych.results.provenance import (
 CPU = torch.device("cpu")
 
 
-def test_a_start_says_code_packages_and_machine() -> None:
+def test_a_start_records_code_packages_and_machine() -> None:
     about = surroundings(Code("c0ffee"), CPU)
     assert about.keys() == {"git", "lock", "versions", "device", "threads", "hardware"}
     assert about["git"]["commit"] == "c0ffee"
@@ -31,7 +31,7 @@ def test_a_start_says_code_packages_and_machine() -> None:
     assert surroundings(None, CPU)["git"] is None
 
 
-def test_the_first_start_counts_and_a_resume_says_what_was_other(tmp_path: Path) -> None:
+def test_the_first_start_counts_and_a_resume_records_differences(tmp_path: Path) -> None:
     first, second = {"git": {"commit": "a"}, "threads": 1}, {"git": {"commit": "b"}, "threads": 1}
     record_start(tmp_path, first, b"one", resumed=False)
     record_start(tmp_path, first, b"", resumed=True)
@@ -41,19 +41,19 @@ def test_the_first_start_counts_and_a_resume_says_what_was_other(tmp_path: Path)
     assert patches == {"code.patch": b"one", "code-2.patch": b"two"}
 
 
-def test_a_run_that_begins_again_forgets_the_start_that_led_nowhere(tmp_path: Path) -> None:
+def test_a_fresh_start_replaces_the_record_of_an_abandoned_one(tmp_path: Path) -> None:
     record_start(tmp_path, {"threads": 1}, b"one", resumed=False)
     record_start(tmp_path, {"threads": 2}, b"", resumed=False)
     assert provenance(tmp_path, {"threads": 3}) == {"threads": 2, "resumed_with": []}
     assert not list(tmp_path.glob(".hydra/*.patch"))
 
 
-def test_a_run_that_trained_nothing_says_how_it_is_now(tmp_path: Path) -> None:
+def test_a_run_without_a_recorded_start_uses_the_current_state(tmp_path: Path) -> None:
     assert provenance(tmp_path, {"threads": 3}) == {"threads": 3, "resumed_with": []}
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"starts": 1}', '{"starts": [1]}', "[" * 100_000])
-def test_a_resume_of_a_run_without_a_record_does_not_pass_for_its_start(text: str | None, tmp_path: Path) -> None:
+def test_a_resume_without_a_record_does_not_count_as_the_start(text: str | None, tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     if text is not None:
         (tmp_path / STARTED).write_text(text)
@@ -90,7 +90,7 @@ def test_the_machine_is_described(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert json.loads(json.dumps(found)) == found
 
 
-def test_a_machine_that_says_little_is_described_by_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cpu_falls_back_to_the_architecture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "CPU_INFO", tmp_path / "none")
     monkeypatch.setattr(platform, "processor", lambda: "")
     assert hardware(CPU)["cpu"] in (platform.machine(), None) or platform.system() == "Darwin"

@@ -1,4 +1,4 @@
-"""How a run stands, read from what it left."""
+"""Records of runs: their state, settings and metrics, read from their directories."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from triptych.results.directory import DONE, METRICS
 from triptych.results.record import Record, config_places, read_record, read_records
 
 
-def test_a_run_that_ended_well(tmp_path: Path):
+def test_a_finished_run_is_recorded(tmp_path: Path):
     record = read_record(done(tmp_path, "7", "optimizer.lr=1e-3", "+trainer.x=1", value=48_000))
     assert (record.name, record.state, record.error) == ("7", "done", "")
     assert (record.monitor, record.mode) == ("val/rmse", "min")
@@ -21,13 +21,13 @@ def test_a_run_that_ended_well(tmp_path: Path):
     assert (record.best("val/none"), record.test("val/rmse"), record.number("experiment")) == (None, None, None)
 
 
-def test_what_only_tells_a_sweep_apart_is_no_setting(tmp_path: Path):
+def test_study_and_search_choices_are_not_settings(tmp_path: Path):
     record = read_record(begun(tmp_path, "0", "study=activations", "study.arm=relu", "+search=housing", "seed=1"))
     assert record.settings == {"experiment": "housing", "seed": "1"}
     assert record.command == "python train.py experiment=housing seed=1"
 
 
-def test_the_command_repeats_the_run_as_it_was_at_its_end(tmp_path: Path):
+def test_the_command_includes_changes_made_on_resume(tmp_path: Path):
     run = begun(tmp_path, "0", "study.arm=a b", "trainer.max_epochs=2", "+trainer.x=1", "optimizer.lr=0.1")
     for number, lines in {
         "1": "[trainer.max_epochs=3]",
@@ -44,7 +44,7 @@ def test_the_command_repeats_the_run_as_it_was_at_its_end(tmp_path: Path):
     )
 
 
-def test_the_command_says_where_the_config_lay(tmp_path: Path):
+def test_the_command_includes_custom_config_locations(tmp_path: Path):
     run = begun(tmp_path, "0", "seed=1")
     sources = [{"path": "/conf", "provider": "main"}, {"path": "/a b/$(mine)", "provider": "command-line"}]
     hydra = {
@@ -71,11 +71,11 @@ def test_the_command_says_where_the_config_lay(tmp_path: Path):
         {"runtime": {"config_sources": {"provider": "command-line"}}, "overrides": {"hydra": [1, "hydra.x=1"]}},
     ],
 )
-def test_what_says_nothing_of_where_the_config_lay(hydra: Any):
+def test_malformed_hydra_configs_give_no_config_location(hydra: Any):
     assert config_places(hydra) == []
 
 
-def test_data_that_were_downloaded_are_files_like_others(tmp_path: Path):
+def test_downloaded_data_count_as_files(tmp_path: Path):
     records = [read_record(begun(tmp_path, word, f"data.source={word}")) for word in ("kaggle", "'kaggle'", "files")]
     assert {record.settings["data.source"] for record in records} == {"files"}
     assert records[0].command.endswith("data.source=kaggle")
@@ -97,15 +97,15 @@ def test_settings_and_config_are_those_of_the_last_resume(tmp_path: Path):
         "experiment": "housing",
         "trainer.max_epochs": "2",
         "trainer.x": "1",
-        "data.cache_dir": "a",  # the same job of a sweep, whose pictures and means would fall apart by it
+        "data.cache_dir": "a",  # not updated, or the report would separate this job from its sweep
         "data.batch_size": "100",
     }
     assert (record.config["resume"], record.mode, record.arm) == ("10", "max", "relu")
-    (run / ".hydra/resume-10/config.yaml").write_text("{")  # killed while it went on
+    (run / ".hydra/resume-10/config.yaml").write_text("{")  # killed while resuming
     assert read_record(run).config["resume"] == "2"
 
 
-def test_a_link_has_the_name_of_its_run(tmp_path: Path):
+def test_a_symlink_is_named_after_its_run(tmp_path: Path):
     (tmp_path / "latest").symlink_to(begun(tmp_path, "2026-07-01_a"))
     assert read_record(tmp_path / "latest").name == "2026-07-01_a"
 
@@ -118,18 +118,18 @@ def test_a_link_has_the_name_of_its_run(tmp_path: Path):
         ("", "interrupted", ""),
     ],
 )
-def test_a_run_that_did_not(error: str, state: str, line: str, tmp_path: Path):
+def test_failed_diverged_and_interrupted_runs_are_told_apart(error: str, state: str, line: str, tmp_path: Path):
     record = read_record(failed(tmp_path, "0", error=error))
     assert (record.state, record.error) == (state, line)
     assert record.monitor == "val/rmse"  # from its config
 
 
-def test_a_pruned_run_is_none_that_failed(tmp_path: Path):
+def test_a_pruned_run_does_not_count_as_failed(tmp_path: Path):
     assert read_record(done(tmp_path, "0", pruned=True)).state == "pruned"
 
 
 @pytest.mark.parametrize("missing", [DONE, METRICS])
-def test_an_end_has_its_mark_and_its_metrics(missing: str, tmp_path: Path):
+def test_a_finished_run_needs_both_marker_and_metrics(missing: str, tmp_path: Path):
     run = done(tmp_path, "0")
     (run / missing).unlink()
     record = read_record(run)
@@ -137,7 +137,7 @@ def test_an_end_has_its_mark_and_its_metrics(missing: str, tmp_path: Path):
     assert record.damage == ("it is done, but its metrics.json is missing" if missing == METRICS else "")
 
 
-def test_metrics_that_were_cut_off_are_damage(tmp_path: Path):
+def test_truncated_metrics_are_reported_as_damage(tmp_path: Path):
     run = done(tmp_path, "0")
     assert read_record(run).damage == ""
     (run / METRICS).write_text((run / METRICS).read_text()[:40])
@@ -155,7 +155,7 @@ def test_only_finite_numbers_are_numbers(value: Any, tmp_path: Path):
     "content",
     [b"", b"\xff\xfe\x00", b"[1, 2]", b"{", b"[" * 100_000, b"- " * 100_000, b"!!python/object/apply:os.abort []"],
 )
-def test_damaged_files_are_empty_ones(content: bytes, tmp_path: Path):
+def test_damaged_files_count_as_empty(content: bytes, tmp_path: Path):
     run = done(tmp_path, "0")
     for name in (METRICS, ".hydra/overrides.yaml", ".hydra/config.yaml", "error.txt"):
         (run / name).write_bytes(content)
@@ -164,17 +164,17 @@ def test_damaged_files_are_empty_ones(content: bytes, tmp_path: Path):
     assert (record.metrics, record.config, record.monitor, record.mode) == ({}, {}, "", "min")
 
 
-def test_runs_come_in_the_order_of_their_numbers_each_once(tmp_path: Path):
+def test_runs_are_listed_once_in_numeric_order(tmp_path: Path):
     for name in ("10", "9", "0", "best"):
         done(tmp_path / "sweep", name)
-    (tmp_path / "sweep" / "11" / ".hydra").mkdir(parents=True)  # killed while it began
+    (tmp_path / "sweep" / "11" / ".hydra").mkdir(parents=True)  # killed at its start
     (tmp_path / "sweep" / "checkpoints").mkdir()
     records = read_records([tmp_path / "sweep" / "9", tmp_path / "sweep"])
     assert [record.name for record in records] == ["9", "0", "10", "11", "best"]
     assert records[3].state == "interrupted"
 
 
-def test_a_job_that_failed_before_it_began_counts(tmp_path: Path):
+def test_a_job_that_failed_before_starting_is_listed(tmp_path: Path):
     done(tmp_path, "0")
     for name in ("1", "notes"):
         (tmp_path / name).mkdir()
@@ -191,7 +191,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path):
         read_records([tmp_path])
 
 
-def test_metrics_that_are_not_json_objects_are_none(tmp_path: Path):
+def test_metrics_of_the_wrong_type_are_none(tmp_path: Path):
     run = done(tmp_path, "0")
     (run / METRICS).write_text(json.dumps({"best": [1], "test": "x", "monitor": 3}))
     record = read_record(run)

@@ -1,4 +1,4 @@
-"""A saved config may come from a stranger: it can refer to itself, and to nothing else."""
+"""A saved config may be untrusted: it may reference itself, and nothing else."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def save(folder: Path, text: str, name: str = "config.yaml") -> Path:
     return folder
 
 
-def test_references_are_filled_in_and_all_is_plain(tmp_path: Path):
+def test_references_are_resolved_into_plain_containers(tmp_path: Path):
     config = read_config(save(tmp_path, BASE + "sizes: [1, {a: '${data._target_}'}]"))
     assert config["model"] == {"_target_": "a.Model", "monitor": "val/rmse"}
     assert config["sizes"] == [1, {"a": "a.Data"}]
@@ -91,7 +91,7 @@ def test_resolvers_are_refused_in_every_form(text: str, tmp_path: Path, monkeypa
         f"x: {'[' * 3000}",
     ],
 )
-def test_what_is_torn_or_no_plain_data_is_one_clear_error(text: str, tmp_path: Path):
+def test_malformed_or_non_plain_yaml_is_one_clear_error(text: str, tmp_path: Path):
     with pytest.raises(ValueError, match=r"config\.yaml cannot be used"):
         read_config(save(tmp_path, BASE + text))
 
@@ -107,12 +107,12 @@ def test_what_is_torn_or_no_plain_data_is_one_clear_error(text: str, tmp_path: P
         "data: [_target_]\nmodel: x",
     ],
 )
-def test_what_is_no_config_of_a_run_is_said(text: str, tmp_path: Path):
+def test_yaml_that_is_not_a_run_config_is_refused(text: str, tmp_path: Path):
     with pytest.raises(ValueError, match="not the config of a run"):
         read_config(save(tmp_path, text))
 
 
-def test_bytes_that_are_no_text_are_one_clear_error(tmp_path: Path):
+def test_undecodable_bytes_are_one_clear_error(tmp_path: Path):
     save(tmp_path, "")
     (tmp_path / ".hydra" / "config.yaml").write_bytes(b"\xff\xfe\x00x")
     with pytest.raises(ValueError, match="cannot be used"):
@@ -124,7 +124,7 @@ def test_a_missing_config_is_one_clear_error(tmp_path: Path):
         read_config(tmp_path)
 
 
-def test_what_the_last_resumption_changed_counts(tmp_path: Path):
+def test_the_config_of_the_last_resume_is_used(tmp_path: Path):
     save(tmp_path, BASE + "seed: 0")
     for number in (1, 2, 10):
         save(tmp_path, BASE + f"seed: {number}", f"resume-{number}/config.yaml")
@@ -135,12 +135,12 @@ def test_what_the_last_resumption_changed_counts(tmp_path: Path):
 PLACE = "logger: {mlflow: {tracking_uri: 'http://lab:5000'}}\n"
 
 
-def test_where_a_run_writes_and_whom_it_calls_is_not_for_its_config_to_say(tmp_path: Path):
+def test_a_saved_config_cannot_choose_outputs_or_remote_addresses(tmp_path: Path):
     save(tmp_path, BASE.replace("root: null", "root: /data, cache_dir: /made, source: kaggle") + PLACE)
     with pytest.raises(ValueError, match=r"logger\.mlflow\.tracking_uri='http://lab:5000' points outside"):
         read_config(tmp_path)
-    # To be read a path may lead anywhere; what is only loaded has no logger.
+    # Paths that are only read may lead anywhere, and a run that is only loaded has no logger.
     expected = {"_target_": "a.Data", "root": "/data", "cache_dir": None, "source": "files"}
     assert read_config(tmp_path, trains=False)["data"] == expected
-    # What the user gives anew is the user's.
+    # Values that the user gives again on the command line are trusted.
     assert read_config(tmp_path, anew=["logger.mlflow.tracking_uri"])["data"] == expected

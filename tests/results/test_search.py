@@ -1,4 +1,4 @@
-"""What a report says of a search, from trials made up for it."""
+"""The report of a hyperparameter search, from synthetic trials."""
 
 import math
 import shutil
@@ -39,7 +39,7 @@ def error(params: Mapping[str, Any]) -> float:
 
 
 def tried(study: optuna.Study, *values: float, state: TrialState = TrialState.COMPLETE) -> optuna.Trial:
-    """Add a trial; without values by its settings."""
+    """Add a finished trial with these values, or with those that ``error`` computes from its settings."""
     trial = study.ask(SPACE)
     if state == TrialState.PRUNED:
         trial.report(90_000, 3)
@@ -63,7 +63,7 @@ def told(folder: Path) -> tuple[Section, Section]:
     return first, second
 
 
-def test_it_counts_names_the_best_and_gives_its_command(tmp_path: Path):
+def test_the_report_counts_trials_and_gives_the_best_with_its_command(tmp_path: Path):
     study = search(tmp_path)
     for value in (47_000, 45_123, 46_000):
         tried(study, value)
@@ -75,7 +75,7 @@ def test_it_counts_names_the_best_and_gives_its_command(tmp_path: Path):
     found, _ = told(tmp_path)
     assert found.lines[0] == "6 trials: 3 done, 1 pruned, 1 failed, 1 under way."
     assert found.lines[1] == "Trial 1 is the best: val/rmse 45,123."
-    # On the test split, which had no part in the choice.
+    # Without test=false: the test split played no part in the choice.
     assert found.lines[2].endswith("""python train.py experiment=housing lr=1 'name='"'"'a b'"'"''""")
     assert found.header == ["trial", "val/rmse", "lr", "dropout", "activation"]
     assert [row[:2] for row in found.rows] == [["1", "45,123"], ["2", "46,000"], ["0", "47,000"]]
@@ -89,7 +89,7 @@ def test_it_counts_names_the_best_and_gives_its_command(tmp_path: Path):
     assert pruned.get_offsets().tolist() == [[3, 90_000]]
 
 
-def test_the_largest_is_the_best_where_it_is_maximized(tmp_path: Path):
+def test_a_maximized_objective_ranks_the_largest_first(tmp_path: Path):
     study = search(tmp_path, {"val/auroc": "maximize"})
     for value in (0.9, 0.99, 0.95):
         tried(study, value)
@@ -99,7 +99,7 @@ def test_the_largest_is_the_best_where_it_is_maximized(tmp_path: Path):
     assert list(axis.lines[0].get_ydata()) == [0.9, 0.99, 0.99]
 
 
-def test_a_trial_gone_astray_does_not_press_the_others_flat(tmp_path: Path):
+def test_an_outlying_trial_does_not_flatten_the_plot(tmp_path: Path):
     study = search(tmp_path)
     for value in (47_000, 45_000, 46_000, 1e12, 46_500):
         tried(study, value)
@@ -111,7 +111,7 @@ def test_a_trial_gone_astray_does_not_press_the_others_flat(tmp_path: Path):
 
 
 @pytest.mark.parametrize("way", ["minimize", "maximize"])
-def test_what_matters_stands_first(tmp_path: Path, way: str):
+def test_the_most_important_setting_comes_first(tmp_path: Path, way: str):
     study = search(tmp_path, {"val/score": way})
     for _ in range(24):
         trial = study.ask(SPACE)
@@ -126,7 +126,7 @@ def test_what_matters_stands_first(tmp_path: Path, way: str):
     assert [label.get_text() for label in axis.get_yticklabels()] == [row[0] for row in found.rows]
 
 
-def test_too_few_trials_tell_nothing_of_what_matters(tmp_path: Path):
+def test_too_few_trials_give_no_importances(tmp_path: Path):
     study = search(tmp_path)
     for _ in range(FEWEST - 1):
         tried(study)
@@ -139,7 +139,7 @@ def test_too_few_trials_tell_nothing_of_what_matters(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("count", "share"), [(12, 42), (15, 33), (24, 25)])
-def test_it_says_how_many_count_as_the_best(tmp_path: Path, count: int, share: int):
+def test_importances_state_the_share_that_counts_as_best(tmp_path: Path, count: int, share: int):
     study = search(tmp_path)
     for _ in range(count):
         tried(study)
@@ -148,7 +148,7 @@ def test_it_says_how_many_count_as_the_best(tmp_path: Path, count: int, share: i
     assert f"among the best {share} % of the {count} completed ones" in line
 
 
-def test_with_several_objectives_it_shows_the_front(tmp_path: Path):
+def test_several_objectives_show_the_pareto_front(tmp_path: Path):
     study = search(tmp_path, {"val/auroc": "maximize", "parameters": "minimize"})
     for values in ((0.9, 100), (0.8, 10), (0.85, 200), (0.95, 300)):
         tried(study, *values)
@@ -163,14 +163,14 @@ def test_with_several_objectives_it_shows_the_front(tmp_path: Path):
     assert axis.lines[0].get_xydata().tolist() == [[0.95, 300], [0.9, 100], [0.8, 10]]
 
 
-def test_without_a_completed_trial_there_is_none_to_choose(tmp_path: Path):
+def test_without_a_completed_trial_there_is_no_best(tmp_path: Path):
     tried(search(tmp_path), state=TrialState.FAIL)
     found, _ = told(tmp_path)
     assert found.lines[0] == "1 trials: 1 failed."
     assert not found.rows
 
 
-def test_dollar_signs_of_a_stranger_are_no_formula(tmp_path: Path):
+def test_untrusted_dollar_signs_are_not_parsed_as_math(tmp_path: Path):
     study = search(tmp_path, {r"val/$\frac{$": "minimize"})
     for _ in range(FEWEST):
         trial = study.ask({r"$\bad{$": FloatDistribution(0, 1), "other": FloatDistribution(0, 1)})
@@ -180,7 +180,7 @@ def test_dollar_signs_of_a_stranger_are_no_formula(tmp_path: Path):
             figure.savefig(tmp_path / f"{name}.png")
 
 
-def test_reading_writes_nothing(tmp_path: Path):
+def test_reading_a_search_writes_nothing(tmp_path: Path):
     tried(search(tmp_path))
     before = (tmp_path / DATABASE).read_bytes()
     (tmp_path / DATABASE).chmod(0o400)
@@ -193,13 +193,13 @@ def test_reading_writes_nothing(tmp_path: Path):
         tmp_path.chmod(0o700)
 
 
-def test_the_journal_of_a_killed_writer_is_played_back(tmp_path: Path):
+def test_the_journal_of_a_killed_writer_is_rolled_back(tmp_path: Path):
     tried(search(tmp_path / "alive"), 45_000)
     writer = sqlite3.connect(tmp_path / "alive" / DATABASE, isolation_level=None)
     writer.execute("PRAGMA cache_size = 1")
     writer.execute("BEGIN")
     writer.execute("UPDATE trial_values SET value = 1")
-    writer.execute("CREATE TABLE filler AS SELECT randomblob(100000) AS bytes")  # spills into the file
+    writer.execute("CREATE TABLE filler AS SELECT randomblob(100000) AS bytes")  # spills into the database file
     shutil.copytree(tmp_path / "alive", tmp_path / "killed")
     writer.execute("ROLLBACK")
     writer.close()
@@ -208,7 +208,7 @@ def test_the_journal_of_a_killed_writer_is_played_back(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 100, None])
-def test_a_damaged_database_is_said_to_be_one(tmp_path: Path, content: bytes | None):
+def test_a_damaged_database_is_reported(tmp_path: Path, content: bytes | None):
     if content is None:
         with sqlite3.connect(tmp_path / DATABASE) as database:
             database.execute("CREATE TABLE studies (study_id TEXT)")

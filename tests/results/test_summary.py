@@ -1,4 +1,4 @@
-"""The table at the end of a run."""
+"""The summary table at the end of a run."""
 
 import math
 from pathlib import Path
@@ -39,7 +39,7 @@ METRICS: dict[str, Any] = {
         (math.inf, "inf"),
     ],
 )
-def test_numbers_have_four_digits_or_whole_dollars(value: float | None, text: str):
+def test_numbers_have_four_digits_or_are_rounded_to_integers(value: float | None, text: str):
     assert format_number(value) == text
 
 
@@ -47,7 +47,7 @@ def rows(output: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for line in output.splitlines() if (cells := line.split())}
 
 
-def test_the_table_has_validation_and_test_side_by_side(capsys: pytest.CaptureFixture[str]):
+def test_the_table_shows_validation_and_test_side_by_side(capsys: pytest.CaptureFixture[str]):
     print_summary(METRICS, Path("logs/housing/x"))
     output = capsys.readouterr().out
     found = rows(output)
@@ -58,7 +58,7 @@ def test_the_table_has_validation_and_test_side_by_side(capsys: pytest.CaptureFi
     assert found["run"] == ["logs/housing/x"]
 
 
-def test_what_was_not_measured_is_a_dash(capsys: pytest.CaptureFixture[str]):
+def test_missing_metrics_are_shown_as_dashes(capsys: pytest.CaptureFixture[str]):
     data = METRICS["data"] | {"stand_in": None}
     print_summary(METRICS | {"best": {"val/rmse": None}, "test": None, "data": data}, Path("x"))
     output = capsys.readouterr().out

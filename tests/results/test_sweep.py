@@ -1,4 +1,4 @@
-"""The end of a sweep: its report, and its exit code."""
+"""The end of a sweep: its report and its exit code."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from triptych.results.sweep import SweepSummary
 
 
 def summarize(sweep: Path, study: dict[str, Any] | None = None) -> int:
-    """The exit code of a sweep that ends now."""
+    """Summarise a sweep that has ended; returns its exit code."""
     try:
         SweepSummary().on_multirun_end(
             OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}, "study": study or {}})
@@ -27,7 +27,7 @@ def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_a_sweep_that_ended_well_says_where_its_report_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_successful_sweep_prints_the_path_of_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     done(tmp_path, "0", "seed=0")
     done(tmp_path, "1", "seed=1", pruned=True)
     assert summarize(tmp_path) == 0
@@ -39,7 +39,7 @@ def test_a_sweep_that_ended_well_says_where_its_report_lies(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "interrupted"])
-def test_a_job_that_did_not_end_well_is_named_and_the_exit_code_is_1(
+def test_an_unsuccessful_job_is_named_and_the_exit_code_is_1(
     state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     done(tmp_path, "0")
@@ -54,7 +54,7 @@ def test_a_job_that_did_not_end_well_is_named_and_the_exit_code_is_1(
     assert "Trace" not in told
 
 
-def test_that_a_run_diverges_is_what_a_study_may_find_out(tmp_path: Path):
+def test_divergence_is_not_an_error_in_a_study(tmp_path: Path):
     done(tmp_path, "0")
     failed(tmp_path, "1", error="Diverged: the loss is NaN")
     assert summarize(tmp_path, {"claim": "Large steps diverge."}) == 0
@@ -62,7 +62,7 @@ def test_that_a_run_diverges_is_what_a_study_may_find_out(tmp_path: Path):
     assert summarize(tmp_path, {"claim": "Large steps diverge."}) == 1
 
 
-def test_different_data_are_no_error_but_ranked_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs_on_different_data_are_ranked_separately(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     done(tmp_path, "0", "data.split=grouped")
     done(tmp_path, "1", "data.split=random", data={"split": "random"})
     assert summarize(tmp_path) == 0
@@ -73,7 +73,7 @@ def test_different_data_are_no_error_but_ranked_apart(tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_report_that_cannot_be_made_hides_nothing(
+def test_a_failed_report_still_lists_the_runs_and_exit_code(
     code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*_: Any, **__: Any) -> None:
@@ -90,6 +90,6 @@ def test_a_report_that_cannot_be_made_hides_nothing(
     assert ("run 1: failed ValueError: no such thing" in told) == bool(code)
 
 
-def test_a_sweep_of_which_nothing_began_did_not_end_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sweep_without_runs_has_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert summarize(tmp_path) == 1
     assert "is neither a run nor a sweep" in capsys.readouterr().err

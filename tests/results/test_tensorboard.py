@@ -1,4 +1,4 @@
-"""Events reach the disk, though not each by itself, and TensorBoard reads them in the order of their steps."""
+"""Events are flushed to disk in batches, and TensorBoard reads them in step order."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ def points(folder: Path) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in events.Scalars("loss")]
 
 
-def test_what_is_logged_within_a_second_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_events_are_flushed_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock, flushed = [100.0], []
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     board = TensorBoard(str(tmp_path), name="", version="")
@@ -30,7 +30,7 @@ def test_what_is_logged_within_a_second_is_written_at_once(tmp_path: Path, monke
     assert flushed == [100.0, 101.0, 102.0]
 
 
-def test_the_end_writes_what_is_left(tmp_path: Path):
+def test_finalize_writes_pending_events(tmp_path: Path):
     board = TensorBoard(str(tmp_path), name="", version="")
     for step in range(5):
         board.log_metrics({"loss": step / 2}, step)
@@ -39,10 +39,10 @@ def test_the_end_writes_what_is_left(tmp_path: Path):
     assert points(tmp_path) == [(step, step / 2) for step in range(5)]
 
 
-def test_what_waits_keeps_the_time_at_which_it_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pending_events_keep_the_time_of_logging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock = iter([11.0, 12.0, 13.0])
     board = TensorBoard(str(tmp_path), name="", version="", prefix="run")
-    assert board.experiment is not None  # which notes the time as well
+    assert board.experiment is not None  # creating it reads the clock as well
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: next(clock), monotonic=time.monotonic))
     for step in range(3):
         board.log_metrics({"train/loss_step": torch.tensor(step / 2), "epoch": 0}, step)
@@ -53,8 +53,8 @@ def test_what_waits_keeps_the_time_at_which_it_was_logged(tmp_path: Path, monkey
     assert [point.step for point in events.Scalars("run-epoch")] == [0, 1, 2]
 
 
-def test_a_checkpoint_leaves_nothing_waiting_that_came_before(tmp_path: Path):
-    """A run that is killed goes on behind it, and would never log that again."""
+def test_a_checkpoint_flushes_earlier_events(tmp_path: Path):
+    """A killed run resumes after the checkpoint and would never log them again."""
     board = TensorBoard(str(tmp_path), name="", version="")
     board.log_metrics({"train/loss_step": 3.0, "epoch": 0}, 0)
     assert [step for _, step, _ in board.waiting] == [0]
@@ -63,27 +63,27 @@ def test_a_checkpoint_leaves_nothing_waiting_that_came_before(tmp_path: Path):
     board.log_metrics({"train/loss_step": 1.0, "epoch": 1}, 2)
     board.after_save_checkpoint(None)  # one within an epoch
     assert not board.waiting
-    board.experiment.flush()  # only the thread's part is left
+    board.experiment.flush()  # nothing is pending but the queue of the writer's thread
     events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
     assert [(point.step, point.value) for point in events.Scalars("train/loss_step")] == [(0, 3.0), (2, 1.0)]
     assert points(tmp_path) == [(1, 2.0)]
 
 
-def test_several_curves_in_one_picture_are_lightnings(tmp_path: Path):
+def test_a_dict_of_curves_is_logged_as_by_lightning(tmp_path: Path):
     board = TensorBoard(str(tmp_path), name="", version="")
     board.log_metrics({"losses": {"train": 1.0, "val": 2.0}}, 3)
     board.finalize("success")
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["losses_train", "losses_val"]
 
 
-def test_a_number_that_is_none_is_refused(tmp_path: Path):
+def test_a_value_that_is_not_a_number_is_refused(tmp_path: Path):
     board = TensorBoard(str(tmp_path), name="", version="")
     with pytest.raises(ValueError, match="you tried to log low"):
         board.log_metrics({"loss": "low"}, 1)
 
 
-def test_what_follows_the_training_is_in_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    # The tenth and eleventh file of a process: of two with one second in their names, TensorBoard would read .10 first.
+def test_logging_after_training_uses_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # File numbers 9 and 10 of a process: of two files of the same second TensorBoard would read .10 first.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
     board = TensorBoard(str(tmp_path), name="", version="", purge_step=0)
     board.log_metrics({"loss": 2.0}, 1)

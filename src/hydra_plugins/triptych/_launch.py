@@ -160,7 +160,7 @@ class SweepLauncher(Launcher):
                         self._stop(self.told[0])
                         places = config_places(OmegaConf.to_container(self.config.hydra))
                         again = shlex.join(["python", "train.py", "-m", *places, f"resume={self.folder}"])
-                        print(f"Interrupted. Go on with: {again}")
+                        print(f"Interrupted. Continue with: {again}")
                         sys.exit(128 + self.told[0])
                     if failed and OmegaConf.select(self.config, "sweep.fail_fast"):
                         self._stop(signal.SIGTERM)

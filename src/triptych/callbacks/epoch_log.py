@@ -35,4 +35,4 @@ class EpochLog(Callback):
             # In the last epoch, early stopping has ended nothing.
             if stopping.stopping_reason_message and stopping.stopped_epoch + 1 != trainer.max_epochs:
                 reason = stopping.stopping_reason_message.partition(" Signaling")[0]
-                log.info("Stopped early, as callbacks.early_stopping asks: %s", reason)
+                log.info("Stopped early by callbacks.early_stopping: %s", reason)

@@ -58,7 +58,7 @@ class NewSettings(Callback):
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 for _ in range(done):
                     scheduler.step()
-        log.warning("The schedule is made anew: the learning rate goes on at %.3g, not %.3g.", _rate(optimizer), before)
+        log.warning("The schedule is rebuilt: the learning rate continues at %.3g, not %.3g.", _rate(optimizer), before)
 
 
 def _rate(optimizer: Any) -> float:

@@ -45,7 +45,7 @@ class TrainerState(Callback):
         early = trainer.early_stopping_callbacks
         impatient = any(stopping.wait_count >= max(1, stopping.patience) for stopping in early)
         if impatient:
-            log.warning("Early stopping has ended this run; callbacks.early_stopping.patience is its patience.")
+            log.warning("Early stopping ended this run; a higher callbacks.early_stopping.patience trains it further.")
         if impatient or self.resumed["limits"] == _limits(trainer):
             trainer.should_stop = True
 

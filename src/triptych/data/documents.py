@@ -147,7 +147,7 @@ class DocumentDataModule(DataModule[Pages]):
             )
         if side < self.crop_size:
             log.warning(
-                "data.crop_size=%d: crops are %d pixels, for train/%s is that small", self.crop_size, side, name
+                "data.crop_size=%d: crops are %d pixels, because train/%s is that small", self.crop_size, side, name
             )
 
     def make_augmentation(self) -> nn.Module:

@@ -112,8 +112,8 @@ class Autoencoder(Model):
         if self._tiling is None:
             if page.numel() > LARGEST_WHOLE:
                 raise MemoryError(
-                    f"{width} x {height} pixels are too many at once, and this network cannot be tiled, for each pixel "
-                    "depends on the whole page: cut the page up, or train with model.norm=batch"
+                    f"{width} x {height} pixels are too many at once, and this network cannot be tiled, because each "
+                    "pixel depends on the whole page: cut the page up, or train with model.norm=batch"
                 )
             yield slice(0, height), slice(0, width), self.predict(_as_float(page)[None, None])["page"][0, 0]
             return
@@ -130,7 +130,7 @@ class Autoencoder(Model):
         found = tiling_of(self.network)
         if found is None:
             log.warning(
-                "This network cannot be tiled, for each pixel depends on the whole page: pages are cleaned whole."
+                "This network cannot be tiled, because each pixel depends on the whole page: pages are cleaned whole."
             )
         return found
 

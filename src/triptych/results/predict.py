@@ -78,7 +78,7 @@ def predict(
         raise ValueError(skipped[0])
     # If no progress was reported (inputs is 0), assume that something was written.
     if skipped and len(skipped) == inputs:
-        print("predicted nothing, for no input could be read")
+        print("predicted nothing: no input could be read")
     else:
         print(f"wrote {output} in {time.perf_counter() - started:.1f} s")
     return skipped

@@ -1,4 +1,4 @@
-"""Test samples with names, and in groups."""
+"""Synthetic test batches with sample names and patient groups."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from tests.tiny import Batch, Batches
 
 
 class XrayBatches(Batches):
-    """X-rays by number, two of each patient."""
+    """Numbered X-rays, two per patient."""
 
     def __init__(self, train: Sequence[Batch], held_out: Sequence[Batch]) -> None:
         super().__init__(train, held_out)

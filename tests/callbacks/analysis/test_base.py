@@ -1,4 +1,4 @@
-"""Pictures of the tested network: when they come, where they lie, and that nothing else notices."""
+"""Figures of the tested network: when they are drawn, where they are saved, and that nothing else changes."""
 
 import random
 from pathlib import Path
@@ -42,7 +42,7 @@ def measured(model: Any, data: Batches, folder: Path, analysis: Analysis | None,
 
 
 @pytest.mark.parametrize(("analysis", "make", "data", "names"), TASKS)
-def test_each_picture_is_a_file_and_in_tensorboard(
+def test_each_figure_is_saved_and_in_tensorboard(
     analysis: type[Analysis], make: Any, data: Batches, names: set[str], tmp_path: Path
 ):
     model = make()
@@ -66,7 +66,7 @@ def test_each_picture_is_a_file_and_in_tensorboard(
 
 @pytest.mark.parametrize(("analysis", "make", "data", "names"), TASKS)
 @pytest.mark.parametrize("off", ["enabled", "fast_dev_run"])
-def test_there_are_none_where_they_are_switched_off_and_in_a_dry_run(
+def test_no_figures_when_disabled_or_in_a_dry_run(
     off: str, analysis: type[Analysis], make: Any, data: Batches, names: set[str], tmp_path: Path
 ):
     model = make()
@@ -78,11 +78,13 @@ def test_there_are_none_where_they_are_switched_off_and_in_a_dry_run(
 
 
 @pytest.mark.parametrize(("analysis", "make", "data", "names"), TASKS)
-def test_nothing_else_notices(analysis: type[Analysis], make: Any, data: Batches, names: set[str], tmp_path: Path):
+def test_analysis_changes_no_metric_model_or_random_state(
+    analysis: type[Analysis], make: Any, data: Batches, names: set[str], tmp_path: Path
+):
     torch.manual_seed(0)
     model = make(dropout=0.5, norm="batch")
     fit(model, data, tmp_path)
-    next(iter(model.network.children())).eval()  # a frozen part, say
+    next(iter(model.network.children())).eval()  # as if frozen
     modes = [module.training for module in model.modules()]
     state = {name: values.clone() for name, values in model.state_dict().items()}
 
@@ -100,7 +102,7 @@ def test_nothing_else_notices(analysis: type[Analysis], make: Any, data: Batches
 
 
 @pytest.mark.parametrize(("limit", "count"), [(1, 12), (0.5, 12), (1.0, 20)])
-def test_answers_are_those_of_the_tested_batches(limit: int | float, count: int, tmp_path: Path):
+def test_answers_cover_exactly_the_tested_batches(limit: int | float, count: int, tmp_path: Path):
     model = classifier().eval()
     run = trainer(tmp_path, limit_test_batches=limit)
     with quiet_lightning():
@@ -113,7 +115,7 @@ def test_answers_are_those_of_the_tested_batches(limit: int | float, count: int,
 
 
 @pytest.mark.parametrize(("analysis", "make", "data", "names"), TASKS)
-def test_a_network_that_diverged_has_none(
+def test_a_diverged_network_has_no_figures(
     analysis: type[Analysis], make: Any, data: Batches, names: set[str], tmp_path: Path
 ):
     model = make()

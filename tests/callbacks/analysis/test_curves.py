@@ -1,4 +1,4 @@
-"""Bootstrap bands of ROC and precision-recall curves."""
+"""Bootstrap bands of ROC and precision-recall curves, with groups resampled as a whole."""
 
 from itertools import islice
 
@@ -12,7 +12,7 @@ LABELS = np.array([0, 0, 1, 1] * 30)
 PROBABILITIES = np.clip(0.3 * LABELS + 0.7 * RANDOM.random(120), 0, 1)
 
 
-def test_groups_are_drawn_as_a_whole():
+def test_groups_are_resampled_as_a_whole():
     groups = ["b", "a", "a", "c", "b"]
     drawn = np.stack(list(islice(resampled(groups, 5, seed=0), 200)))
     assert (drawn[:, 1] == drawn[:, 2]).all()
@@ -23,7 +23,7 @@ def test_groups_are_drawn_as_a_whole():
     assert (alone.sum(axis=1) == 5).all()
 
 
-def test_areas_by_hand():
+def test_areas_match_hand_computation():
     """Positives at 0.9 and 0.4, negatives at 0.6 and 0.1: three of four pairs are in order."""
     roc, recall = bands(np.array([1, 0, 1, 0]), np.array([0.9, 0.6, 0.4, 0.1]), replicates=5)
     assert roc.area == 0.75
@@ -31,7 +31,7 @@ def test_areas_by_hand():
     assert (roc.x[0], roc.x[-1]) == (recall.x[0], recall.x[-1]) == (0, 1)
 
 
-def test_a_band_lies_around_its_curve_and_is_the_same_each_time():
+def test_a_band_contains_its_curve_and_is_deterministic():
     roc, recall = bands(LABELS, PROBABILITIES, replicates=50)
     for band in (roc, recall):
         assert band.area_low < band.area < band.area_high
@@ -44,9 +44,9 @@ def test_a_band_lies_around_its_curve_and_is_the_same_each_time():
 
 
 def test_few_patients_with_many_images_make_a_wider_band():
-    """What fifty images of one patient say is not said fifty times."""
+    """Many images of one patient are not independent samples."""
     groups = [f"person{index // 20}" for index in range(120)]
-    # All images of a patient are right, or all are wrong.
+    # The predictions of a patient are all right or all wrong.
     right = np.isin(np.arange(120) // 20, [0, 1, 2, 3])
     probabilities = np.where(right == LABELS, 0.9, 0.1) + 0.01 * RANDOM.random(120)
     (alone, _), (together, _) = (bands(LABELS, probabilities, drawn, replicates=50) for drawn in (None, groups))
@@ -54,7 +54,7 @@ def test_few_patients_with_many_images_make_a_wider_band():
     assert together.area_high - together.area_low > 2 * (alone.area_high - alone.area_low)
 
 
-def test_a_perfect_classifier_has_no_band():
+def test_a_perfect_classifier_has_a_band_of_zero_width():
     roc, recall = bands(LABELS, LABELS.astype(float), replicates=20)
     assert (roc.area_low, roc.area, roc.area_high) == (1, 1, 1)
     assert (recall.area_low, recall.area, recall.area_high) == (1, 1, 1)
@@ -66,10 +66,10 @@ def test_the_only_positive_is_in_every_replicate():
     assert roc.area == pytest.approx(0.8)
 
 
-def test_an_accuracy_of_patients_is_less_sure_than_one_of_images():
+def test_grouping_by_patient_widens_the_accuracy_interval():
     right = np.array([True] * 80 + [False] * 20)
     low, high = accuracy_interval(right, replicates=2000)
-    # The binomial's deviation is 0.04.
+    # The standard deviation of the binomial share is 0.04.
     assert (low, high) == pytest.approx((0.8 - 1.96 * 0.04, 0.8 + 1.96 * 0.04), abs=0.01)
     wide_low, wide_high = accuracy_interval(right, [str(row // 10) for row in range(100)], replicates=2000)
     assert wide_low < low - 0.1

@@ -1,4 +1,4 @@
-"""Grad-CAM: the layer that is found, and what the maps say."""
+"""Grad-CAM: the layer chosen, and what the maps show."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ NETWORKS = ["cnn.Cnn", "resnet.SmallResNet", "resnet.ResNet18"]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_block_that_is_found_gives_the_last_maps(network: str):
+def test_the_last_convolutional_block_is_found(network: str):
     model = classifier({"_target_": f"triptych.networks.{network}"}).eval()
     images = torch.rand(1, 1, 64, 64)
     block = last_convolutional_block(model.network, lambda: model(images))
@@ -25,12 +25,12 @@ def test_the_block_that_is_found_gives_the_last_maps(network: str):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_map_of_a_mean_over_maps_adds_up_to_the_logit(network: str):
-    """Of such a network it is CAM (Zhou et al. 2016): what the places add makes up the logit, but for its bias."""
+def test_maps_before_global_average_pooling_sum_to_the_logit(network: str):
+    """For such a network Grad-CAM equals CAM (Zhou et al. 2016), whose contributions sum to the logit without bias."""
     torch.manual_seed(0)
     model = classifier({"_target_": f"triptych.networks.{network}"}).eval()
     images = torch.rand(3, 1, 64, 64)
-    with torch.inference_mode():  # as in a test
+    with torch.inference_mode():  # as during trainer.test
         maps = grad_cam(model.logits, model.members, images.clone())
     assert maps is not None
     assert maps.shape == (3, 64, 64)
@@ -39,12 +39,12 @@ def test_the_map_of_a_mean_over_maps_adds_up_to_the_logit(network: str):
     pool.register_forward_hook(lambda _, inputs, output: places.append(inputs[0][0, 0].numel()))
     linear = next(part for part in reversed(list(model.network.modules())) if isinstance(part, nn.Linear))
     expected = (model.logits(images) - linear.bias).tolist()
-    # Enlarged by a whole number, the maps keep their mean.
+    # Upsampling by a whole factor keeps the mean of the maps.
     assert (maps.mean(dim=(1, 2)) * places[0]).tolist() == pytest.approx(expected, rel=1e-3)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_map_of_an_ensemble_is_what_all_members_add():
+def test_the_map_of_an_ensemble_is_the_mean_of_its_members():
     model = classifier(members=3, standardize=False).eval()
     images = torch.rand(2, 1, 16, 16)
     maps = grad_cam(model.logits, model.members, images)
@@ -55,7 +55,7 @@ def test_the_map_of_an_ensemble_is_what_all_members_add():
 
 
 class LeftAgainstRight(nn.Module):
-    """Positive by the brightness of the left half, negative by that of the right."""
+    """Bright pixels speak for the positive class and dark ones against it, relative to 0.5."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class LeftAgainstRight(nn.Module):
         return maps.mean(dim=(2, 3)) @ torch.tensor([1.0, -1.0])
 
 
-def test_what_speaks_for_the_positive_class_is_above_zero():
+def test_evidence_for_the_positive_class_is_above_zero():
     images = torch.full((1, 1, 8, 8), 0.5)
     images[..., :4], images[..., 4:] = 0.9, 0.1
     network = LeftAgainstRight()

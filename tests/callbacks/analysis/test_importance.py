@@ -1,4 +1,4 @@
-"""Permutation importances by groups of columns."""
+"""Permutation importances of groups of columns."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ RANDOM = np.random.default_rng(0)
 ROWS = RANDOM.standard_normal((400, 3))
 
 
-def test_columns_are_grouped_by_patterns_and_others_stand_alone():
+def test_columns_are_grouped_by_patterns_and_the_rest_kept_single():
     names = ["longitude", "place_at_30", "income", "place_at_60", "latitude", "<1H OCEAN", "unknown"]
     groups = {"place": ["longitude", "latitude", "place_at_*"], "ocean": ["<1H OCEAN", "ISLAND"], "nothing": ["x*"]}
     assert column_groups(names, groups) == {
@@ -22,20 +22,20 @@ def test_columns_are_grouped_by_patterns_and_others_stand_alone():
     assert column_groups(["ab"], {"first": ["a*"], "second": ["*b"]}) == {"first": [0]}
 
 
-def test_a_column_that_is_not_looked_at_has_none_and_the_others_what_they_cost():
+def test_importance_is_the_added_rmse_and_zero_for_an_unused_column():
     def network(rows: np.ndarray) -> np.ndarray:
         return 3 * rows[:, 0] + rows[:, 1]
 
     found = grouped_importances(network, ROWS, network(ROWS), {"three": [0], "one": [1], "none": [2]}, repeats=5)
     assert {name: values.shape for name, values in found.items()} == {"three": (5,), "one": (5,), "none": (5,)}
     assert found["none"].tolist() == [0] * 5
-    # The true RMSE is 0; shuffled, each value meets an independent one: a difference of variance 2.
+    # The unshuffled RMSE is 0; shuffled values are independent, so their difference has twice the variance.
     assert found["three"].mean() == pytest.approx(3 * np.sqrt(2) * ROWS[:, 0].std(), rel=0.1)
     assert found["one"].mean() == pytest.approx(np.sqrt(2) * ROWS[:, 1].std(), rel=0.1)
 
 
-def test_a_group_is_shuffled_as_one():
-    """A network that compares a column with its copy sees a difference only where they are torn apart."""
+def test_columns_of_a_group_are_shuffled_together():
+    """A network that compares a column with its copy sees a difference only if they are shuffled apart."""
     rows = np.column_stack([ROWS[:, 0], 2 * ROWS[:, 0], ROWS[:, 1]])
 
     def network(rows: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def test_a_group_is_shuffled_as_one():
     assert min(apart["one"].min(), apart["its copy"].min()) > 1
 
 
-def test_the_seed_decides():
+def test_importances_are_reproducible_from_the_seed():
     def network(rows: np.ndarray) -> np.ndarray:
         return rows.sum(axis=1)
 

@@ -1,4 +1,4 @@
-"""Split conformal prediction on residuals that are known, and intervals of shares."""
+"""Split conformal prediction on known residuals, and binomial confidence intervals."""
 
 import math
 
@@ -14,23 +14,23 @@ RANDOM = np.random.default_rng(0)
     ("count", "coverage", "expected"),
     [
         (9, 0.9, 9),  # the 9th of 9: ceil(10 * 0.9)
-        (8, 0.9, math.inf),  # the 9th of 8
+        (8, 0.9, math.inf),  # the 9th of 8 does not exist
         (10, 0.9, 10),  # ceil(9.9)
         (99, 0.9, 90),
-        (69, 0.9, 63),  # 70 * 0.9 is 63 and a rounding error
+        (69, 0.9, 63),  # 70 * 0.9 is 63 plus a rounding error
         (999, 0.95, 950),
         (1, 0.5, 1),
         (0, 0.5, math.inf),
     ],
 )
-def test_the_quantile_is_a_residual_of_known_rank(count: int, coverage: float, expected: float):
+def test_the_quantile_is_the_residual_of_the_right_rank(count: int, coverage: float, expected: float):
     residuals = RANDOM.permutation(np.arange(1.0, count + 1))
     assert conformal_quantile(residuals, coverage) == expected
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
-def test_the_share_is_held_on_exchangeable_samples(coverage: float):
-    """On average over calibration splits: at least what was asked for, and at most 1 / (N + 1) more."""
+def test_coverage_holds_on_exchangeable_samples(coverage: float):
+    """Averaged over calibration splits, coverage is at least the target and at most 1 / (N + 1) more."""
     count, trials = 49, 4000
     residuals = RANDOM.exponential(size=(trials, count))
     quantiles = np.array([conformal_quantile(row, coverage) for row in residuals])
@@ -39,7 +39,7 @@ def test_the_share_is_held_on_exchangeable_samples(coverage: float):
     assert coverage - error <= held.mean() <= coverage + 1 / (count + 1) + error
 
 
-def test_intervals_of_shares_are_wilsons():
+def test_binomial_intervals_are_wilsons():
     low, high = binomial_interval(np.array([0, 8, 10]), np.array([10, 10, 10]))
     # By hand: centre (p + z^2 / 2n) / (1 + z^2 / n), with z = 1.96 and n = 10.
     assert low == pytest.approx([0, 0.4902, 0.7225], abs=1e-4)

@@ -1,4 +1,4 @@
-"""What is measured and drawn of X-rays and their probabilities."""
+"""Metrics and figures of X-ray classification."""
 
 from io import BytesIO
 from pathlib import Path
@@ -38,15 +38,15 @@ def titles(figure: Figure) -> list[str]:
 
 
 def test_the_most_confident_errors_come_first():
-    # The probabilities of the true class: 0.05 of row 3, 0.2 of row 1, 0.4 of row 2, 0.45 of row 5.
+    # Probability of the true class: 0.05 in row 3, 0.2 in row 1, 0.4 in row 2, 0.45 in row 5.
     assert most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 20).tolist() == [3, 1, 2, 5]
     assert most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 2).tolist() == [3, 1]
     assert most_confident_errors(LABELS, PROBABILITIES, LABELS, 20).tolist() == []
-    # By the labels as they were given, at whatever threshold.
+    # Errors are judged by the predicted labels given, whatever their threshold.
     assert most_confident_errors(LABELS, PROBABILITIES, (PROBABILITIES > 0.7).astype(int), 20).tolist() == [3, 1, 2]
 
 
-def test_each_outcome_has_its_most_confident_ones():
+def test_each_outcome_has_its_most_confident_samples():
     assert of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 1).tolist() == [0, 1, 4, 3]
     assert of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 2).tolist() == [0, 1, 2, 4, 6, 3, 5]
     assert of_each_outcome(LABELS, PROBABILITIES, LABELS, 1).tolist() == [0, 4]
@@ -59,15 +59,15 @@ def test_the_operating_point_lies_on_both_curves():
     assert np.isnan(nobody[2])
 
 
-def test_the_confusion_matrix_counts():
+def test_the_confusion_matrix_shows_counts_and_shares():
     figure = plots.confusion(LABELS, PREDICTED, NAMES, 0.5)
     assert texts(figure) == ["2\n50.0 %", "2\n50.0 %", "2\n66.7 %", "1\n33.3 %"]
-    # A split of one class has both rows too.
+    # A split of one class still has both rows.
     assert texts(plots.confusion(np.ones(3, int), np.array([1, 1, 0]), NAMES, 0.5))[:2] == ["0\n0.0 %", "0\n0.0 %"]
 
 
 @pytest.mark.parametrize(("strength", "enlarged"), [(3.0, True), (1.2, False), (0.3, False), (-1.0, False)])
-def test_the_corner_of_the_roc_curve_is_enlarged_where_the_curve_goes_through_it(strength: float, enlarged: bool):
+def test_the_roc_corner_is_enlarged_if_the_curve_passes_through_it(strength: float, enlarged: bool):
     random = np.random.default_rng(0)
     labels = np.arange(400) % 2
     probabilities = (1 / (1 + np.exp(-strength * labels - random.standard_normal(400)))).astype(np.float32)
@@ -80,7 +80,7 @@ def test_the_corner_of_the_roc_curve_is_enlarged_where_the_curve_goes_through_it
         assert inside.any()
 
 
-def test_the_reliability_diagram_has_shares_and_counts():
+def test_the_reliability_diagram_shows_shares_and_counts():
     labels = np.array([1] * 3 + [0] * 7 + [1] * 9 + [0])
     probabilities = np.array([0.3] * 10 + [0.9] * 10, np.float32)
     figure = plots.calibration(labels, probabilities, "PNEUMONIA")
@@ -91,11 +91,11 @@ def test_the_reliability_diagram_has_shares_and_counts():
     assert [text.get_text() for text in figure.axes[1].texts] == ["10", "10"]
     wrong = plots.calibration(1 - labels, probabilities, "PNEUMONIA")
     assert titles(wrong) == ["Calibration on 20 test X-rays: ECE 0.600, 15 bins"]
-    # 1 itself lies in the last bin.
+    # A probability of exactly 1 falls into the last bin.
     assert plots.calibration(np.array([1, 0]), np.array([1, 0], np.float32), "x").axes[1].texts[1].get_text() == "1"
 
 
-def test_errors_are_named():
+def test_errors_are_titled_with_file_class_and_probability():
     rows = most_confident_errors(LABELS, PROBABILITIES, PREDICTED, 2)
     files = ["test/NORMAL/IM-0001-0001.jpeg", "test/PNEUMONIA/person1_virus_11.jpeg"]
     figure = plots.errors(IMAGES[rows], files, LABELS[rows], PROBABILITIES[rows], NAMES, 4, 0.5)
@@ -110,7 +110,7 @@ def test_errors_are_named():
 
 
 @pytest.mark.parametrize("name", ["a$^$.jpeg", "5$ and 6$.jpeg"])
-def test_a_file_name_with_dollars_is_no_formula(name: str):
+def test_dollar_signs_in_a_file_name_are_not_parsed_as_math(name: str):
     figure = plots.errors(IMAGES[:1], [f"test/NORMAL/{name}"], LABELS[:1], PROBABILITIES[:1], NAMES, 1, 0.5)
     figure.savefig(BytesIO())
     title = figure.axes[0].title
@@ -118,17 +118,17 @@ def test_a_file_name_with_dollars_is_no_formula(name: str):
     assert not title.get_parse_math()
 
 
-def test_no_error_is_said():
+def test_the_absence_of_errors_is_stated():
     figure = plots.errors(np.empty((0, 1, 1)), [], np.empty(0, int), np.empty(0), NAMES, 0, 0.5)
     assert figure.get_suptitle() == "No test X-ray was called wrong"
 
 
-def test_a_long_file_name_loses_its_middle():
+def test_a_long_file_name_is_shortened_in_the_middle():
     assert plots.shortened("a/b/short.jpeg") == "short.jpeg"
     assert plots.shortened("a/" + "x" * 30 + "0123456789.jpeg", 13) == "xxxxx....jpeg"
 
 
-def test_chosen_images_are_those_of_their_rows(tmp_path: Path):
+def test_chosen_images_match_their_rows(tmp_path: Path):
     data = XrayBatches(xrays(4), xrays(5, 3, 4, seed=1))
     run = trainer(tmp_path)
     with quiet_lightning():
@@ -139,7 +139,7 @@ def test_chosen_images_are_those_of_their_rows(tmp_path: Path):
 
 
 class Ill(XrayBatches):
-    """The test X-rays are all of one class."""
+    """Test X-rays of a single class."""
 
     def __init__(self) -> None:
         images, labels = xrays(6, seed=1)[0]
@@ -156,7 +156,7 @@ def test_a_split_of_one_class_has_no_curves(tmp_path: Path):
 
 
 @pytest.mark.parametrize("key", ["errors", "maps", "replicates"])
-def test_wrong_arguments_are_refused_by_name(key: str):
+def test_invalid_arguments_are_refused_by_name(key: str):
     options: dict[str, Any] = {key: 0}
     with pytest.raises(ValueError, match=f"callbacks.analysis.{key}=0"):
         XrayAnalysis("run", **options)
@@ -164,7 +164,7 @@ def test_wrong_arguments_are_refused_by_name(key: str):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("count", [2, 300])
-def test_every_picture_has_room_however_few_or_wrong_the_answers(count: int):
+def test_figures_fit_their_layout_for_any_predictions(count: int):
     random = np.random.default_rng(count)
     labels, images = np.arange(count) % 2, random.random((count, 8, 8))
     for probabilities in (0.8 * labels + 0.1, 0.9 - 0.8 * labels, random.random(count)):

@@ -1,4 +1,4 @@
-"""The features made inside the graph, against those that training reads from the file."""
+"""Housing features computed inside the exported graph, compared with those read for training."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from triptych.data.serving.rows import RawRows
 
 
 class Features(torch.nn.Module):
-    """A model that keeps what it sees and answers with the income."""
+    """A model that records its input and predicts the income."""
 
     def predict(self, rows: Tensor) -> dict[str, Tensor]:
         self.seen = rows
@@ -26,7 +26,7 @@ def table(data_root: Path) -> CaliforniaDataModule:
     return data
 
 
-def test_the_features_are_those_of_the_file(table: CaliforniaDataModule):
+def test_the_graph_computes_the_features_of_training(table: CaliforniaDataModule):
     model = Features()
     model.hparams = {"feature_names": table.samples.names}
     serving = table.serving(model)
@@ -38,7 +38,7 @@ def test_the_features_are_those_of_the_file(table: CaliforniaDataModule):
         assert torch.equal(model.seen.nan_to_num(), sample.prepared.nan_to_num())
 
 
-def test_a_wrong_row_has_no_price():
+def test_an_invalid_row_gets_a_nan_price():
     numbers = torch.ones(len(NUMBERS), 6)
     numbers[NUMBERS.index("total_bedrooms"), 0] = torch.nan
     numbers[NUMBERS.index("population"), 1] = torch.nan

@@ -1,4 +1,4 @@
-"""Synthetic X-rays: the original's layout and format, and something to learn from without a shortcut."""
+"""Synthetic X-rays: layout and format of the original, and a learnable signal without shortcuts."""
 
 import re
 from hashlib import sha256
@@ -22,7 +22,7 @@ def read(path: Path, blur: float) -> np.ndarray:
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Chance that a positive scores above a negative."""
+    """Probability that a positive scores above a negative, ties counting half."""
     differences = scores[labels][:, None] - scores[~labels]
     return float(np.mean((differences > 0) + 0.5 * (differences == 0)))
 
@@ -34,7 +34,7 @@ def chests(tmp_path_factory) -> Path:
     return folder / "chest_xray"
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path):
+def test_the_seed_determines_every_byte(tmp_path):
     for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_chests(tmp_path / folder, images=12, size=64, seed=seed)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
@@ -42,13 +42,13 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"images": 11}, {"size": 31}])
-def test_wrong_sizes_are_refused_before_anything_is_written(wrong, tmp_path):
+def test_invalid_sizes_are_refused_before_anything_is_written(wrong, tmp_path):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least"):
         write_chests(tmp_path / "new", **wrong)
     assert not (tmp_path / "new").exists()
 
 
-def test_chests_fill_every_folder_with_the_original_prevalence(chests):
+def test_every_folder_has_the_prevalence_of_the_original(chests):
     found = {(split, label): len(list((chests / split / label).glob("*.jpeg"))) for split, label in split_sizes(200)}
     assert found == split_sizes(200)
     assert sum(found.values()) == 200
@@ -65,7 +65,7 @@ def test_small_sets_have_both_classes_in_every_split(images):
     assert all(count >= (1 if split == "val" else 2) for (split, _), count in sizes.items())
 
 
-def test_chests_are_named_as_on_kaggle_and_no_patient_is_in_two_folders(chests):
+def test_files_are_named_as_on_kaggle_and_no_patient_is_in_two_folders(chests):
     pattern = {
         "NORMAL": r"(?P<patient>(NORMAL2-)?IM-\d{4})-0001(-\d{4})?\.jpeg",
         "PNEUMONIA": r"(?P<patient>person\d+)_(bacteria|virus)_\d+\.jpeg",
@@ -82,7 +82,7 @@ def test_chests_are_named_as_on_kaggle_and_no_patient_is_in_two_folders(chests):
         assert any(kind in name for name in names)
 
 
-def test_chests_vary_in_size(chests):
+def test_x_rays_vary_in_size(chests):
     sizes = set()
     for path in chests.rglob("*.jpeg"):
         with Image.open(path) as image:
@@ -94,7 +94,7 @@ def test_chests_vary_in_size(chests):
     assert (widths / heights).max() > 1.3
 
 
-def test_opacities_can_be_seen_but_exposure_and_size_do_not_betray_them(chests):
+def test_opacities_are_visible_and_exposure_or_size_give_no_shortcut(chests):
     paths = sorted(chests.rglob("*.jpeg"))
     labels = np.array([path.parent.name == "PNEUMONIA" for path in paths])
     brightness, contrast, aspect, lungs = np.array([statistics(read(path, blur=1.5)) for path in paths]).T
@@ -104,7 +104,7 @@ def test_opacities_can_be_seen_but_exposure_and_size_do_not_betray_them(chests):
 
 
 def statistics(image: np.ndarray) -> tuple[float, float, float, float]:
-    """Mean, spread and aspect of a picture; then how far its lungs are from their darkest part towards the spine."""
+    """Mean, deviation, aspect ratio; and the lungs' median grey, scaled from their dark decile (0) to the spine (1)."""
     height, width = image.shape
     middle = image[int(0.25 * height) : int(0.68 * height)]
     from_spine = np.abs(np.arange(width) - width / 2) / height

@@ -1,4 +1,4 @@
-"""Synthetic homes: the original's layout and format, and something to learn from without a shortcut."""
+"""Synthetic homes: layout and format of the original, and a learnable signal without shortcuts."""
 
 import csv
 import re
@@ -29,14 +29,14 @@ def column(homes: list[dict[str, str]], name: str) -> np.ndarray:
     return np.array([float(row[name] or "nan") for row in homes])
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path):
+def test_the_seed_determines_every_byte(tmp_path):
     for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_homes(tmp_path / folder, rows=60, seed=seed)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert set(digests(tmp_path / "a").values()).isdisjoint(digests(tmp_path / "c").values())
 
 
-def test_wrong_sizes_are_refused_before_anything_is_written(tmp_path):
+def test_invalid_sizes_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="rows must be at least"):
         write_homes(tmp_path / "new", rows=0)
     assert not (tmp_path / "new").exists()
@@ -61,7 +61,7 @@ def test_homes_are_written_as_on_kaggle(tmp_path):
     assert sum(",," in line for line in lines) == 1
 
 
-def test_homes_have_gaps_a_cap_and_every_place(homes):
+def test_homes_have_gaps_a_cap_and_every_proximity(homes):
     value = column(homes, "median_house_value")
     assert sum(row["total_bedrooms"] == "" for row in homes) == 30
     assert value.max() == 500_001
@@ -72,7 +72,7 @@ def test_homes_have_gaps_a_cap_and_every_place(homes):
     assert places.count("ISLAND") == 1
 
 
-def test_homes_hold_together(homes):
+def test_columns_are_mutually_plausible(homes):
     rooms, bedrooms, households = (column(homes, n) for n in ("total_rooms", "total_bedrooms", "households"))
     assert not np.any(bedrooms > rooms)
     assert 4 < np.median(rooms / households) < 7
@@ -82,7 +82,7 @@ def test_homes_hold_together(homes):
     assert 0.4999 <= income.min() < income.max() <= 15.0001
 
 
-def test_price_has_its_place_and_no_linear_model_knows_it(homes):
+def test_price_depends_on_location_nonlinearly(homes):
     value = column(homes, "median_house_value")
     place = np.column_stack([column(homes, "longitude"), column(homes, "latitude")])
     income = column(homes, "median_income")
@@ -94,6 +94,6 @@ def test_price_has_its_place_and_no_linear_model_knows_it(homes):
 
 
 def neighbour_error(points: np.ndarray, value: np.ndarray) -> float:
-    """RMSE of guessing each value as the mean of its eight nearest others."""
+    """RMSE of predicting each value as the mean of its eight nearest neighbours."""
     nearest = NearestNeighbors(n_neighbors=8).fit(points).kneighbors(return_distance=False)
     return float(np.sqrt(np.mean((value - value[nearest].mean(axis=1)) ** 2)))

@@ -1,4 +1,4 @@
-"""Synthetic pages: the original's layout and format, and something to learn from without a shortcut."""
+"""Synthetic pages: layout and format of the original, and a learnable signal without shortcuts."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -27,14 +27,14 @@ def pages(tmp_path_factory) -> Path:
     return folder
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path):
+def test_the_seed_determines_every_byte(tmp_path):
     for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_pages(tmp_path / folder, pages=1, seed=seed)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert set(digests(tmp_path / "a").values()).isdisjoint(digests(tmp_path / "c").values())
 
 
-def test_wrong_sizes_are_refused_before_anything_is_written(tmp_path):
+def test_invalid_sizes_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="pages must be at least"):
         write_pages(tmp_path / "new", pages=0)
     assert not (tmp_path / "new").exists()
@@ -52,7 +52,7 @@ def test_pages_are_laid_out_and_numbered_as_on_kaggle(pages):
     assert sizes == {(540, 420), (540, 258)}
 
 
-def test_each_clean_page_has_four_identical_twins(pages):
+def test_each_clean_page_belongs_to_four_dirty_scans(pages):
     clean = digests(pages / "train_cleaned")
     copies: dict[str, list[int]] = {}
     for name, digest in clean.items():
@@ -61,7 +61,7 @@ def test_each_clean_page_has_four_identical_twins(pages):
     assert len(set(digests(pages / "train").values())) == 8
 
 
-def test_dirt_is_as_strong_as_in_the_original_and_leaves_the_text(pages):
+def test_dirt_is_as_strong_as_in_the_original_and_keeps_the_text_legible(pages):
     errors = []
     for path in (pages / "train").iterdir():
         noisy, clean = read(path), read(pages / "train_cleaned" / path.name)
@@ -73,7 +73,7 @@ def test_dirt_is_as_strong_as_in_the_original_and_leaves_the_text(pages):
     assert 0.12 < np.sqrt(np.mean(errors)) < 0.18
 
 
-def test_the_four_scans_of_a_page_differ_where_the_paper_is_blank(pages):
+def test_the_four_scans_of_a_page_have_independent_dirt(pages):
     blank = read(pages / "train_cleaned" / "2.png") == 1
     scans = np.stack([read(pages / "train" / f"{n}.png")[blank] for n in (2, 5, 8, 11)])
     correlation = np.corrcoef(scans)[np.triu_indices(4, 1)]

@@ -1,4 +1,4 @@
-"""Exports of short runs: raw inputs in, the run's own predictions out."""
+"""Exports of short runs: from raw inputs they give the run's own predictions."""
 
 import contextlib
 import csv
@@ -36,13 +36,13 @@ PANELS = {
         ["model=tabular", "model.network.embedding=periodic", "model.input_scaling=standard", "model.norm=layer"],
     ),
 }
-# The own network of the houses takes ten times as long to trace.
+# The default network for housing takes ten times as long to trace.
 CHEAPEST = {"denoise": "course", "pneumonia": "cnn", "housing": "mlp"}.get(FASTEST, FASTEST)
 
 
 @pytest.fixture(scope="session")
 def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """From a name of PANELS to the directory of a short run; skips where a project has no such experiment."""
+    """A function from a name in PANELS to the directory of a short run; skips if there is no such experiment."""
     runs: dict[str, Path] = {}
 
     def run(name: str) -> Path:
@@ -52,7 +52,7 @@ def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         if name not in runs:
             runs[name] = tmp_path_factory.mktemp(name) / "run"
             options = small(experiment, data_root, "trainer.max_epochs=1", "logger=none", "test=false", *overrides)
-            with contextlib.chdir(runs[name].parent):  # not among the files of the test that asks first
+            with contextlib.chdir(runs[name].parent):  # not in the folder of the first test to request it
                 train(runs[name], *options)
         return runs[name]
 
@@ -60,7 +60,7 @@ def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def export(*arguments: object) -> int:
-    """The exit code of ``triptych export ARGUMENTS``."""
+    """Run ``triptych export ARGUMENTS``; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         main(["export", *map(str, arguments)])
     return int(ended.value.code or 0)
@@ -68,7 +68,7 @@ def export(*arguments: object) -> int:
 
 @pytest.fixture(scope="session")
 def exported(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """From a name of PANELS and a format to the folder of its export; skips where packages are missing."""
+    """A function from a name in PANELS and a format to the export's folder; skips if packages are missing."""
     folders: dict[tuple[str, str], Path] = {}
 
     def folder(name: str, form: str) -> Path:
@@ -90,7 +90,7 @@ def predict(run: Path, source: Path, output: Path) -> Path:
 
 
 def runner(path: Path) -> Any:
-    """From arrays by name to arrays by name, as a user runs the file."""
+    """A function from arrays by name to a list of outputs, which runs the file as a user would."""
     if path.suffix == ".pt2":
         module = torch.export.load(path).module()
         return lambda inputs: [answer.detach().numpy() for answer in module(*map(torch.from_numpy, inputs.values()))]
@@ -108,7 +108,7 @@ FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
 forms = pytest.mark.parametrize("form", FILES)
 
 
-# Embeddings take ten seconds to become an ONNX file, the neighbours' network half a minute.
+# Exporting embeddings to ONNX takes ten seconds, the nearest-neighbour network half a minute.
 @pytest.mark.parametrize(
     ("name", "form"),
     [
@@ -118,7 +118,7 @@ forms = pytest.mark.parametrize("form", FILES)
         pytest.param("housing", "onnx", marks=pytest.mark.slow),
     ],
 )
-def test_columns_go_in_and_dollars_come_out(
+def test_exported_housing_models_reproduce_predictions(
     name: str, form: str, exported: Any, trained: Any, data_root: Path, tmp_path: Path
 ):
     folder, run = exported(name, form), trained(name)
@@ -138,7 +138,7 @@ def test_columns_go_in_and_dollars_come_out(
 
 
 @pytest.mark.parametrize("form", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_a_model_card_says_how_to_run_it_and_that_works(form: str, exported: Any, trained: Any):
+def test_the_code_in_the_model_card_runs(form: str, exported: Any, trained: Any):
     folder, run = exported(CHEAPEST, form), trained(CHEAPEST)
     card = (folder / "README.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())
@@ -152,7 +152,7 @@ def test_a_model_card_says_how_to_run_it_and_that_works(form: str, exported: Any
 
 
 class Dearer(nn.Module):
-    """A graph whose prices are a thousandth too high."""
+    """A graph whose prices are 0.1 % too high."""
 
     def __init__(self, true: nn.Module) -> None:
         super().__init__()
@@ -164,7 +164,9 @@ class Dearer(nn.Module):
 
 
 @pytest.mark.parametrize("form", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_a_file_that_differs_is_refused(form: str, trained: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
+def test_an_export_that_differs_from_the_model_is_refused(
+    form: str, trained: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
     needs_onnx(form)
     monkeypatch.setattr(
         "triptych.results.export.trace",
@@ -198,7 +200,7 @@ def test_missing_packages_are_named_with_the_remedy(trained: Any, monkeypatch: A
     ],
     ids=["file", "below a file", "no data"],
 )
-def test_a_mistake_gets_one_message(arguments: list[str], said: str, trained: Any, tmp_path: Path, capsys: Any):
+def test_a_user_error_gets_one_line(arguments: list[str], said: str, trained: Any, tmp_path: Path, capsys: Any):
     run = trained(CHEAPEST)
     capsys.readouterr()  # what the training said
     (tmp_path / "file").write_text("")
@@ -208,7 +210,7 @@ def test_a_mistake_gets_one_message(arguments: list[str], said: str, trained: An
     assert len(error.splitlines()) == 1
 
 
-def test_of_a_data_set_without_serving_only_that_is_said(trained: Any, monkeypatch: Any, tmp_path: Path, capsys: Any):
+def test_a_data_set_without_serving_gets_one_clear_error(trained: Any, monkeypatch: Any, tmp_path: Path, capsys: Any):
     run = trained(CHEAPEST)
     capsys.readouterr()
     for module in data_sets().values():
@@ -219,7 +221,7 @@ def test_of_a_data_set_without_serving_only_that_is_said(trained: Any, monkeypat
     assert len(error.splitlines()) == 1
 
 
-def test_a_network_that_torch_cannot_follow_is_one_clear_error(trained: Any, monkeypatch: Any, capsys: Any):
+def test_an_untraceable_network_is_one_clear_error(trained: Any, monkeypatch: Any, capsys: Any):
     from triptych.networks.mlp import Mlp
 
     run = trained("tabular")
@@ -234,11 +236,13 @@ def test_a_network_that_torch_cannot_follow_is_one_clear_error(trained: Any, mon
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["denoise", "mirrored", "course"])
 @forms
-def test_pages_of_any_size_go_in_and_come_out_clean(form: str, name: str, exported: Any, trained: Any, tmp_path: Path):
+def test_exported_page_models_reproduce_predictions_at_any_size(
+    form: str, name: str, exported: Any, trained: Any, tmp_path: Path
+):
     model, run = runner(exported(name, form) / FILES[form]), trained(name)
     pages = tmp_path / "pages"
     pages.mkdir()
-    # The exported program has a smallest size, ONNX has none.
+    # The torch.export program has a minimum page size, ONNX has none.
     for height, width in [(40, 64), (33, 90), (131, 57), *([(1, 1), (3, 70)] if form == "onnx" else [])]:
         page = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
         Image.fromarray(page).save(pages / f"{height}.png")
@@ -250,7 +254,7 @@ def test_pages_of_any_size_go_in_and_come_out_clean(form: str, name: str, export
 
 @pytest.mark.slow
 @forms
-def test_xrays_go_in_and_a_probability_comes_out(
+def test_exported_xray_models_reproduce_predictions(
     form: str, exported: Any, trained: Any, data_root: Path, tmp_path: Path
 ):
     run = trained("pneumonia")
@@ -272,12 +276,12 @@ def test_xrays_go_in_and_a_probability_comes_out(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnn", "mlp", "periodic"])
 @forms
-def test_other_networks_and_scalings_export_too(form: str, name: str, exported: Any):
-    # An export is checked before it is written.
+def test_other_networks_and_scalings_can_be_exported(form: str, name: str, exported: Any):
+    # An export is compared with the model before it is written.
     assert {path.name for path in exported(name, form).iterdir()} == {FILES[form], "README.md"}
 
 
-def test_an_onnx_file_says_what_it_is_and_no_path_of_this_machine(exported: Any):
+def test_an_onnx_file_has_metadata_but_no_local_paths(exported: Any):
     path = exported("mlp", "onnx") / "model.onnx"
     facts = pytest.importorskip("onnxruntime").InferenceSession(path).get_modelmeta().custom_metadata_map
     assert json.loads(facts["ocean_proximity"])["INLAND"] == 1

@@ -1,4 +1,4 @@
-"""An exported file's answers against the model's in float32, and where these are rounded, in float64."""
+"""An exported file's outputs against the model's in float32, or in float64 where float32 rounds."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ VALUES = torch.tensor([0.25, 0.5])
 
 
 class Rounding(nn.Module):
-    """Gives back what it gets; in float32, too high by a fixed amount, as a sum with cancellation may be."""
+    """Returns its input; in float32, too high by ``error``, as a sum with cancellation may be."""
 
     def __init__(self, error: float) -> None:
         super().__init__()
@@ -32,16 +32,16 @@ def difference(error: float, answer: Any) -> float:
 
 
 @pytest.mark.parametrize("off", [0, 5e-5, -9e-5])
-def test_a_file_is_held_to_float32(off: float):
+def test_a_file_is_compared_with_float32(off: float):
     assert difference(0, VALUES.numpy() + np.float32(off)) == pytest.approx(abs(off), abs=1e-7)
 
 
-def test_where_float32_is_rounded_the_same_limit_holds_against_float64():
+def test_a_file_close_to_float64_passes_where_float32_is_inaccurate():
     assert difference(2e-4, VALUES.numpy() + np.float32(3e-5)) == pytest.approx(3e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize("error", [0, 3e-3])
-def test_a_file_far_from_both_is_refused_even_between_them(error: float):
+def test_a_file_far_from_both_precisions_is_refused(error: float):
     with pytest.raises(ExportError, match=r"page by 0\.0015 on an input of 2, where 0\.0001 is allowed"):
         difference(error, VALUES.numpy() + np.float32(1.5e-3))
 

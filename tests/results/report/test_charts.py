@@ -1,4 +1,4 @@
-"""Where values stand on an axis, and what a picture shows."""
+"""Axis scales for settings, and the charts of a report."""
 
 import random
 from pathlib import Path
@@ -28,7 +28,7 @@ from triptych.results.report.scales import scale, view
         (["tanh", "relu", ""], "categories", ["tanh", "relu", "none"]),
     ],
 )
-def test_a_parameter_gets_the_axis_that_suits_it(values: list[str], kind: str, labels: list[str]):
+def test_a_parameter_gets_a_suitable_axis(values: list[str], kind: str, labels: list[str]):
     made = scale(values)
     assert made.kind == kind
     assert made.labels == labels
@@ -36,19 +36,19 @@ def test_a_parameter_gets_the_axis_that_suits_it(values: list[str], kind: str, l
     assert all(0 <= made.fraction(value) <= 1 for value in values)
 
 
-def test_places_between_the_ends():
+def test_fractions_are_positions_between_the_ends():
     assert scale(["1", "10", "100"]).fraction("10") == pytest.approx(0.5)
     assert scale(["relu", "tanh", "gelu"]).fraction("tanh") == 0.5
     assert scale(["relu"]).fraction("relu") == 0.5
 
 
-def test_of_nothing_there_is_an_axis_all_the_same():
+def test_an_empty_scale_still_gives_an_axis():
     axis = Figure().subplots()
     scale([]).apply(axis)
     assert axis.get_xscale() == "linear"
 
 
-def test_one_run_gone_wrong_does_not_press_the_others_flat():
+def test_an_outlier_does_not_flatten_the_view():
     values = [48.0, 49.0, 50.0, 51.0, 1e9]
     low, high = view(values, "min")
     assert (low, high < 100) == (48.0, True)
@@ -68,7 +68,7 @@ def only(figure: Figure | None) -> Axes:
     return figure.axes[0]
 
 
-def test_the_line_of_means_goes_through_the_means(tmp_path: Path):
+def test_the_line_passes_through_the_means(tmp_path: Path):
     for name, (width, value) in enumerate([(16, 2.0), (16, 4.0), (32, 1.0), (64, 5.0), (64, 7.0)]):
         done(tmp_path, str(name), f"model.width={width}", f"seed={name}", value=value)
     axis = only(parameter(ranking(tmp_path), "model.width"))
@@ -79,7 +79,7 @@ def test_the_line_of_means_goes_through_the_means(tmp_path: Path):
     assert axis.get_xscale() == "log"
 
 
-def test_means_of_values_that_never_come_twice_are_of_neighbours(tmp_path: Path):
+def test_means_of_unique_values_average_neighbours(tmp_path: Path):
     draw = random.Random(0)
     for name in range(60):
         lr = draw.uniform(0, 1)
@@ -90,14 +90,14 @@ def test_means_of_values_that_never_come_twice_are_of_neighbours(tmp_path: Path)
     assert np.allclose(y, 10 * x, atol=0.5)
 
 
-def test_a_run_beyond_the_edge_is_marked_there(tmp_path: Path):
+def test_an_outlier_does_not_extend_the_axis(tmp_path: Path):
     for name, value in enumerate([48.0, 49.0, 50.0, 51.0, 1e9]):
         done(tmp_path, str(name), f"optimizer=o{name % 2}", f"seed={name}", value=value)
     axis = only(parameter(ranking(tmp_path), "optimizer"))
     assert axis.get_ylim()[1] < 100
 
 
-def test_curves_have_a_colour_for_each_of_the_settings(tmp_path: Path):
+def test_curves_have_one_colour_per_setting(tmp_path: Path):
     for name in range(6):
         done(tmp_path, str(name), f"model.width={16 * (name // 2 + 1)}", f"seed={name % 2}", curve=[3.0, 2.0 + name])
     begun(tmp_path, "6", "model.width=16", "seed=9")
@@ -111,7 +111,7 @@ def test_curves_have_a_colour_for_each_of_the_settings(tmp_path: Path):
     }
 
 
-def test_half_a_row_of_a_killed_run_is_no_point(tmp_path: Path):
+def test_a_truncated_row_is_not_drawn(tmp_path: Path):
     run = done(tmp_path, "0", curve=[3.0, 2.0])
     with (run / "metrics.csv").open("a") as file:
         file.write("156,2,nan,\n208,3,1")
@@ -129,22 +129,22 @@ def drawn(figure: Figure | None) -> list[list[float]]:
     return np.asarray(line.get_xydata()).round(6).tolist()
 
 
-def test_validations_within_an_epoch_are_places_within_it(tmp_path: Path):
+def test_validations_within_an_epoch_are_drawn_at_fractional_epochs(tmp_path: Path):
     run = done(tmp_path, "0")
-    # Epochs of ten steps, each validated after three, six and nine; the last row is the test's.
+    # Epochs of ten steps, validated after three, six and nine steps; the last row is that of the test.
     first = [(2, 0, 9.0), (5, 0, 8.0), (8, 0, 7.0), (9, 0, "")]
     history(run, *first, (12, 1, 6.0), (15, 1, 5.0), (19, 1, 4.0), (20, 2, ""))
     expected = [[0.3, 9], [0.6, 8], [0.9, 7], [1.3, 6], [1.6, 5], [2, 4]]
     assert drawn(curves(ranking(tmp_path), {run: "0"})) == expected
 
 
-def test_an_epoch_that_was_not_ended_is_not_a_whole_one(tmp_path: Path):
+def test_an_unfinished_epoch_is_drawn_at_its_fraction(tmp_path: Path):
     run = begun(tmp_path, "0")
     history(run, (4, 0, 9.0), (9, 0, 8.0), (14, 1, 7.0))
     assert drawn(curves(ranking(tmp_path), {run: "0"})) == [[0.5, 9], [1, 8], [1.5, 7]]
 
 
-def test_epochs_without_a_validation_take_their_room(tmp_path: Path):
+def test_epochs_without_validation_keep_their_width(tmp_path: Path):
     run = done(tmp_path, "0")
     history(run, (19, 1, 9.0), (39, 3, 8.0))
     assert drawn(curves(ranking(tmp_path), {run: "0"})) == [[2, 9], [4, 8]]
@@ -152,7 +152,7 @@ def test_epochs_without_a_validation_take_their_room(tmp_path: Path):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("row", [(-5, -1, 3.0), (5, -1, 3.0), (1e308, 1e308, 3.0), (1, 7, 3.0), (3, 1e-300, 3.0)])
-def test_steps_and_epochs_of_any_kind_are_drawn(row: tuple[float, float, float], tmp_path: Path):
+def test_implausible_steps_and_epochs_do_not_break_the_chart(row: tuple[float, float, float], tmp_path: Path):
     run = begun(tmp_path, "0")
     history(run, (4, 0, 9.0), row, (9, 0, 8.0))
     only(curves(ranking(tmp_path), {run: "0"}))
@@ -168,14 +168,14 @@ def test_parallel_lines_end_at_the_monitor(tmp_path: Path):
     assert [label.get_text() for label in axis.get_xticklabels()] == ["model.width", "optimizer", "val/rmse"]
 
 
-def test_one_parameter_needs_no_parallel_lines(tmp_path: Path):
+def test_a_single_parameter_has_no_parallel_plot(tmp_path: Path):
     for name in range(3):
         done(tmp_path, str(name), f"model.width={name}")
     assert parallel(ranking(tmp_path)) is None
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_are_no_formulas_and_may_be_in_any_script(tmp_path: Path):
+def test_names_in_any_script_are_not_parsed_as_math(tmp_path: Path):
     for name in range(3):
         done(tmp_path, str(name), f"model.$\\frac$=$x_{name}^$漢", f"model.b$=\\alpha{name}$", curve=[2.0, 1.0])
     made = ranking(tmp_path)

@@ -19,7 +19,7 @@ def names(ranked: list[Any]) -> list[str]:
     return [record.name for record in ranked]
 
 
-def test_only_what_differs_is_swept_and_equal_numbers_are_equal(tmp_path: Path):
+def test_only_differing_settings_count_and_equal_numbers_are_equal(tmp_path: Path):
     done(tmp_path, "0", "optimizer.lr=1e-3", "data.batch_size=256", "model.width=64", "threads=1")
     done(tmp_path, "1", "optimizer.lr=0.001", "data.batch_size=full", "threads=1")
     done(tmp_path, "2", "optimizer.lr=0.0010", "data.batch_size=256", "model.width=64", "threads=1")
@@ -28,7 +28,7 @@ def test_only_what_differs_is_swept_and_equal_numbers_are_equal(tmp_path: Path):
     assert [list(settings.values()) for settings in ranking.settings.values()] == [["256"], ["full"], ["256"]]
 
 
-def test_what_was_not_given_is_read_from_the_saved_config(tmp_path: Path):
+def test_settings_not_given_are_read_from_the_saved_config(tmp_path: Path):
     done(tmp_path, "0", "optimizer=sgd", "data.augment=none", "model.dropout=0.1", "data.root=/here")
     done(tmp_path, "1", "+callbacks.mine.x=1")
     (ranking,) = comparison(tmp_path).rankings
@@ -40,7 +40,7 @@ def test_what_was_not_given_is_read_from_the_saved_config(tmp_path: Path):
         "data.root": "/here",
         "callbacks.mine.x": "null",
     }
-    # The choice of a group, a list, null, and a reference, which says nothing by itself.
+    # A group choice, a list, null, and an interpolation, which has no value of its own.
     assert left == {
         "optimizer": "adamw",
         "data.augment": "[flip,crop]",
@@ -51,7 +51,7 @@ def test_what_was_not_given_is_read_from_the_saved_config(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("mode", "order"), [("min", ["1", "0", "2"]), ("max", ["2", "0", "1"])])
-def test_the_mode_of_the_runs_says_which_is_best(mode: str, order: list[str], tmp_path: Path):
+def test_the_mode_of_the_runs_decides_the_order(mode: str, order: list[str], tmp_path: Path):
     for name, value in (("0", 2.0), ("1", 1.0), ("2", 3.0), ("3", None)):
         done(tmp_path, name, f"seed={name}", value=value, config=CONFIG | {"mode": mode})
     begun(tmp_path, "4")
@@ -60,7 +60,7 @@ def test_the_mode_of_the_runs_says_which_is_best(mode: str, order: list[str], tm
     assert len(ranking.records) == 5
 
 
-def test_means_are_over_seeds_and_folds_of_what_was_done(tmp_path: Path):
+def test_means_are_over_seeds_and_folds_of_finished_runs(tmp_path: Path):
     job = iter(range(100))
     for width, values in ((16, (4.0, 6.0, 5.0)), (32, (1.0, 2.0))):
         for fold, value in enumerate(values):
@@ -72,7 +72,7 @@ def test_means_are_over_seeds_and_folds_of_what_was_done(tmp_path: Path):
     done(tmp_path, "pruned", "model.width=32", "seed=3", value=99.0, data={"fold": "2 of 3"}, pruned=True)
     compared = comparison(tmp_path)
     (ranking,) = compared.rankings
-    assert compared.differences == []  # folds repeat one another
+    assert compared.differences == []  # folds are repetitions
     assert [(group.settings, group.values, len(group.records)) for group in ranking.groups] == [
         ({"model.width": "32"}, [1.0, 2.0], 4),
         ({"model.width": "16"}, [4.0, 6.0, 5.0], 3),
@@ -82,7 +82,7 @@ def test_means_are_over_seeds_and_folds_of_what_was_done(tmp_path: Path):
     assert ranking.parameters == ["model.width"]
 
 
-def test_of_parameters_that_change_together_one_gets_a_picture(tmp_path: Path):
+def test_of_parameters_that_vary_together_only_one_is_plotted(tmp_path: Path):
     for name, (optimizer, lr) in enumerate([("sgd", "0.1"), ("sgd", "0.1"), ("adam", "0.001"), ("adam", "0.001")]):
         done(tmp_path, str(name), f"optimizer={optimizer}", f"optimizer.lr={lr}", f"seed={name % 2}")
     (ranking,) = comparison(tmp_path).rankings
@@ -90,7 +90,7 @@ def test_of_parameters_that_change_together_one_gets_a_picture(tmp_path: Path):
     assert ranking.parameters == ["optimizer"]
 
 
-def test_what_a_search_draws_does_not_change_together(tmp_path: Path):
+def test_sampled_parameters_do_not_count_as_varying_together(tmp_path: Path):
     for name in range(4):
         done(tmp_path, str(name), f"optimizer.lr=0.00{name + 1}", f"model.dropout=0.{9 - name}")
     (ranking,) = comparison(tmp_path).rankings
@@ -109,7 +109,7 @@ def other(what: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("what", ["fingerprint", "data.split", "data.folds", "val samples", "experiment", "monitor"])
-def test_what_differs_in_more_than_settings_is_not_ranked(what: str, tmp_path: Path):
+def test_runs_that_differ_in_more_than_settings_are_not_ranked(what: str, tmp_path: Path):
     done(tmp_path, "0", value=3.0)
     done(tmp_path, "1", value=2.0, **other(what))
     done(tmp_path, "2", value=1.0)
@@ -129,7 +129,7 @@ def test_what_differs_in_more_than_settings_is_not_ranked(what: str, tmp_path: P
         assert what in mixed.differences[0]
 
 
-def test_runs_that_did_not_end_stand_with_those_on_their_data(tmp_path: Path):
+def test_unfinished_runs_are_listed_with_runs_on_the_same_data(tmp_path: Path):
     for seed, split in enumerate(("grouped", "random")):
         fingerprint = {"split": split, "fingerprint": split}
         done(tmp_path, f"{seed}", f"data.split={split}", "model.width=8", "seed=0", data=fingerprint)
@@ -143,14 +143,14 @@ def test_runs_that_did_not_end_stand_with_those_on_their_data(tmp_path: Path):
     assert names(compared.unfinished) == ["2", "3", "4"]
 
 
-def test_one_that_may_be_on_any_data_stands_nowhere(tmp_path: Path):
-    for name, mark in (("0", "aa"), ("1", "bb")):  # the files changed in between
+def test_an_unfinished_run_on_unknown_data_is_in_no_ranking(tmp_path: Path):
+    for name, mark in (("0", "aa"), ("1", "bb")):  # the data files changed in between
         done(tmp_path, name, f"seed={name}", data={"fingerprint": mark})
     begun(tmp_path, "2", "seed=2")
     assert [names(ranking.records) for ranking in comparison(tmp_path, apart=True).rankings] == [["0"], ["1"]]
 
 
-def test_no_two_rankings_have_one_title(tmp_path: Path):
+def test_titles_of_rankings_are_unique(tmp_path: Path):
     for name, (split, size) in enumerate([("grouped", 1), ("random", 1), ("random", 2)]):
         data = {"split": split, "fingerprint": split, "sizes": {"train": 1, "val": size, "test": 1}}
         monitor = "val/rmse" if split == "grouped" else "val/mae"
@@ -160,14 +160,14 @@ def test_no_two_rankings_have_one_title(tmp_path: Path):
     assert "val samples 2" in titles[2]
 
 
-def test_a_metric_that_both_have_ranks_other_monitors(tmp_path: Path):
+def test_a_shared_metric_ranks_runs_with_different_monitors(tmp_path: Path):
     done(tmp_path, "0", value=3.0, best={"val/rmse": 3.0, "val/loss": 1.0})
     done(tmp_path, "1", monitor="val/auroc", best={"val/auroc": 0.9, "val/loss": 0.5})
     (ranking,) = comparison(tmp_path, monitor="val/loss").rankings
     assert names(ranking.ranked) == ["1", "0"]
 
 
-def test_a_refusal_tells_the_runs_apart_and_all_that_is_to_be_said(tmp_path: Path):
+def test_a_refusal_names_the_runs_and_both_options(tmp_path: Path):
     for experiment, monitor, mark in (("housing", "val/rmse", "aa"), ("pneumonia", "val/auroc", "bb")):
         run = done(
             tmp_path / experiment, "2026-07-01", monitor=monitor, data={"fingerprint": mark}, experiment=experiment
@@ -184,14 +184,14 @@ def test_a_refusal_tells_the_runs_apart_and_all_that_is_to_be_said(tmp_path: Pat
     ]
 
 
-def test_runs_are_called_by_as_little_as_tells_them_apart(tmp_path: Path):
+def test_runs_have_the_shortest_unique_labels(tmp_path: Path):
     places = [done(tmp_path / folder, "0") for folder in ("a/sweep", "b/sweep", "b/other")]
     assert list(compare(read_records(places)).labels.values()) == ["a/sweep/0", "b/sweep/0", "b/other/0"]
     assert list(compare(read_records(places[1:])).labels.values()) == ["sweep/0", "other/0"]
     assert list(compare(read_records(places[:1])).labels.values()) == ["0"]
 
 
-def test_a_job_that_failed_before_it_began_adds_no_setting(tmp_path: Path):
+def test_a_job_that_failed_before_starting_adds_no_setting(tmp_path: Path):
     for name, rate in (("0", "0.1"), ("1", "0.2")):
         done(tmp_path / "sweep", name, f"optimizer.lr={rate}")
     (tmp_path / "sweep/2").mkdir()
@@ -209,7 +209,7 @@ def test_the_size_of_the_training_split_may_be_swept(tmp_path: Path):
     assert ranking.keys == ["data.train_size"]
 
 
-def test_drawn_splits_repeat_one_another(tmp_path: Path):
+def test_split_seeds_are_repetitions(tmp_path: Path):
     for name, size in (("0", 1650), ("1", 1652)):
         done(
             tmp_path, name, f"data.split_seed={name}", data={"sizes": {"train": 13208, "val": size, "test": 1652}}
@@ -218,7 +218,7 @@ def test_drawn_splits_repeat_one_another(tmp_path: Path):
     assert len(ranking.groups) == 1
 
 
-def test_a_run_that_has_no_end_differs_from_nothing(tmp_path: Path):
+def test_an_unfinished_run_does_not_prevent_ranking(tmp_path: Path):
     done(tmp_path, "0")
     begun(tmp_path, "1")
     compared = comparison(tmp_path)

@@ -1,4 +1,4 @@
-"""report.html in a real browser."""
+"""report.html, opened in a real browser."""
 
 import json
 import re
@@ -36,7 +36,7 @@ pytestmark = [
 
 @dataclass
 class Visit:
-    """What came of opening a page: its content after its script ran, what the console says, what was asked for."""
+    """The result of opening a page: its content after its script ran, console messages, and requested URLs."""
 
     content: str
     console: list[str]
@@ -49,7 +49,7 @@ def visit(page: Path, folder: Path) -> Visit:
     ended = subprocess.run(
         [str(CHROMIUM), *FLAGS, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
-    # Chromium has errands of its own; a page that is a file has the origin "null".
+    # Chromium makes requests of its own; those of a page opened from a file have the initiator "null".
     events = [event.get("params", {}) for event in json.loads(log.read_text(errors="replace"))["events"]]
     asked = {event["url"] for event in events if event.get("initiator") == "null" and "url" in event}
     return Visit(ended.stdout, re.findall(r".*CONSOLE.*", ended.stderr), asked)
@@ -57,7 +57,7 @@ def visit(page: Path, folder: Path) -> Visit:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """A report with everything that one can have."""
+    """A report with every kind of content."""
     sweep = tmp_path / "sweep"
     for job, (optimizer, width) in enumerate((o, w) for o in ("adam", "sgd") for w in (16, 32, 64)):
         value = 48_000 + 317 * ((job * 5) % 7)
@@ -68,7 +68,7 @@ def page(tmp_path: Path) -> Path:
     return report([sweep]).folder / "report.html"
 
 
-def test_a_page_opens_without_an_error_and_without_a_request(page: Path, tmp_path: Path):
+def test_a_page_opens_without_errors_or_requests(page: Path, tmp_path: Path):
     seen = visit(page, tmp_path)
     assert seen.console == []
     assert seen.requests == set()
@@ -76,18 +76,18 @@ def test_a_page_opens_without_an_error_and_without_a_request(page: Path, tmp_pat
     assert "&lt;script&gt;alert(1)" in seen.content
 
 
-def test_errors_and_requests_would_be_seen(page: Path, tmp_path: Path):
+def test_errors_and_requests_would_be_detected(page: Path, tmp_path: Path):
     text = page.read_text("utf-8")
     page.write_text(text.replace("</main>", "<script>1</script><img src='http://127.0.0.1:9/x.png'></main>"), "utf-8")
     refused = visit(page, tmp_path)
-    assert len(refused.console) >= 2  # the page's own policy lets neither through
+    assert len(refused.console) >= 2  # the page's content security policy blocks both
     assert refused.requests == set()
     page.write_text(re.sub("<meta http-equiv=.*", "", page.read_text("utf-8")), "utf-8")
     assert visit(page, tmp_path).requests == {"http://127.0.0.1:9/x.png"}
 
 
-def test_a_click_sorts_a_table_and_another_turns_it_round(page: Path, tmp_path: Path):
-    # The policy would let no second script run.
+def test_a_click_sorts_a_table_and_a_second_reverses_it(page: Path, tmp_path: Path):
+    # The content security policy would block a second script.
     free = re.sub("<meta http-equiv=.*", "", page.read_text("utf-8"))
     for clicks, order in ((1, ["0", "1", "2", "3", "4", "5"]), (2, ["5", "4", "3", "2", "1", "0"])):
         click = "document.querySelectorAll('th button')[1].click();" * clicks

@@ -1,4 +1,4 @@
-"""Reports as they are written, from sweeps made up for them."""
+"""Whole reports, written from synthetic sweeps."""
 
 import csv
 import os
@@ -28,7 +28,7 @@ def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(*arguments: object) -> int:
-    """The exit code of ``triptych report ARGUMENTS``."""
+    """Run ``triptych report ARGUMENTS``; returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         main(["report", *map(str, arguments)])
     return int(ended.value.code or 0)
@@ -65,7 +65,7 @@ def four_states(sweep: Path) -> Path:
     return sweep
 
 
-def test_a_sweep_is_ranked_everywhere_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sweep_is_ranked_alike_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sweep = four_states(tmp_path / "sweep")
     assert call(sweep) == 0
 
@@ -104,7 +104,7 @@ def test_a_sweep_is_ranked_everywhere_alike(tmp_path: Path, capsys: pytest.Captu
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 2
 
 
-def test_a_page_needs_no_other_file_and_no_network(tmp_path: Path):
+def test_the_page_needs_no_other_file_and_no_network(tmp_path: Path):
     page = Page(report([four_states(tmp_path / "sweep")]).folder / "report.html")
     sources = [
         value for _, given in page.tags for name, value in given.items() if name in ("src", "href", "srcset", "action")
@@ -115,7 +115,7 @@ def test_a_page_needs_no_other_file_and_no_network(tmp_path: Path):
     assert "url(" not in page.text
 
 
-def test_a_report_is_made_again_in_the_place_of_the_first(tmp_path: Path):
+def test_a_new_report_replaces_the_old_one(tmp_path: Path):
     sweep = four_states(tmp_path / "sweep")
     report([sweep])
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/**/*") if "figures" not in path.parts}
@@ -123,15 +123,13 @@ def test_a_report_is_made_again_in_the_place_of_the_first(tmp_path: Path):
     report([sweep])
     assert rows(sweep / "results.csv")[5]["error"] == "KeyError: late"
     changed = [path for path, time in before.items() if path.stat().st_mtime_ns != time]
-    assert changed == []  # nothing of a run was written
-    assert not [path for path in sweep.rglob(".*") if path.is_file()]  # and nothing is left over
+    assert changed == []  # no file of a run was written
+    assert not [path for path in sweep.rglob(".*") if path.is_file()]  # and no temporary files are left
 
 
-def test_runs_of_several_sweeps_are_told_apart_and_reported_in_a_new_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_runs_of_several_sweeps_are_reported_in_a_new_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     done(tmp_path / "one", "0", "optimizer=sgd", value=50_000)
-    done(tmp_path / "two", "0", value=48_000)  # adamw, as its saved config says
+    done(tmp_path / "two", "0", value=48_000)  # adamw, from its saved config
     done(tmp_path / "two", "1", "optimizer=adamw", "model.width=128", value=47_000)
     assert call(tmp_path / "one", tmp_path / "two", tmp_path / "two" / "1") == 0
     (folder,) = (tmp_path / "logs").glob("report-*")
@@ -148,7 +146,7 @@ def test_runs_of_several_sweeps_are_told_apart_and_reported_in_a_new_folder(
     assert not (tmp_path / "one" / "report.html").exists()
 
 
-def test_a_run_keeps_its_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_report_is_never_written_into_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = done(tmp_path / "sweep", "0")
     assert call(run, "--output", run) == 2
     assert "name another folder with --output" in capsys.readouterr().err
@@ -157,7 +155,7 @@ def test_a_run_keeps_its_own_files(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_what_was_changed_in_a_resume_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_changes_made_on_resume_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sweep = tmp_path / "sweep"
     resumed = done(sweep, "0", "trainer.max_epochs=8", value=47_000) / ".hydra/resume-1"
     done(sweep, "1", "trainer.max_epochs=8", value=48_000)
@@ -167,13 +165,13 @@ def test_what_was_changed_in_a_resume_is_reported(tmp_path: Path, capsys: pytest
     told = capsys.readouterr().out
     assert re.findall(r"^ +\d +(\d) +[\d,]+ +[\d,]+ +(\d) +(\d+)", told, re.MULTILINE) == [
         ("0", "2", "100"),
-        ("1", "8", "256"),  # as its config says
+        ("1", "8", "256"),  # from its saved config
     ]
     text = (sweep / "report.md").read_text()
     assert "python train.py experiment=housing data.batch_size=100 trainer.max_epochs=2  # run 0" in text
 
 
-def test_damaged_metrics_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_damaged_metrics_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = done(tmp_path / "sweep", "0")
     (run / "metrics.json").write_text((run / "metrics.json").read_text()[:40])
     assert call(tmp_path / "sweep") == 0
@@ -183,7 +181,7 @@ def test_damaged_metrics_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows(tmp_path / "sweep" / "results.csv")[0]["error"] == "it is done, but its metrics.json is damaged"
 
 
-def test_damaged_files_of_a_run_end_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_damaged_files_of_a_run_do_not_stop_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sweep = tmp_path / "sweep"
     done(sweep, "0", curve=[2.0, 1.0], experiment=["a"])
     (done(sweep, "1", value=47_000) / "metrics.csv").write_text(f'step,epoch,val/rmse\n0,0,"{"9" * 200_000}\n')
@@ -192,7 +190,7 @@ def test_damaged_files_of_a_run_end_no_report(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("taken", ["file", "file/below"])
-def test_a_folder_that_cannot_be_made_is_a_mistake(taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_impossible_output_folder_is_refused(taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = done(tmp_path / "sweep", "0")
     (tmp_path / "file").write_text("mine")
     assert call(run, "--output", tmp_path / taken) == 2
@@ -203,12 +201,12 @@ def test_a_folder_that_cannot_be_made_is_a_mistake(taken: str, tmp_path: Path, c
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_what_is_no_run_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert call(tmp_path) == 2
     assert "is neither a run nor a sweep" in capsys.readouterr().err
 
 
-def test_other_data_are_not_ranked_unless_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_runs_on_different_data_are_ranked_together_only_with_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     done(tmp_path / "sweep", "0", "seed=0", value=48_000)
     done(tmp_path / "sweep", "1", "seed=1", value=47_000, data={"fingerprint": "99aa"})
     assert call(tmp_path / "sweep") == 2
@@ -225,7 +223,7 @@ def test_other_data_are_not_ranked_unless_told_to(tmp_path: Path, capsys: pytest
     assert [row["run"] for row in rows(tmp_path / "sweep" / "results.csv")] == ["1", "0"]
 
 
-def test_a_sweep_over_data_is_reported_again_as_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sweep_over_data_settings_is_ranked_separately(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sweep = tmp_path / "sweep"
     done(sweep, "0", "data.split=grouped", value=48_000)
     done(sweep, "1", "data.split=random", value=47_000, data={"split": "random"})
@@ -240,7 +238,7 @@ def test_a_sweep_over_data_is_reported_again_as_at_its_end(tmp_path: Path, capsy
     assert "--mixed" in capsys.readouterr().err
 
 
-def test_another_metric_ranks_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_monitor_and_mode_choose_the_ranking_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name, r2 in (("0", 0.7), ("1", 0.8)):
         done(
             tmp_path / "sweep", name, f"seed={name}", best={"val/rmse": 48_000 + int(name), "val/r2": r2, "val/odd": r2}
@@ -255,7 +253,7 @@ def test_another_metric_ranks_when_asked(tmp_path: Path, capsys: pytest.CaptureF
     assert "choose one of val/rmse, val/r2, val/odd" in capsys.readouterr().err
 
 
-def test_text_of_any_origin_is_only_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_untrusted_text_is_escaped_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sweep = tmp_path / f"{NASTY.replace('/', '_')} [red]|`a`"
     done(
         sweep,
@@ -282,7 +280,7 @@ def test_text_of_any_origin_is_only_text(tmp_path: Path, capsys: pytest.CaptureF
     assert "Verdict:" in text
     assert not re.search(r"^\W*Verdict:", text, re.MULTILINE)
     (ranked,) = [line for line in text.splitlines() if line.startswith("| 1 |")]
-    assert len(re.findall(r"(?<!\\)\|", ranked)) == 8  # seven cells, whatever pipes they hold
+    assert len(re.findall(r"(?<!\\)\|", ranked)) == 8  # seven cells, despite the pipes in their text
     outside_code = text.partition("```bash")[0]
     assert "<script>" not in outside_code
     assert not re.search(r"(?<!\\)[`<]", outside_code)
@@ -291,7 +289,7 @@ def test_text_of_any_origin_is_only_text(tmp_path: Path, capsys: pytest.CaptureF
     assert table[0]["model.name"] == f"{NASTY}|`x`$y$\n\nVerdict: holds"
 
 
-def test_the_command_repeats_the_run(tmp_path: Path):
+def test_the_reported_command_repeats_the_run(tmp_path: Path):
     overrides = ["model.name='a b'", "data.augment=[flip,crop]", "+trainer.x=$HOME;rm", "~callbacks.figures"]
     done(tmp_path / "sweep", "0", *overrides, "study=activations", "study.arm=relu", "search=null")
     written = report([tmp_path / "sweep"])
@@ -299,7 +297,7 @@ def test_the_command_repeats_the_run(tmp_path: Path):
     assert shlex.split(command, comments=True) == ["python", "train.py", "experiment=housing", *overrides]
 
 
-def test_a_study_and_a_search_come_first(
+def test_study_and_search_sections_come_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     from matplotlib.figure import Figure
@@ -339,7 +337,7 @@ def test_a_study_and_a_search_come_first(
 
 
 @pytest.mark.parametrize("left", ["one run", "all failed", "killed at its start", "no value", "one point"])
-def test_there_is_a_report_on_little(left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_report_works_with_very_little(left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sweep = tmp_path / "sweep"
     if left == "one run":
         done(sweep, "0")
@@ -359,7 +357,7 @@ def test_there_is_a_report_on_little(left: str, tmp_path: Path, capsys: pytest.C
     assert {path.name for path in sweep.glob("re*")} == {"results.csv", "report.md", "report.html"}
 
 
-def test_the_page_is_in_the_wheel(tmp_path: Path):
+def test_the_page_template_is_in_the_wheel(tmp_path: Path):
     from zipfile import ZipFile
 
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
@@ -370,7 +368,7 @@ def test_the_page_is_in_the_wheel(tmp_path: Path):
 
 
 def thousand(sweep: Path) -> None:
-    """A search of a thousand runs."""
+    """Write a search of a thousand runs."""
     for job in range(1000):
         overrides = [f"optimizer.lr={10 ** (-4 + job / 333)}", f"model.width={2 ** (4 + job % 5)}", f"seed={job % 3}"]
         if job % 97 == 0:
@@ -381,7 +379,7 @@ def thousand(sweep: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's peak memory")
-def test_a_thousand_runs_are_reported_within_a_gigabyte(tmp_path: Path):
+def test_a_report_on_a_thousand_runs_takes_less_than_a_gigabyte(tmp_path: Path):
     thousand(tmp_path / "sweep")
     script = (
         "import sys; from triptych.results.report import report; report([sys.argv[1]]);"
@@ -396,11 +394,11 @@ def test_a_thousand_runs_are_reported_within_a_gigabyte(tmp_path: Path):
     )
     assert "1000 runs: 989 done, 11 diverged" in ended.stdout
     assert len(rows(tmp_path / "sweep" / "results.csv")) == 1000
-    # Not getrusage, which counts what the process was before it became this program: a copy of pytest's.
+    # Not getrusage, whose peak includes the process before exec: a copy of pytest.
     assert int(ended.stdout.split()[-1]) < 1e6
 
 
-def test_no_cell_of_the_table_is_a_formula(tmp_path: Path):
+def test_no_csv_cell_is_a_spreadsheet_formula(tmp_path: Path):
     sweep = tmp_path / "sweep"
     failed(sweep, "0", "=cmd|' /C calc'!A0=1", "model.x=@SUM(1)", "seed=-1", error="=HYPERLINK(1)\x1b[2J")
     report([sweep])
@@ -411,7 +409,7 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path: Path):
     assert not any(cell.startswith(("=", "@", "+")) for cell in [*header, *row])
 
 
-def test_pictures_are_not_written_through_a_link(tmp_path: Path):
+def test_figures_are_not_written_through_a_symlink(tmp_path: Path):
     sweep = tmp_path / "sweep"
     failed(sweep, "0", error="x")
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""From made-up runs to a verdict, as a report shows it."""
+"""Studies from synthetic runs to the verdict shown in a report."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ Sweep = Callable[..., list[Record]]
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
-    """Write runs, each (arm, settings, values of val/rmse), and read them back."""
+    """A function that writes runs, each (arm, settings, val/rmse per epoch), and reads their records."""
 
     def write(runs: Sequence[tuple[str, Mapping[str, Any], Sequence[float]]], study: Mapping[str, Any] = STUDY) -> Any:
         for number, (arm, settings, values) in enumerate(runs):
@@ -57,14 +57,15 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 def colours(red: Sequence[float], blue: Sequence[float]) -> list[tuple[str, dict[str, Any], list[float]]]:
-    """A run of one epoch for each value; the values of an arm have seeds 0, 1, ..."""
+    """One run of one epoch per value; the seeds within an arm are 0, 1, ..."""
     both = (("red", red), ("blue", blue))
     return [(arm, {"seed": seed}, [value]) for arm, values in both for seed, value in enumerate(values)]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_of_several_expectations_may_fail_by_chance(count: int, sweep: Sweep, tmp_path: Path):
-    # Differences of mean 0.8 and deviation 0.3: t(0.975, 2) makes 0.055 to 1.545 of it, t(0.9875, 2) -0.276 to 1.876.
+    # Mean difference 0.8, deviation 0.3: the interval is 0.055 to 1.545 with t(0.975, 2), -0.276 to 1.876 with
+    # t(0.9875, 2).
     study = {
         **STUDY,
         "expect": [*STUDY["expect"], *[{"measure": "RMSE", "arm": "red", "against": "blue"}] * (count - 1)],
@@ -100,7 +101,7 @@ def test_the_verdict_follows_from_the_runs(sweep: Sweep, tmp_path: Path, red, bl
     assert section.figures["study"].axes
 
 
-def test_runs_that_diverged_are_named_and_leave_their_pair_out(sweep: Sweep, tmp_path: Path):
+def test_diverged_runs_are_named_and_their_pair_is_left_out(sweep: Sweep, tmp_path: Path):
     runs = colours([3.0, 3.1, 2.9, 3.0], [1.0, 1.1, 1.0])
     runs.append(("blue", {"seed": 3}, []))
     (section,) = sections(sweep(runs), tmp_path)
@@ -111,9 +112,7 @@ def test_runs_that_diverged_are_named_and_leave_their_pair_out(sweep: Sweep, tmp
 
 @pytest.mark.parametrize("end", ["killed", "failed"])
 @pytest.mark.parametrize("measured", [{"last": "val/rmse"}, {"steps_to": "val/rmse", "within": 9}])
-def test_what_a_run_logged_before_it_was_killed_is_no_result(
-    sweep: Sweep, tmp_path: Path, end: str, measured: dict[str, Any]
-):
+def test_metrics_of_unfinished_runs_do_not_count(sweep: Sweep, tmp_path: Path, end: str, measured: dict[str, Any]):
     runs = colours([3.0, 3.1, 2.9, 3.0], [1.0, 1.1, 1.0, 1.0])
     study = {**STUDY, "measures": {"RMSE": measured}}
     sweep(runs, study)
@@ -134,8 +133,8 @@ GRID = {
 }
 
 
-def test_what_else_is_swept_is_averaged_within_each_seed(sweep: Sweep, tmp_path: Path):
-    # Differences of the depths: -1 and -3 with seed 0, -2 and -4 with seed 1, -3 and -5 with seed 2.
+def test_other_swept_settings_are_averaged_within_each_seed(sweep: Sweep, tmp_path: Path):
+    # Differences at depths 1 and 3: -1 and -3 with seed 0, -2 and -4 with seed 1, -3 and -5 with seed 2.
     runs = [
         ("", {"width": width, "depth": depth, "seed": seed}, [10.0 - (width == 64) * (seed + depth)])
         for width in (4, 64)
@@ -155,10 +154,10 @@ def test_what_else_is_swept_is_averaged_within_each_seed(sweep: Sweep, tmp_path:
     [
         (["0", "0.1", "0.2", "0.5"], "linear", [0, 0.1, 0.2, 0.5]),
         (["1e-4", "0.001", "0.01"], "log", [1e-4, 1e-3, 1e-2]),
-        (["32", "128", "full"], "linear", [0, 1, 2]),  # side by side
+        (["32", "128", "full"], "linear", [0, 1, 2]),  # evenly spaced
     ],
 )
-def test_every_swept_value_has_its_place(sweep: Sweep, tmp_path: Path, values: list[str], scale: str, places):
+def test_every_swept_value_has_its_axis_position(sweep: Sweep, tmp_path: Path, values: list[str], scale: str, places):
     numbered = list(enumerate(values))
     runs = [("", {"x": text, "y": y, "seed": 0}, [rank + y]) for rank, text in reversed(numbered) for y in (1, 2)]
     plots = [{"lines": "RMSE", "x": "x"}, {"heat": "RMSE", "x": "x", "y": "y"}]
@@ -174,13 +173,13 @@ def test_every_swept_value_has_its_place(sweep: Sweep, tmp_path: Path, values: l
         assert [label.get_text() for label in axis.get_xticklabels()] == values
 
 
-def test_a_grid_of_one_seed_decides_nothing(sweep: Sweep, tmp_path: Path):
+def test_a_grid_with_one_seed_is_undecided(sweep: Sweep, tmp_path: Path):
     runs = [("", {"width": width, "depth": depth}, [100.0 / width]) for width in (4, 64) for depth in (1, 2, 3)]
     (section,) = sections(sweep(runs, GRID), tmp_path)
     assert "seeds: 1: undecided" in section.lines[2]
 
 
-def test_arms_under_several_settings_have_no_more_seeds(sweep: Sweep, tmp_path: Path):
+def test_further_settings_do_not_count_as_seeds(sweep: Sweep, tmp_path: Path):
     runs = [
         (arm, {"width": width, "seed": seed}, [value + 10 * width + 0.1 * seed * value])
         for arm, value in (("red", 3.0), ("blue", 1.0))
@@ -192,7 +191,7 @@ def test_arms_under_several_settings_have_no_more_seeds(sweep: Sweep, tmp_path: 
     assert "seeds: 2: undecided" in section.lines[2]
 
 
-def test_all_values_of_a_key_that_only_one_side_names_count(sweep: Sweep, tmp_path: Path):
+def test_a_key_named_on_one_side_only_is_averaged_on_the_other(sweep: Sweep, tmp_path: Path):
     values = {(64, 1): 1.0, (64, 2): 1.0, (64, 4): 9.0, (4, 1): 5.0, (4, 2): 2.0, (4, 4): 7.0}
     runs = [
         ("", {"width": width, "depth": depth, "seed": seed}, [value])
@@ -204,7 +203,7 @@ def test_all_values_of_a_key_that_only_one_side_names_count(sweep: Sweep, tmp_pa
     assert "is 1.667 (expected" in section.lines[2]  # (1 + 1 + 9) / 3 - 2
 
 
-def test_a_ratio_is_averaged_within_a_seed_as_factors(sweep: Sweep, tmp_path: Path):
+def test_ratios_are_averaged_geometrically_within_a_seed(sweep: Sweep, tmp_path: Path):
     runs = [
         ("", {"width": width, "depth": depth, "seed": seed}, [(2.0 if depth == 1 else 8.0) if width == 64 else 1.0])
         for width in (4, 64)
@@ -217,22 +216,22 @@ def test_a_ratio_is_averaged_within_a_seed_as_factors(sweep: Sweep, tmp_path: Pa
     assert "Verdict: holds" in section.lines
 
 
-def test_no_factor_of_what_is_not_positive(sweep: Sweep, tmp_path: Path):
+def test_a_ratio_of_non_positive_values_is_not_measured(sweep: Sweep, tmp_path: Path):
     expect = [STUDY["expect"][0] | {"scale": "ratio"}]  # type: ignore[index]
     (section,) = sections(sweep(colours([1.0, 2.0, 0.0], [1.0, 1.0, 1.0]), {**STUDY, "expect": expect}), tmp_path)
     assert section.lines[2] == "Effect on RMSE: not measured, seeds: 3: undecided"
 
 
-def test_the_spread_over_seeds_is_not_that_over_settings(sweep: Sweep, tmp_path: Path):
+def test_the_spread_over_seeds_excludes_that_over_settings(sweep: Sweep, tmp_path: Path):
     runs = [("", {"width": width, "seed": seed}, [width + seed]) for width in (100, 1000) for seed in range(5)]
     expect = [{"measure": "RMSE", "spread_above": 0.1}]
     (section,) = sections(sweep(runs, {**GRID, "expect": expect}), tmp_path)
-    # Deviation 1.5811 of means 102 and 1002.
+    # A deviation of 1.5811 around means of 102 and 1002.
     assert "is 0.01102 of its mean" in section.lines[2]
     assert "seeds: 5: does not hold" in section.lines[2]
 
 
-def test_the_monitor_is_meant_wherever_it_is_named():
+def test_monitor_is_replaced_by_the_monitored_metric():
     measures = {"rate": {"preferred": "lr", "of": "monitor"}, "error": {"test": "monitor"}, "m": {"best": "monitor"}}
     expect = [{"measure": "rate", "arm": "red", "against": "blue"}]
     study = read_study("colours", {**STUDY, "measures": measures, "expect": expect, "plots": []}).monitoring("val/rmse")
@@ -243,7 +242,7 @@ def test_the_monitor_is_meant_wherever_it_is_named():
     ]
 
 
-def test_dollars_in_the_name_of_an_arm_begin_no_formula(sweep: Sweep, tmp_path: Path):
+def test_dollar_signs_in_an_arms_name_are_not_parsed_as_math(sweep: Sweep, tmp_path: Path):
     arms = {"red": {}, "a$^$": {}}
     study = {**STUDY, "arms": arms, "expect": [{"measure": "RMSE", "arm": "a$^$", "against": "red"}]}
     runs = [(arm, {"seed": 0}, [1.0]) for arm in arms]
@@ -257,21 +256,21 @@ def test_nothing_measured_is_undecided(sweep: Sweep, tmp_path: Path):
     assert not section.figures
 
 
-def test_a_chosen_key_is_chosen_by_the_mean_over_the_seeds(sweep: Sweep):
+def test_choose_selects_the_value_with_the_best_mean_over_seeds(sweep: Sweep):
     runs = [
         ("red", {"lr": "0.1", "seed": 0}, [1.0]),
         ("red", {"lr": "0.1", "seed": 1}, [9.0]),
         ("red", {"lr": "0.2", "seed": 0}, [3.0]),
         ("red", {"lr": "0.2", "seed": 1}, [3.0]),
         ("red", {"lr": "0.3", "seed": 0}, [0.5]),
-        ("red", {"lr": "0.3", "seed": 1}, []),  # diverged: no good value
+        ("red", {"lr": "0.3", "seed": 1}, []),  # diverged, which rules this value out
     ]
     units, choices = chosen_units(units_of(sweep(runs)), "lr")
     assert choices == {"red": "0.2"}
     assert {unit.record.name for unit in units} == {"2", "3"}
 
 
-def test_arms_are_compared_each_with_the_value_chosen_for_it(sweep: Sweep, tmp_path: Path):
+def test_arms_are_compared_at_their_own_chosen_value(sweep: Sweep, tmp_path: Path):
     runs = [("red", {"lr": lr, "seed": seed}, [lr]) for lr in (0.3, 0.4) for seed in range(3)]
     runs += [("blue", {"lr": lr, "seed": seed}, [lr]) for lr in (0.1, 0.2) for seed in range(3)]
     (section,) = sections(sweep(runs, {**STUDY, "choose": "lr"}), tmp_path)
@@ -292,10 +291,10 @@ RATES = [
 
 
 @pytest.mark.parametrize("end", ["killed", "failed"])
-def test_a_run_without_an_end_says_nothing_of_the_value_it_had(sweep: Sweep, tmp_path: Path, end: str):
+def test_an_unfinished_run_does_not_count_against_its_value(sweep: Sweep, tmp_path: Path, end: str):
     study = {**STUDY, "choose": "lr"}
     sweep(RATES, study)
-    killed(tmp_path / "4")  # red, at its better rate
+    killed(tmp_path / "4")  # red, at its better learning rate
     if end == "failed":
         (tmp_path / "4/error.txt").write_text("MemoryError: \n")
     (section,) = sections(read_records([tmp_path]), tmp_path)
@@ -304,7 +303,7 @@ def test_a_run_without_an_end_says_nothing_of_the_value_it_had(sweep: Sweep, tmp
     assert section.rows == [["red", "0.2", "1 ± 0", "2 of 3"], ["blue", "0.1", "2 ± 0", "3"]]
 
 
-def test_an_arm_of_which_no_value_is_left_is_still_in_the_table(sweep: Sweep, tmp_path: Path):
+def test_an_arm_without_a_usable_value_stays_in_the_table(sweep: Sweep, tmp_path: Path):
     measures = {"RMSE": {"best": "val/rmse"}, "largest": {"largest": "lr", "of": "val/rmse", "within": 2}}
     study = {**STUDY, "choose": "lr", "measures": measures}
     runs = [(arm, own, [] if (arm, own["seed"]) == ("red", 0) else values) for arm, own, values in RATES]
@@ -317,28 +316,28 @@ def test_an_arm_of_which_no_value_is_left_is_still_in_the_table(sweep: Sweep, tm
     assert "Verdict: undecided" in section.lines
 
 
-def test_a_value_with_which_a_monitor_was_infinite_is_not_chosen(sweep: Sweep, tmp_path: Path):
+def test_a_value_with_an_infinite_monitor_is_not_chosen(sweep: Sweep, tmp_path: Path):
     sweep(RATES, {**STUDY, "choose": "lr"})
     (tmp_path / "4/metrics.json").write_text('{"monitor": "val/rmse", "best": {"val/rmse": null}}')
     (section,) = sections(read_records([tmp_path]), tmp_path)
     assert "Chosen lr: red 0.1, blue 0.1." in section.lines
 
 
-def test_steps_to_what_nobody_logged_are_not_measured(sweep: Sweep, tmp_path: Path):
+def test_steps_to_an_unlogged_metric_are_not_measured(sweep: Sweep, tmp_path: Path):
     study = {**STUDY, "measures": {"RMSE": {"steps_to": "val/mae"}}, "plots": []}
     (section,) = sections(sweep(colours([1.0], [2.0]), study), tmp_path)
     assert section.lines[2:] == ["Effect on RMSE: not measured, seeds: 0: undecided"]
 
 
-def test_where_no_arm_has_a_value_left_the_table_says_so(sweep: Sweep, tmp_path: Path):
+def test_the_table_says_so_if_no_arm_has_a_usable_value(sweep: Sweep, tmp_path: Path):
     runs = [("red", {"lr": lr, "seed": 0}, []) for lr in (0.1, 0.2)]
     (section,) = sections(sweep(runs, {**STUDY, "choose": "lr"}), tmp_path)
     assert section.header == ["arm", "lr", "RMSE", "runs"]
     assert section.rows == [["red", "no value", "-", "0 of 2"]]
 
 
-def test_each_metric_is_better_in_its_own_way(sweep: Sweep, tmp_path: Path):
-    # The runs monitor an error; of the share of right answers the larger is better.
+def test_each_metric_has_its_own_direction(sweep: Sweep, tmp_path: Path):
+    # The runs monitor an error, but for accuracy larger is better.
     records = sweep([("red", {"lr": lr, "seed": 0}, [value]) for lr, value in ((0.1, 1.0), (0.2, 2.0), (0.3, 3.0))])
     for number, accuracy in enumerate((0.5, 0.9, 0.8)):
         (tmp_path / f"{number}/metrics.csv").write_text(f"step,val/accuracy,val/odd\n0,0.4,1\n9,{accuracy},2\n")
@@ -357,7 +356,7 @@ def test_each_metric_is_better_in_its_own_way(sweep: Sweep, tmp_path: Path):
         values("preferred", "lr", "val/odd")
 
 
-def test_a_target_reached_at_the_first_step_has_a_logarithm(sweep: Sweep, tmp_path: Path):
+def test_a_target_reached_at_the_first_step_has_a_finite_logarithm(sweep: Sweep, tmp_path: Path):
     study = {
         **STUDY,
         "measures": {"steps": {"steps_to": "val/rmse", "within": 2}},
@@ -381,7 +380,7 @@ def test_a_negative_target_is_relaxed_too(sweep: Sweep):
     assert [(value.value, value.reached) for value in found] == [(21, True), (31, True), (31, False)]
 
 
-def test_measures(sweep: Sweep):
+def test_each_kind_of_measure_matches_hand_computation(sweep: Sweep):
     records = sweep(
         [
             ("red", {"lr": "0.1", "seed": 0}, [9.0, 5.0, 2.0]),
@@ -400,7 +399,7 @@ def test_measures(sweep: Sweep):
     assert values("last", "val/rmse") == [2.0, 1.05, 9.0]
     assert values("median", "val/rmse") == [5.0, 1.05, 9.0]
     assert values("per_epoch", "seconds") == [pytest.approx(8 / 3)] * 3
-    # The target is 2.0: reached at step 30, which counts from 0, at step 20, and never: the steps of the longest run.
+    # With a target of 2.0: reached at step 30 (from 0, so 31 steps), at step 20, and never (the longest run's steps).
     assert values("steps_to", "val/rmse", within=2.0) == [31, 21, 31]
     assert [value.reached for value in measure(Measure("", "steps_to", "val/rmse", "", 2.0), units)] == [
         True,
@@ -412,16 +411,16 @@ def test_measures(sweep: Sweep):
     assert values("best", "val/nothing") == [None] * 3
 
 
-def test_noise_leaves_out_the_way_down(sweep: Sweep):
+def test_noise_excludes_the_initial_descent(sweep: Sweep):
     down = [100.0 - index for index in range(40)]
     wavering = [50.0 + (-1) ** index for index in range(40)]
     units = units_of(sweep([("red", {"seed": 0}, down), ("blue", {"seed": 0}, wavering)]))
     smooth, rough = (value.value for value in measure(Measure("", "noise", "val/rmse"), units))
     assert smooth == pytest.approx(0, abs=1e-9)
-    assert rough == pytest.approx(2**0.5 / 50, rel=0.1)  # differences of +-2, over the square root of two, of 50
+    assert rough == pytest.approx(2**0.5 / 50, rel=0.1)  # differences of +-2, divided by sqrt(2), relative to 50
 
 
-def test_settings_may_be_nested():
+def test_nested_settings_are_flattened():
     arms = {"red": {"model": {"colour": None, "size": {"x": 1}}}, "blue": {"model.colour": "blue", "model.size": {}}}
     expect = [{"measure": "RMSE", "arm": {"model": {"colour": "blue"}}, "against": "red"}]
     study = read_study("colours", {**STUDY, "arms": arms, "expect": expect})
@@ -463,6 +462,6 @@ def test_settings_may_be_nested():
         ({"discussion": {"fails": "x"}}, "choose one of does not hold, holds, undecided"),
     ],
 )
-def test_a_wrong_study_says_what_would_be_right(change: dict[str, Any], message: str):
+def test_an_invalid_study_names_the_remedy(change: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         read_study("colours", {**STUDY, **change})

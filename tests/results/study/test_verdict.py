@@ -1,4 +1,4 @@
-"""Effects, intervals and verdicts, held against values computed by hand."""
+"""Effects, intervals and verdicts, checked against values computed by hand."""
 
 import math
 
@@ -7,13 +7,13 @@ import pytest
 from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
 
 
-def test_the_interval_is_students():
+def test_the_interval_is_students_t():
     finding = compare([-1.0, -2.0, -3.0], "lower", "difference", 0)
     # Mean -2, deviation 1, t(0.975, 2) = 4.3027.
     assert finding.effect == pytest.approx(-2)
     assert finding.low == pytest.approx(-2 - 4.3027 / math.sqrt(3), abs=1e-3)
     assert finding.high == pytest.approx(-2 + 4.3027 / math.sqrt(3), abs=1e-3)
-    assert (finding.verdict, finding.seeds) == ("undecided", 3)  # the interval holds zero
+    assert (finding.verdict, finding.seeds) == ("undecided", 3)  # the interval contains zero
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ def test_the_interval_is_students():
         ([-4.0, -4.1, -4.0], "lower", 0, "holds"),
         ([-4.0, -4.1, -4.0], "higher", 0, "does not hold"),
         ([-4.0, -4.1, -4.0], "lower", 3, "holds"),
-        ([-4.0, -4.1, -4.0], "lower", 10, "does not hold"),  # lower, but not by as much
+        ([-4.0, -4.1, -4.0], "lower", 10, "does not hold"),  # lower, but not by enough
         ([-4.0, 3.8, -0.9], "lower", 0, "undecided"),
         ([-4.0, -4.1], "lower", 0, "undecided"),  # too few seeds
         ([-4.0], "lower", 0, "undecided"),
         ([], "lower", 0, "undecided"),
         ([-4.0, -4.1, math.nan], "lower", 0, "undecided"),
-        ([2.0, 2.0, 2.0], "higher", 1, "holds"),  # no deviation at all
+        ([2.0, 2.0, 2.0], "higher", 1, "holds"),  # zero variance
         ([1.0, 1.0, 1.0], "higher", 1, "holds"),  # by at least 1
         ([1.0, 1.0, 1.0], "higher", 2, "does not hold"),
         ([0.0, 0.0, 0.0], "higher", 0, "does not hold"),
@@ -38,7 +38,7 @@ def test_a_verdict_needs_the_whole_interval(differences, direction, by, verdict)
     assert compare(differences, direction, "difference", by).verdict == verdict
 
 
-def test_a_ratio_is_compared_by_its_logarithm():
+def test_ratios_are_compared_on_a_log_scale():
     logs = [math.log(ratio) for ratio in (1 / 10, 2 / 22, 4 / 38)]
     finding = compare(logs, "lower", "ratio", 5)
     assert finding.effect == pytest.approx((1 / 10 * 2 / 22 * 4 / 38) ** (1 / 3))
@@ -46,11 +46,11 @@ def test_a_ratio_is_compared_by_its_logarithm():
     assert compare(logs, "lower", "ratio", 20).verdict == "does not hold"
 
 
-def test_the_spread_has_the_interval_of_a_variance():
+def test_the_spread_has_a_chi_squared_interval():
     finding = spread([[9.0, 10.0, 11.0, 10.0]], 0.05)
     share = math.sqrt(2 / 3) / 10
     assert finding.effect == pytest.approx(share)
-    # chi-squared with 3 degrees: 9.3484 and 0.2158.
+    # chi-squared with 3 degrees of freedom: 9.3484 and 0.2158.
     assert finding.low == pytest.approx(share * math.sqrt(3 / 9.3484), rel=1e-3)
     assert finding.high == pytest.approx(share * math.sqrt(3 / 0.2158), rel=1e-3)
     assert finding.verdict == "undecided"
@@ -59,15 +59,15 @@ def test_the_spread_has_the_interval_of_a_variance():
     assert spread([[9.0]], 0.01).verdict == "undecided"
 
 
-def test_settings_of_other_means_are_no_spread():
+def test_differences_between_settings_do_not_count_as_spread():
     one, other = [9.0, 10.0, 11.0, 10.0], [900.0, 1000.0, 1100.0, 1000.0]
-    assert spread([one, other], 0.05) == spread([one], 0.05)  # neither wider, nor surer: they have the same seeds
+    assert spread([one, other], 0.05) == spread([one], 0.05)  # no wider and no more certain: the seeds are the same
     steady = [5.0, 5.0, 5.0, 5.0]
     assert spread([one, steady], 0.05).effect == pytest.approx(spread([one], 0.05).effect / math.sqrt(2))
-    assert spread([one, [7.0], [-1.0, 1.0]], 0.05) == spread([one], 0.05)  # one has no deviation, the other no share
+    assert spread([one, [7.0], [-1.0, 1.0]], 0.05) == spread([one], 0.05)  # no deviation in one, mean 0 in the other
 
 
-def test_a_claim_is_as_good_as_its_weakest_part():
+def test_the_verdict_is_that_of_the_weakest_expectation():
     def finding(verdict: str) -> Finding:
         return Finding(verdict, 0, 0, 0, 3, 0.01)
 
@@ -77,14 +77,14 @@ def test_a_claim_is_as_good_as_its_weakest_part():
 
 
 def test_one_failure_among_many_may_be_chance():
-    # Mean -2, deviation 1: t is 2 * sqrt(5) = 4.472, of which t(4) leaves out 0.0055 on a side.
+    # Mean -2, deviation 1: t = 2 * sqrt(5) = 4.472, beyond which t(4) has a one-sided tail of 0.0055.
     fails = compare([-1.0, -1.0, -2.0, -3.0, -3.0], "higher", "difference", 0)
     assert fails.verdict == "does not hold"
     assert fails.chance == pytest.approx(0.00553, abs=1e-4)
     others = [Finding("holds", 0, 0, 0, 5)]
     assert together([fails, *others * 3]) == "does not hold"  # 0.025 / 4 = 0.00625
     assert together([fails, *others * 4]) == "undecided"  # 0.025 / 5 = 0.005
-    # chi-squared with 3 degrees leaves out 0.025 below 0.2158.
+    # chi-squared with 3 degrees of freedom has a probability of 0.025 below 0.2158.
     share = math.sqrt(2 / 3) / 10
     assert spread([[9.0, 10.0, 11.0, 10.0]], share * math.sqrt(3 / 0.2158)).chance == pytest.approx(0.025, abs=1e-4)
     assert together([spread([[2.0, 2.0, 2.0]], 0.0)]) == "does not hold"
@@ -92,8 +92,8 @@ def test_one_failure_among_many_may_be_chance():
     assert together([certain, *others * 99]) == "does not hold"
 
 
-def test_seeds_that_show_a_gain():
-    # Cohen's tables for the test of two samples: 17 where the gain is one deviation, 26 for 0.8, 393 for 0.2.
+def test_the_number_of_seeds_matches_cohens_tables():
+    # Cohen's tables for the two-sample t-test: 17 for a gain of one deviation, 26 for 0.8, 393 for 0.2.
     assert seeds_for(0.01, 0.01) == 17
     assert seeds_for(0.8, 1.0) == 26
     assert seeds_for(0.2, 1.0) == 394
