@@ -16,79 +16,79 @@ from triptych.models.metric_buffer import MOST
 from triptych.results.provenance import surroundings
 
 STEPS = """\
-The same network, data, loss, augmentation, optimizer, schedule, clipping and precision in three ways, which take turns
-in one process, {rounds} rounds, on synthetic data in memory, with as many houses as California's table has:
+The same network, data, loss, augmentation, optimizer, schedule, clipping and precision, trained in three ways that
+alternate within one process ({rounds} rounds), on synthetic data in memory with as many houses as California's table:
 
-- *bare loop*: as one writes it by hand, slices of a permutation; nothing is measured, logged or kept.
-- *triptych*: `triptych.run`, as `train.py` calls it, with all that is on by default: metrics, checkpoints,
-  loggers, a progress bar on a terminal, the watch for a loss that is no number.
-- *as usual*: Lightning's Trainer on a `DataLoader` with default collation, metrics updated and logged in each step,
+- *bare loop*: written by hand, with batches as slices of a permutation; nothing is measured, logged or saved.
+- *triptych*: `triptych.run`, as `train.py` calls it, with everything that is on by default: metrics, checkpoints,
+  loggers, a progress bar on a terminal, the check for a NaN or infinite loss.
+- *as usual*: Lightning's Trainer on a `DataLoader` with default collation, metrics updated and logged in every step,
   checkpoints of the best and the last epoch, early stopping, TensorBoard and CSV loggers, Rich's progress bar.
 
 {table}
 
-The share is the bare loop's seconds a step over those of the way, the median of the rounds, with the least and most.
-An epoch's end is from its last step to the next epoch's first, without validation: two checkpoints written to the disk
-itself, metrics computed, curves written, and here a picture drawn, which the usual way does not do.
+The share is the bare loop's seconds a step divided by those of the way: the median over the rounds, with the least and
+the most. An epoch's end lasts from its last step to the next epoch's first, without validation: two checkpoints are
+flushed to disk, metrics computed, curves written, and here a figure drawn, which the usual way does not do.
 
-What a step pays for, and what makes it cheap:
+What a step costs, and what makes it cheap:
 
 - A batch is one gather from the arrays in memory (`__getitems__`), never 256 samples stacked one by one.
-- Training metrics wait: up to {most} batches are measured as one, for an update costs the same whatever its size. The
-  epoch's figures are those of every sample all the same, and a checkpoint keeps what still waits.
-- Lightning hears of a metric once an epoch, not in each step or batch of validation; `train/loss_step` goes straight to
-  the loggers, every `trainer.log_every_n_steps` steps.
+- Training metrics are buffered: up to {most} batches are measured as one, because an update costs the same whatever its
+  size. The epoch's metrics still cover every sample, and a checkpoint includes what is buffered.
+- Metrics are passed to Lightning once an epoch, not in each step or batch of validation; `train/loss_step` goes
+  straight to the loggers, every `trainer.log_every_n_steps` steps.
 - Steps are written out and follow each other for as long as Lightning has nothing to do in between
-  (`triptych.direct_steps`). Lightning's own go through four closures, look through all callbacks for each hook, and ask
-  behind each whether to validate, to stop or to log. Where they remain, as with several processes, what a callback
-  does not do in a step is not called all the same (`triptych.trainer.spare_idle_hooks`).
-- The losses of steps wait for TensorBoard's next write, once a second: the thread that writes, woken by each, would
-  take turns with the steps under way.
-- The progress bar is redrawn twice a second and hears of no step in between (`triptych.progress_bar`): each redraw
-  holds up the step under way.
+  (`triptych.direct_steps`). Lightning's own pass through four closures, search all callbacks for each hook, and check
+  after each step whether to validate, to stop or to log. Where Lightning's are used, as with several processes, hooks
+  that a callback does not override are still skipped (`triptych.trainer.spare_idle_hooks`).
+- The losses of steps are held back until TensorBoard's next write, once a second: the writer's thread, woken by each
+  of them, would compete with the training steps.
+- The progress bar is redrawn twice a second and is not updated in between (`triptych.progress_bar`): each redraw
+  holds up the current step.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.
-- On a CPU a look at the loss costs nothing. On a GPU, where the host waits for the device, it comes every
-  `trainer.log_every_n_steps` steps, behind the forward pass of a single process, when least is under way. Between two
-  of them no step waits: the order of an epoch lies there beside its arrays, and networks send no numbers.
+- On a CPU, checking the loss costs nothing. On a GPU it makes the host wait for the device, so it is checked every
+  `trainer.log_every_n_steps` steps, with a single process right after the forward pass, when the least work is queued.
+  Between two checks no step waits: an epoch's sample order lies on the GPU beside the arrays, and networks copy no
+  constants to it.
 
 Measured on {cpu} with {threads}, torch {torch}, at {commit}.
 """
 
 GPU = """\
-The same three ways on one GPU, {rounds} rounds, in bfloat16, with the samples in its memory (`data.on_device`), and
-once more with the network compiled to CUDA graphs (`trainer.compile=reduce-overhead`). A batch of validation an epoch,
-and as many X-rays as make an epoch of 22 steps.
+The same three ways on one GPU ({rounds} rounds), in bfloat16, with the samples in its memory (`data.on_device`), and
+again with the network compiled to CUDA graphs (`trainer.compile=reduce-overhead`). Each epoch has one validation batch;
+there are enough X-rays for 22 steps an epoch.
 
 {table}
 
-*At work*: the time of the bare loop's kernels and copies, by torch's profiler, as a share of the way's step. Memory is
-the most that tensors took.
+*At work*: the time of the bare loop's kernels and copies, measured by torch's profiler, as a share of the way's step.
+Memory is the peak allocated to tensors.
 
-What the `_best` experiments reach on one GPU, in how many minutes, and in which precision, is in the [log](log.md).
+What the `_best` experiments reach on one GPU, in how many minutes and at which precision, is in the [log](log.md).
 
 Measured on {gpu}, torch {torch}, at {commit}.
 """
 
 START = """\
-Seconds from the command, the median of {rounds}, with warm caches of the disk and of the synthetic data, on {cpu} with
-{cores} cores.
+Seconds since the command was started, the median of {rounds}, with the disk cache warm and the synthetic data already
+generated, on {cpu} with {cores} cores.
 
 {table}
 
-*Imports*: until the run says that it reads the data; mostly torch, Lightning, torchmetrics and torchvision, imported
-once the command line has been checked. *Data*: until they are read and split and the network is made. *First step*:
-until the run says that the epoch of this one step is over; its checkpoint and its picture come then.
+*Imports*: until the run reports that it is reading the data; mostly torch, Lightning, torchmetrics and torchvision,
+imported once the command line has been checked. *Data*: until the data are read and split and the network is built.
+*First step*: until the run reports the end of its epoch of one step; the checkpoint and the figure follow.
 """
 
 
 COMPILING = """\
-The same runs with `trainer.compile=true`, which take turns with those without, {rounds} rounds. *Wait*: by how much the
-first epoch and its validation take longer than those behind them; *again* with the kernels of an earlier run in
-torch's cache.
+The same runs with and without `trainer.compile=true`, in turn ({rounds} rounds). *Wait*: how much longer the first
+epoch and its validation take than the later ones; *again*: the same with an earlier run's kernels in torch's cache.
 
 {table}
 
-*Even*: after how many steps the faster ones have made up for the wait. So it is off by default: it pays in long runs.
+*Even*: how many steps it takes to make up for the wait. Only long runs benefit, so compiling is off by default.
 """
 
 
