@@ -329,4 +329,4 @@ def test_basic_launcher_of_hydra_runs_but_cannot_resume(data_root: Path, tmp_pat
     (sweep,) = (tmp_path / "logs/sweeps").iterdir()
     refused = command("-m", f"resume={sweep}", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "hydra/launcher=basic cannot go on" in refused.stderr
+    assert "hydra/launcher=basic cannot resume" in refused.stderr

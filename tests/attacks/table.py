@@ -55,6 +55,11 @@ def _evil(place: str) -> Poison:
     return checkpoint(lambda content, outside: content.update({place: {"a": Evil(outside)}}))
 
 
+def _kept(filename: str) -> dict[str, Any]:
+    """A ModelCheckpoint beside the run's own, whose file name is checked to be ``best``."""
+    return _class(f"{CALLBACKS}.ModelCheckpoint", filename=filename)
+
+
 LAUGHS = "\n".join(
     [f"l0: &l0 [{'x,' * 9}]", *(f"l{n}: &l{n} [{f'*l{n - 1},' * 9}]" for n in range(1, 12)), "pool: *l11\n"]
 )
@@ -112,9 +117,9 @@ CLASSES: dict[str, tuple[Poison, set[str]]] = {
 
 PLACES: dict[str, tuple[Poison, set[str]]] = {
     # Paths and addresses where a run writes, deletes or connects.
-    "checkpoint up and out": (config("callbacks.checkpoint.filename", "../UP/made"), TRAINERS),
-    "checkpoint elsewhere": (config("callbacks.checkpoint.filename", "OUTSIDE/made"), TRAINERS),
-    "checkpoint spelled by a format": (config("callbacks.checkpoint.filename", "{epoch:/>9}"), TRAINERS),
+    "checkpoint up and out": (config("callbacks.mine", _kept("../UP/made")), TRAINERS),
+    "checkpoint elsewhere": (config("callbacks.mine", _kept("OUTSIDE/made")), TRAINERS),
+    "checkpoint spelled by a format": (config("callbacks.mine", _kept("{epoch:/>9}")), TRAINERS),
     "checkpoint's folder": (config("callbacks.last_checkpoint.dirpath", "OUTSIDE/made"), TRAINERS),
     "TensorBoard up and out": (config("logger.tensorboard.name", "UP/made"), TRAINERS),
     "TensorBoard elsewhere": (config("logger.tensorboard.version", "OUTSIDE/made"), TRAINERS),
