@@ -135,7 +135,6 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         raise ValueError(f"{asked.original.directory} has no metrics to compare with")
     if len(numbers) > MOST_NUMBERS:
         raise ValueError(f"{asked.original.directory} has {len(numbers):,} metrics, more than any run: it is damaged")
-    asked.directory.mkdir(parents=True, exist_ok=True)
     with _alone(asked.directory):
         asked.begin()
         _log_to(asked.directory)

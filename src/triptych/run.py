@@ -228,8 +228,8 @@ def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
     """Find mistakes that would otherwise surface only after an epoch, or as a traceback.
 
     Raises:
-        ValueError: the optimizer's arguments are wrong, the monitor or that of a callback is never logged, or the mode
-            would select the worst value of the monitor.
+        ValueError: the optimizer's arguments are wrong, the monitor or that of a callback is never logged, the mode
+            would select the worst value of the monitor, or the best checkpoint would have another name than ``best``.
     """
     model.make_optimizer()
     logged: dict[str, Any] = {"val/loss": model.val_loss, **dict(model.val_metrics.items(copy_state=False))}

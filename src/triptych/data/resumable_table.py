@@ -53,7 +53,7 @@ class ResumableTable:
             same = False
         if not same:
             raise DataError(
-                f"{self.part} cannot be resumed: it belongs to another run or another input: leave out --resume, "
+                f"{self.part} cannot be resumed: it belongs to another run or another input; leave out --resume, "
                 "or choose another folder"
             )
 
