@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from triptych import job
 from triptych.command_line import flags_first, forced
 from triptych.config import ConfigError, check
-from triptych.processes import process_number, started_apart
+from triptych.processes import global_rank, launched_externally
 from triptych.resume import make_run_folder, refuse_used_folder, resumption
 from triptych.sweeps import sweep_resumption
 from triptych.terminal import harmless
@@ -29,25 +29,25 @@ def train(config: DictConfig) -> float | None:
 def main() -> None:
     """Check, then run; exit codes: 0 success, 1 crash, divergence, disk full; 2 user error; 130 Ctrl-C; 143 SIGTERM."""
     try:
-        if started_apart() and {"-m", "--multirun"} & set(sys.argv[1:]):
+        if launched_externally() and {"-m", "--multirun"} & set(sys.argv[1:]):
             raise ConfigError("a sweep starts the processes of its jobs itself: leave out torchrun or srun, or the -m")
         arguments = sweep_resumption(sys.argv[1:], CONF)
         if arguments is None:
             arguments = sys.argv[1:]
             resumed = resumption(arguments, CONF)
             if resumed is not None:
-                sys.exit(job.go_on(resumed))
+                sys.exit(job.resume_run(resumed))
             refuse_used_folder(arguments)
         check(arguments, CONF)
         make_run_folder(arguments)
         # Only rank 0 of a distributed run writes the config and the log.
-        of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if process_number() else []
+        of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if global_rank() else []
         given = {argument.partition("=")[0] for argument in arguments}
         of_others = [override for override in of_others if override.partition("=")[0] not in given]
         sys.argv[1:] = flags_first(forced([*arguments, *of_others]))
         train()
     except ConfigError as error:
-        if process_number() == 0:
+        if global_rank() == 0:
             print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

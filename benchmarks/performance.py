@@ -13,7 +13,7 @@ from benchmarks import compiling, on_gpu, start_up, step_rate
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 
 from triptych.models.metric_buffer import MOST
-from triptych.results.provenance import surroundings
+from triptych.results.provenance import environment
 
 STEPS = """\
 The same network, data, loss, augmentation, optimizer, schedule, clipping and precision, trained in three ways that
@@ -132,7 +132,7 @@ def compiled(rounds: int, threads: int) -> str:
 
 
 def _cpu() -> str:
-    return str(surroundings(None, torch.device("cpu"))["hardware"]["cpu"])
+    return str(environment(None, torch.device("cpu"))["hardware"]["cpu"])
 
 
 PARTS: dict[str, tuple[str, Callable[[int, int], str]]] = {

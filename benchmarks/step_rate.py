@@ -18,7 +18,7 @@ from benchmarks.usual import usual
 
 from triptych.build import build
 from triptych.data.datasets import ArrayDataset
-from triptych.data.device_placement import placed
+from triptych.data.device_placement import place_on_device
 from triptych.device import training_device
 from triptych.results.memory import peak_memory, reset_peak_memory
 from triptych.terminal import quiet_lightning
@@ -33,7 +33,7 @@ def bare(parts: Parts, folder: Path) -> Pace:
     trainer = parts.trainer(folder)
     device, precision = trainer.strategy.root_device, trainer.precision_plugin
     model, datamodule = parts.model().train().to(device), parts.datamodule
-    dataset: Any = placed(datamodule.datasets["train"], device, True)
+    dataset: Any = place_on_device(datamodule.datasets["train"], device, True)
     size, steps = parts.settings["data"]["batch_size"], parts.steps
     clip = parts.settings["trainer"]["gradient_clip_val"]
     optimizer = model.make_optimizer()

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.markdown import PERFORMANCE, REPOSITORY, last_commit, page, table
 from PIL import Image
 
-from triptych.data.sources import write_whole
+from triptych.data.sources import write_atomically
 from triptych.data.stored import StoredImages
 from triptych.data.xrays import XrayDataModule
 
@@ -88,7 +88,7 @@ def write_xrays(root: Path, count: int) -> None:
 def _written(root: Path, count: int) -> Path:
     """Return the folder, filled with this number of X-rays unless an earlier measurement left them there."""
     if not root.exists():
-        write_whole(root, lambda aside: write_xrays(aside, count))
+        write_atomically(root, lambda aside: write_xrays(aside, count))
     return root
 
 

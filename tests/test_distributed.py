@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
 from tests.harness import EXPERIMENTS, REPOSITORY, command, small
 
-from triptych.results.directory import LOCK, held
+from triptych.results.directory import LOCK, try_lock
 from triptych.sharding import check_sharding, mend_sharding
 
 pytestmark = pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the housing panel is not here")
@@ -156,7 +156,7 @@ def test_a_run_has_one_directory_and_one_log(started: str, request: pytest.Fixtu
 def test_all_processes_exit_when_the_first_is_refused(why: str, alone: Path, data_root: Path, tmp_path: Path) -> None:
     again = [f"resume={alone}", "trainer.max_epochs=3"]
     asked = again if why == "in use" else options(data_root, *DDP, f"hydra.run.dir={alone}")
-    with held(alone / LOCK) if why == "in use" else nullcontext():
+    with try_lock(alone / LOCK) if why == "in use" else nullcontext():
         tasks = tasks_of_slurm(*asked, cwd=tmp_path)
         said = "".join("".join(task.communicate(timeout=60)) for task in tasks)
     assert [task.returncode for task in tasks] == [2, 2]

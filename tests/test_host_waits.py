@@ -82,11 +82,11 @@ def test_forward_pass_loss_and_metrics_of_an_experiment_never_wait(experiment: s
         def forward(self, inputs: Tensor, targets: Tensor) -> None:
             outputs = self.model(inputs)
             self.model.loss(outputs, targets)
-            for metrics in (self.model.train_metrics, judged):  # a classifier updates its test metrics in another way
+            for metrics in (self.model.train_metrics, test_metrics):  # a classifier updates the latter in another way
                 self.model.update_metrics(metrics, outputs, targets)
 
     with (mode := FakeTensorMode()), torch.device(THERE):
-        model.train_metrics, judged = model.metrics_of_split(), model.metrics_of_split()
+        model.train_metrics, test_metrics = model.metrics_of_split(), model.metrics_of_split()
     assert waits_of(Step(), *batch, mode=mode) == []
 
 

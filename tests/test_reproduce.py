@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from tests.harness import FASTEST, REPOSITORY, cheapest, command, train
 
 from triptych.cli import main
-from triptych.job import InUse, go_on, repeat
+from triptych.job import InUse, repeat, resume_run
 from triptych.reproduce import reproduction
-from triptych.results.directory import LOCK, held
+from triptych.results.directory import LOCK, try_lock
 from triptych.results.record import read_record
 from triptych.resume import resumption
 
@@ -72,7 +72,10 @@ def test_saved_config_is_restored_with_the_threads_and_data_of_the_run(run: Path
 def test_new_directory_in_use_by_another_process_is_left_untouched(run: Path, tmp_path: Path) -> None:
     asked = reproduction(str(run), output=tmp_path / "again")
     asked.directory.mkdir()
-    with held(asked.directory / LOCK), pytest.raises(InUse, match=r"another process is training .*again: wait for it"):
+    with (
+        try_lock(asked.directory / LOCK),
+        pytest.raises(InUse, match=r"another process is training .*again: wait for it"),
+    ):
         repeat(asked, 0.0)
     assert [path.name for path in (asked.directory / ".hydra").iterdir()] == [LOCK.name]
 
@@ -231,7 +234,7 @@ def test_report_names_values_changed_on_resume(
     values = ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=2"]
     resumed = resumption(["resume=run", *values])
     assert resumed is not None
-    assert go_on(resumed) == 0
+    assert resume_run(resumed) == 0
     metrics = json.loads(Path("run/metrics.json").read_text())
     assert metrics["resumed_with"] == [{}]
     assert shlex.split(metrics["command"])[-2:] == values

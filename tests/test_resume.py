@@ -12,8 +12,8 @@ import yaml
 from tests.harness import CONF, FASTEST
 
 from triptych.config import ConfigError
-from triptych.job import go_on
-from triptych.results.directory import LOCK, held
+from triptych.job import resume_run
+from triptych.results.directory import LOCK, try_lock
 from triptych.resume import make_run_folder, refuse_used_folder, resumption
 
 SAVED = """
@@ -75,13 +75,13 @@ def test_latest_skips_a_run_that_another_process_trains(run: Path) -> None:
     older = run.with_name("older")
     shutil.copytree(run, older)
     os.utime(older / ".hydra/config.yaml", (0, 0))
-    with held(run / LOCK):
+    with try_lock(run / LOCK):
         resumed = resumption(["resume=latest"])
     assert resumed is not None
     assert resumed.directory == older
     with (
-        held(run / LOCK),
-        held(older / LOCK),
+        try_lock(run / LOCK),
+        try_lock(older / LOCK),
         pytest.raises(ConfigError, match=r"no unfinished run .* all have ended or are still training"),
     ):
         resumption(["resume=latest"])
@@ -94,10 +94,10 @@ def test_two_processes_never_train_in_one_directory(run: Path) -> None:
     resumed = resumption([f"resume={run}"])
     assert resumed is not None
     with (
-        held(run / LOCK),
+        try_lock(run / LOCK),
         pytest.raises(ConfigError, match=r"another process is training .*logs/sums/one: wait for it"),
     ):
-        go_on(resumed)
+        resume_run(resumed)
     assert [path.name for path in run.iterdir()] == [".hydra"]
 
 
@@ -107,7 +107,7 @@ def test_resume_works_without_file_locks(run: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(fcntl, "flock", flock)
     (run / LOCK).touch()
-    with held(run / LOCK) as free, held(run / LOCK) as free_again:
+    with try_lock(run / LOCK) as free, try_lock(run / LOCK) as free_again:
         assert free
         assert free_again
     resumed = resumption(["resume=latest"])

@@ -19,7 +19,7 @@ from tests.harness import CONF, REPOSITORY, cheapest, command
 
 from triptych.config import ConfigError
 from triptych.resume import refuse_used_folder, resumption
-from triptych.sweeps import standing, sweep_resumption
+from triptych.sweeps import job_status, sweep_resumption
 
 TASK = ["experiment=housing", "model=mlp,tabular", "optimizer.lr=0.1,0.2", "+model.x='a b'", "~callbacks.figures"]
 
@@ -180,23 +180,23 @@ def test_trusted_packages_can_be_given_again(tmp_path: Path) -> None:
 
 def test_standing_of_a_job_is_read_from_its_directory(tmp_path: Path) -> None:
     job = tmp_path / "3"
-    assert standing(job, ["seed=1"]) == "new"
+    assert job_status(job, ["seed=1"]) == "new"
     (job / ".hydra").mkdir(parents=True)
     (job / ".hydra/config.yaml").touch()
-    assert standing(job, ["seed=1"]) == "new"
+    assert job_status(job, ["seed=1"]) == "new"
     (job / ".hydra/overrides.yaml").write_text("[seed=1, threads=2, model=mlp]")
-    assert standing(job, ["model=mlp", "seed=1"]) == "begun"
-    assert standing(job, ["seed=1", "threads=2", "model=mlp", "hydra.launcher.n_jobs=3"]) == "begun"
+    assert job_status(job, ["model=mlp", "seed=1"]) == "begun"
+    assert job_status(job, ["seed=1", "threads=2", "model=mlp", "hydra.launcher.n_jobs=3"]) == "begun"
     (job / "error.txt").write_text("ValueError: no")
-    assert standing(job, ["seed=1", "model=mlp"]) == "begun"
+    assert job_status(job, ["seed=1", "model=mlp"]) == "begun"
     (job / "error.txt").write_text("Diverged: the loss is nan")
-    assert standing(job, ["seed=1", "model=mlp"]) == "ended"
+    assert job_status(job, ["seed=1", "model=mlp"]) == "ended"
     (job / "error.txt").unlink()
     (job / "DONE").touch()
-    assert standing(job, ["seed=1", "model=mlp"]) == "ended"
+    assert job_status(job, ["seed=1", "model=mlp"]) == "ended"
     for other in (["seed=2", "model=mlp"], ["seed=1"], ["seed=1", "model=mlp", "threads=1"]):
         with pytest.raises(ConfigError, match=f"{job} is the directory of another job"):
-            standing(job, other)
+            job_status(job, other)
 
 
 def test_settings_that_may_change_do_not_make_another_job(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_settings_that_may_change_do_not_make_another_job(tmp_path: Path) -> Non
     recorded = "[seed=1, data.cache_dir=/old, logger.wandb.project=old, +logger.mlflow.run_id=old, 'packages=[old]']"
     (tmp_path / ".hydra/overrides.yaml").write_text(recorded)
     for given in ([], ["data.cache_dir=/new"], ["logger.wandb.project=new", "packages=[new]"]):
-        assert standing(tmp_path, ["seed=1", *given]) == "begun"
+        assert job_status(tmp_path, ["seed=1", *given]) == "begun"
     with pytest.raises(ConfigError, match="directory of another job"):
-        standing(tmp_path, ["seed=1", "logger=wandb"])
+        job_status(tmp_path, ["seed=1", "logger=wandb"])
 
 
 def test_added_logger_setting_can_be_given_again(tmp_path: Path) -> None:
@@ -281,8 +281,8 @@ def _results(sweep: Path, jobs: int) -> list[Any]:
 @pytest.mark.parametrize("launcher", ["local", "joblib"])
 def test_killed_sweep_ends_as_an_uninterrupted_one(launcher: str, data_root: Path, tmp_path: Path) -> None:
     options = cheapest(data_root, "trainer.max_epochs=40", "model.dropout=0.2", "seed=0,1,2")
-    at_once = 2 if launcher == "joblib" else 1
-    options += ["callbacks.early_stopping=null", f"hydra/launcher={launcher}", f"hydra.launcher.n_jobs={at_once}"]
+    concurrency = 2 if launcher == "joblib" else 1
+    options += ["callbacks.early_stopping=null", f"hydra/launcher={launcher}", f"hydra.launcher.n_jobs={concurrency}"]
     whole = command("-m", *options, f"hydra.sweep.dir={tmp_path / 'whole'}", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     killed, moments = tmp_path / "killed", random.Random(0)

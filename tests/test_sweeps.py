@@ -16,7 +16,7 @@ from triptych.config import ConfigError
 from triptych.results.directory import REPORT, SWEEP, SWEEP_LOCK
 from triptych.results.record import read_record
 from triptych.results.trials import DATABASE
-from triptych.sweeps import JOBS, find_sweep, note_jobs, standing, sweep_resumption
+from triptych.sweeps import JOBS, find_sweep, job_status, record_job_count, sweep_resumption
 
 TASK = [f"experiment={FASTEST}", "seed=0,1"]
 
@@ -36,7 +36,7 @@ def search(folder: Path, hydra: list[str] | None = None) -> Path:
     return folder
 
 
-def go_on(folder: Path | str, *given: str) -> list[str]:
+def resume_command(folder: Path | str, *given: str) -> list[str]:
     """Return the command line that `-m resume=FOLDER` stands for, without its last argument, the sweep directory."""
     arguments = sweep_resumption(["-m", f"resume={folder}", *given], CONF)
     assert arguments is not None
@@ -56,7 +56,7 @@ def test_config_dir_can_be_given_again(form: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     sweep = save(tmp_path / "sweep", **lying_at(mine))
-    assert go_on(sweep, *form.format(mine).split()) == ["-m", f"--config-dir={mine}", *TASK]
+    assert resume_command(sweep, *form.format(mine).split()) == ["-m", f"--config-dir={mine}", *TASK]
 
 
 @pytest.mark.parametrize("form", ["--config-name other", "--config-name=other", "-cn other", "-cn=other"])
@@ -65,17 +65,17 @@ def test_config_name_must_be_given_again(form: str, tmp_path: Path) -> None:
     (tmp_path / "mine/other.yaml").write_text("defaults: [config, _self_]\n")
     sweep = save(tmp_path / "sweep", **lying_at(tmp_path / "mine", "other"))
     with pytest.raises(ConfigError, match="--config-name=other, which"):
-        go_on(sweep, "-cd", str(tmp_path / "mine"))
+        resume_command(sweep, "-cd", str(tmp_path / "mine"))
     places = [f"--config-dir={tmp_path / 'mine'}", "--config-name=other"]
-    assert go_on(sweep, *form.split(), "-cd", str(tmp_path / "mine")) == ["-m", *places, *TASK]
+    assert resume_command(sweep, *form.split(), "-cd", str(tmp_path / "mine")) == ["-m", *places, *TASK]
 
 
 def test_searchpath_must_be_given_again(tmp_path: Path) -> None:
     line = f"hydra.searchpath=['file://{tmp_path}']"
     sweep = save(tmp_path / "sweep", hydra=["hydra.mode=MULTIRUN", line])
     with pytest.raises(ConfigError, match=r"hydra\.searchpath="):
-        go_on(sweep)
-    assert go_on(sweep, line) == ["-m", *TASK, line]
+        resume_command(sweep)
+    assert resume_command(sweep, line) == ["-m", *TASK, line]
 
 
 def test_untrusted_sweep_cannot_choose_the_config_dir(
@@ -86,7 +86,7 @@ def test_untrusted_sweep_cannot_choose_the_config_dir(
     (strange / "hydra/job_logging").mkdir(parents=True)
     sweep = save(tmp_path / "sweep", **lying_at(strange))
     with pytest.raises(ConfigError, match="give it again after resume= if it is yours") as refused:
-        go_on(sweep)
+        resume_command(sweep)
     assert shlex.quote(f"--config-dir={strange}") in str(refused.value)
     record_property("attacks refused", 1)
 
@@ -97,9 +97,9 @@ def test_groups_in_the_config_dir_are_checked_too(
     (tmp_path / "mine/kinds").mkdir(parents=True)
     sweep = save(tmp_path / "sweep", ["+kinds=../../stranger"], **lying_at(tmp_path / "mine"))
     with pytest.raises(ConfigError, match="no name of an option"):
-        go_on(sweep, "-cd", str(tmp_path / "mine"))
+        resume_command(sweep, "-cd", str(tmp_path / "mine"))
     save(sweep, ["+kinds=one,two"], **lying_at(tmp_path / "mine"))
-    assert go_on(sweep, "-cd", str(tmp_path / "mine"))[2:] == ["+kinds=one,two"]
+    assert resume_command(sweep, "-cd", str(tmp_path / "mine"))[2:] == ["+kinds=one,two"]
     record_property("attacks refused", 1)
 
 
@@ -109,56 +109,56 @@ def test_groups_in_the_config_dir_are_checked_too(
 )
 def test_invalid_config_dir_or_flag_is_refused(given: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        go_on(save(tmp_path / "sweep"), *given.split())
+        resume_command(save(tmp_path / "sweep"), *given.split())
 
 
 def test_search_can_be_given_more_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = search(tmp_path / "search", ["hydra.sweeper.trials=30", "hydra.sweeper.seed=4"])
     kept = ["-m", f"search={FASTEST}", "hydra.sweeper.seed=4"]
-    assert go_on(folder, "hydra.sweeper.trials=60") == [*kept, "hydra.sweeper.trials=60"]
+    assert resume_command(folder, "hydra.sweeper.trials=60") == [*kept, "hydra.sweeper.trials=60"]
     assert capsys.readouterr().out == ""
     for number in ("0", "1"):
         done(folder, number)
-    assert go_on(folder, "hydra.sweeper.trials=2")[-1] == "hydra.sweeper.trials=2"
+    assert resume_command(folder, "hydra.sweeper.trials=2")[-1] == "hydra.sweeper.trials=2"
     assert "has 2 trials already" in capsys.readouterr().out
 
 
 def test_resumed_search_remembers_the_trials_last_requested(tmp_path: Path) -> None:
     folder = search(tmp_path / "search", ["hydra.sweeper.trials=30"])
-    note_jobs(folder, 60)
-    assert go_on(folder) == ["-m", "hydra.sweeper.trials=60", f"search={FASTEST}"]
-    assert go_on(folder, "hydra.sweeper.trials=61") == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=61"]
+    record_job_count(folder, 60)
+    assert resume_command(folder) == ["-m", "hydra.sweeper.trials=60", f"search={FASTEST}"]
+    assert resume_command(folder, "hydra.sweeper.trials=61") == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=61"]
     for damaged in ("[60]", '{"jobs": -5}', '{"jobs": 1e3}', f'{{"jobs": {10**30}}}'):
         (folder / JOBS).write_text(damaged)
-        assert go_on(folder) == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=30"]
+        assert resume_command(folder) == ["-m", f"search={FASTEST}", "hydra.sweeper.trials=30"]
 
 
 @pytest.mark.parametrize("trials", ["0", "-1", "1.5", "many", "1,2", "9999999999", "", "²"])
 def test_trials_must_be_a_positive_integer(trials: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a number from 1"):
-        go_on(search(tmp_path / "search"), f"hydra.sweeper.trials={trials}")
+        resume_command(search(tmp_path / "search"), f"hydra.sweeper.trials={trials}")
 
 
 def test_only_a_search_accepts_trials(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a search"):
-        go_on(save(tmp_path / "sweep"), "hydra.sweeper.trials=9")
+        resume_command(save(tmp_path / "sweep"), "hydra.sweeper.trials=9")
 
 
 def test_resumed_sweep_reads_downloaded_files(tmp_path: Path) -> None:
     for word in ("kaggle", "'kaggle'"):
         sweep = save(tmp_path / "sweep", [f"data.source={word}", "seed=0,1"])
-        assert go_on(sweep) == ["-m", "data.source=files", "seed=0,1"]
+        assert resume_command(sweep) == ["-m", "data.source=files", "seed=0,1"]
     job = begun(tmp_path / "sweep", "0", "data.source=kaggle")
     experiment = read_record(job).overrides[0]
-    assert standing(job, [experiment, "data.source=files"]) == "begun"
+    assert job_status(job, [experiment, "data.source=files"]) == "begun"
     with pytest.raises(ConfigError, match="another job"):
-        standing(job, [experiment, "data.source=synthetic"])
+        job_status(job, [experiment, "data.source=synthetic"])
 
 
 def test_forced_override_counts_as_the_same_value(tmp_path: Path) -> None:
     job = begun(tmp_path / "sweep", "0", "data.batch_size=8")
     experiment = read_record(job).overrides[0]
-    assert standing(job, [experiment, "++data.batch_size=8"]) == "begun"
+    assert job_status(job, [experiment, "++data.batch_size=8"]) == "begun"
 
 
 def test_sweep_path_may_be_quoted(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def ended(logs: Path, name: str) -> Path:
     sweep = save(logs / "sweeps" / name)
     for number in ("0", "1"):
         done(sweep, number)
-    note_jobs(sweep, 2)
+    record_job_count(sweep, 2)
     (sweep / REPORT).touch()
     return sweep
 
@@ -192,7 +192,7 @@ def no_report(sweep: Path) -> None:
 
 
 def a_job_less(sweep: Path) -> None:
-    note_jobs(sweep, 3)
+    record_job_count(sweep, 3)
 
 
 def a_job_that_failed(sweep: Path) -> None:
@@ -233,7 +233,7 @@ def test_trials_with_latest_apply_to_the_newest_search(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "logs/sweeps/2026-11-05")
     with pytest.raises(ConfigError, match="no search below"):
-        go_on("latest", "hydra.sweeper.trials=60")
+        resume_command("latest", "hydra.sweeper.trials=60")
     folder = ended(tmp_path / "logs", "2026-11-03")
     search(folder)
     search(tmp_path / "logs/sweeps/2026-11-01")

@@ -216,7 +216,7 @@ def _data_list(options: argparse.Namespace) -> int:
     root = data_root(options.root)
     for name, module in data_sets().items():
         folder = root / module.slug
-        there = "made up" if Source(folder, "files").made_up else "here" if folder.is_dir() else "not here"
+        there = "made up" if Source(folder, "files").is_synthetic else "here" if folder.is_dir() else "not here"
         summary = (sys.modules[module.__module__].__doc__ or "").splitlines()[0]
         print(f"{name:11} {module.task or '-':10} {there:9} {folder}\n{'':32}{summary}")
     return 0
@@ -225,7 +225,7 @@ def _data_list(options: argparse.Namespace) -> int:
 def _data_synthesize(options: argparse.Namespace) -> int:
     with without_collector():
         from triptych.data.catalogue import data_set
-        from triptych.data.sources import data_root, write_made_up
+        from triptych.data.sources import data_root, write_synthetic
         from triptych.results.output import make_folder
 
     module = data_set(options.name)
@@ -233,7 +233,7 @@ def _data_synthesize(options: argparse.Namespace) -> int:
     if folder.exists():
         raise ValueError(f"{folder} exists already: name another folder with --root, or move it away")
     make_folder(folder.parent, "--root")
-    write_made_up(folder, module.synthesize)
+    write_synthetic(folder, module.synthesize)
     print(f"wrote {folder}; train on it with data.root={folder.parent} data.source=files")
     return 0
 

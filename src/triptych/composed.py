@@ -117,7 +117,7 @@ class Composer:
             try:
                 overrides += self.parser.parse_overrides([text])
             except HydraException as error:
-                complaint = brief(error).removeprefix(f"Error parsing override '{text}'").strip()
+                complaint = one_line(error).removeprefix(f"Error parsing override '{text}'").strip()
                 example = text.replace("=", "='", 1) + "'"
                 remedy = f'quote special characters: "{example}"' if "=" in text else f"write {self._chosen_by(text)}"
                 unreadable.append(f"{file and f'{file}: '}{text} cannot be read ({complaint}); {remedy}")
@@ -129,7 +129,7 @@ class Composer:
         """The override that chooses an option of this name; ``key=value`` if no group has one."""
         return next((f"{group}={name}" for group in self.groups() if self.has_option(group, name)), "key=value")
 
-    def elsewhere(self, key: str) -> list[str]:
+    def options_declaring(self, key: str) -> list[str]:
         """The options of the key's group whose own file declares it: ``optimizer=momentum`` for optimizer.momentum."""
         parts = key.split(".")
         for end in range(len(parts) - 1, 0, -1):
@@ -186,7 +186,7 @@ class Composer:
                 self._compositions[key] = self._compose(Overrides(repo=self.repo, overrides_list=list(overrides)))
         return self._compositions[key]
 
-    def undone(self, composition: Composition) -> Iterator[str]:
+    def overridden_arms(self, composition: Composition) -> Iterator[str]:
         """Messages about overrides that would make the arms of a study equal, as they override what the arms set.
 
         The command line may not set a key by which arms differ. The seed, which repeats an arm, and the key that the
@@ -280,7 +280,7 @@ class Composer:
         """The message for a missing file: which file asks for it, and which options there are."""
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if not group:
-            return brief(error)
+            return one_line(error)
         asking = re.match(r"In '(.+?)':", str(error))
         file = asking[1] if asking else None
         asked = chosen.override_choices.get(group)
@@ -308,7 +308,7 @@ def alternatives(override: Override) -> list[Override]:
     ]
 
 
-def brief(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Hydra's, OmegaConf's or YAML's message in one line, without search paths, object types and links."""
     text = f"{error}\n{error.__cause__ or ''}".partition("Config search path:")[0]
     lines = [line.strip() for line in text.splitlines()]
@@ -322,7 +322,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise Refusal(brief(error)) from error
+        raise Refusal(one_line(error)) from error
 
 
 def is_below(key: str, parents: Iterable[str]) -> bool:

@@ -126,8 +126,8 @@ def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
         return [*jobs.mistakes, f"{alike.sweeping} asks for several runs: {command}"]
     if not is_sweep:
         return _mistakes_of_jobs(composer, jobs)
-    if undone := list(composer.undone(alike)):
-        return [*jobs.mistakes, *undone]
+    if overridden_arms := list(composer.overridden_arms(alike)):
+        return [*jobs.mistakes, *overridden_arms]
     found: dict[str, None] = {}
     swept_by_hydra = _swept_by_hydra(composer, alike)
     for arm in alike.arms.values() or [{}]:
@@ -263,7 +263,7 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
 
 def _unknown(composer: Composer, declared: Declared, key: str) -> str:
     """The message that no chosen file has a key, with other files that have it, or the keys that may be meant."""
-    if others := composer.elsewhere(key):
+    if others := composer.options_declaring(key):
         return f"{key} is not a key of this run; {' and '.join(others)} {'have' if others[1:] else 'has'} it"
     return declared.unknown(key, composer.groups())
 

@@ -57,7 +57,7 @@ class DirectLoop(_TrainingEpochLoop):
     step, a profiler that times the parts, the first step of an epoch that is resumed midway.
     """
 
-    about: tuple[Any, ...] = ()
+    dependencies: tuple[Any, ...] = ()
     """The state from which the attributes below were derived; they are derived again when it changes."""
     module: LightningModule
     """The Trainer's module."""
@@ -67,11 +67,11 @@ class DirectLoop(_TrainingEpochLoop):
     """For each of HOOKS, those of the callbacks and then the module that override it."""
     batch_hooks: list[tuple[Callable[..., Any], tuple[Any, ...]]]
     """What a batch passes through (the precision's conversion, BATCH_HOOKS), each with its further arguments."""
-    logged: int
-    """The number of results that Lightning kept when ``logs`` was determined."""
-    logs: bool
+    num_results: int
+    """The number of results that Lightning kept when ``logs_steps`` was determined."""
+    logs_steps: bool
     """Whether one of these results has a value for each step."""
-    takes: int
+    num_arguments: int
     """How many of ``(batch, batch_idx)`` ``training_step`` takes."""
     context: Callable[[], AbstractContextManager[Any]]
     """The precision plugin's context for ``training_step``."""
@@ -88,7 +88,7 @@ class DirectLoop(_TrainingEpochLoop):
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
-        self.about, self.direct = (), False  # the module may be another one
+        self.dependencies, self.direct = (), False  # the module may be another one
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Run a step and those that follow, up to the next after which Lightning may have something to do.
@@ -97,9 +97,9 @@ class DirectLoop(_TrainingEpochLoop):
             StopIteration: there are no more batches, or the module ends the epoch.
         """
         trainer = self.trainer
-        if self.about != (seen := self._seen()):
-            self.about = seen
-            self._look()
+        if self.dependencies != (current := self._dependencies()):
+            self.dependencies = current
+            self._derive()
         if not self.direct or self.restarting or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().advance(data_fetcher)
             return
@@ -110,11 +110,11 @@ class DirectLoop(_TrainingEpochLoop):
             self._step(data_fetcher, source, trainer.optimizers[0])
             if validates_within or self._is_training_done or trainer.should_stop or trainer.received_sigterm:
                 return
-            if self.about != self._seen():
+            if self.dependencies != self._dependencies():
                 return  # the next call derives the attributes again
             self._batches_that_stepped += 1  # all that Lightning would do now
 
-    def _seen(self) -> tuple[Any, ...]:
+    def _dependencies(self) -> tuple[Any, ...]:
         """The state that may change within an epoch and that the steps depend on."""
         trainer, skips = self.trainer, self.automatic_optimization._skip_backward
         return (trainer.accumulate_grad_batches, skips, *trainer.optimizers, *trainer.callbacks)
@@ -147,7 +147,7 @@ class DirectLoop(_TrainingEpochLoop):
         if batch is None:
             self._warning_cache.warn("a batch is None, and is skipped")
         else:
-            ends = self._tell("on_train_batch_start", batch, batch_idx) == -1 and self.can_end
+            ends = self._call_listeners("on_train_batch_start", batch, batch_idx) == -1 and self.can_end
             if ends:
                 progress.increment_by(0, is_last_batch=True)
             else:
@@ -157,15 +157,15 @@ class DirectLoop(_TrainingEpochLoop):
         self._step_schedules()
         if ends:
             raise StopIteration
-        self._tell("on_train_batch_end", output, batch, batch_idx)
-        if len(results) != self.logged:
+        self._call_listeners("on_train_batch_end", output, batch, batch_idx)
+        if len(results) != self.num_results:
             # Values logged per epoch only have none for this step.
-            self.logged, self.logs = len(results), any(result.meta.on_step for result in results.values())
-        if self.logs:
+            self.num_results, self.logs_steps = len(results), any(result.meta.on_step for result in results.values())
+        if self.logs_steps:
             connector.on_batch_end()
         results.batch = results.batch_size = None
         progress.increment_completed()
-        if self.logs:
+        if self.logs_steps:
             connector.update_train_step_metrics()
 
     def _optimize(self, optimizer: Optimizer, batch: Any, batch_idx: int) -> dict[str, Any]:
@@ -174,20 +174,20 @@ class DirectLoop(_TrainingEpochLoop):
         progress = self.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()
         with self.context():
-            output = self._call("training_step", module.training_step, *(batch, batch_idx)[: self.takes])
+            output = self._call("training_step", module.training_step, *(batch, batch_idx)[: self.num_arguments])
         loss, more = (output, {}) if isinstance(output, Tensor) else self._unpacked(output)
         progress.zero_grad.increment_ready()
-        self._tell("on_before_zero_grad", optimizer)
+        self._call_listeners("on_before_zero_grad", optimizer)
         progress.zero_grad.increment_started()
         self._call("optimizer_zero_grad", optimizer.zero_grad)
         progress.zero_grad.increment_completed()
         if loss is None:
             Closure.warning_cache.warn("training_step gave None instead of a loss: its batch is skipped")
         else:
-            self._tell("on_before_backward", loss)
+            self._call_listeners("on_before_backward", loss)
             self._call("backward", loss.backward)
-            self._tell("on_after_backward")
-        self._tell("on_before_optimizer_step", optimizer)
+            self._call_listeners("on_after_backward")
+        self._call_listeners("on_before_optimizer_step", optimizer)
         if self.clips or trainer.gradient_clip_val is not None:
             _call_lightning_module_hook(
                 trainer,
@@ -216,7 +216,7 @@ class DirectLoop(_TrainingEpochLoop):
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
 
-    def _tell(self, hook: str, *arguments: Any) -> Any:
+    def _call_listeners(self, hook: str, *arguments: Any) -> Any:
         """Call the listeners of a hook; returns what the last one returned, the module if it overrides the hook."""
         answer = None
         for listener in self.listeners[hook]:
@@ -231,11 +231,11 @@ class DirectLoop(_TrainingEpochLoop):
         state["_current_fx_name"] = outside
         return answer
 
-    def _look(self) -> None:
+    def _derive(self) -> None:
         """Derive the attributes of this class from the Trainer and its module."""
         trainer, module = self.trainer, self.trainer.lightning_module
         precision, optimizers = trainer.precision_plugin, trainer.optimizers
-        self.module, self.context, self.logged = module, precision.forward_context, -1
+        self.module, self.context, self.num_results = module, precision.forward_context, -1
         self.direct = (
             type(trainer.strategy) is SingleDeviceStrategy
             and module.automatic_optimization
@@ -267,7 +267,7 @@ class DirectLoop(_TrainingEpochLoop):
                 self.batch_hooks.append((function, (trainer.strategy.root_device, 0)))
             elif has_own(owner(hook), DataHooks, hook):  # Lightning's own return the batch as it is
                 self.batch_hooks.append((function, (0,)))
-        self.takes = len(self._build_kwargs(OrderedDict(), None, 0))
+        self.num_arguments = len(self._build_kwargs(OrderedDict(), None, 0))
         self.can_end = has_own(module, LightningModule, "on_train_batch_start")
         self.clips = has_own(module, LightningModule, "configure_gradient_clipping")
 

@@ -14,15 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
 from triptych.imports import without_collector
-from triptych.processes import agreed, process_number, refused, speaks_for_machine
+from triptych.processes import broadcast, broadcast_refusal, global_rank, is_local_rank_zero
 from triptych.reproduce import Reproduction
-from triptych.results.directory import CONFIG, ERROR, LOCK, held, new_run_id
+from triptych.results.directory import CONFIG, ERROR, LOCK, new_run_id, try_lock
 from triptych.results.record import read_record
 from triptych.resume import Resumption
 from triptych.terminal import TerminalHandler, harmless
 
 # Cached: one ID per run or sweep, however often it is resolved; `${now:...}` alone would collide within a second.
-OmegaConf.register_new_resolver("run_id", lambda: agreed("run_id", new_run_id), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("run_id", lambda: broadcast("run_id", new_run_id), use_cache=True, replace=True)
 
 MOST_NUMBERS = 1000
 """Upper limit on the number of metrics of a run; a record with more is taken to be damaged."""
@@ -44,10 +44,10 @@ def train(config: DictConfig) -> float | None:
         SystemExit: 1 if a run diverged or the disk is full, 2 for a user error, 130 or 143 after an interruption.
     """
     try:
-        with _alone(directory := Path(HydraConfig.get().runtime.output_dir)):
+        with _locked(directory := Path(HydraConfig.get().runtime.output_dir)):
             return _train(config, directory)
     except InUse as error:
-        if process_number() == 0:
+        if global_rank() == 0:
             print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -60,18 +60,18 @@ def _train(config: DictConfig, directory: Path) -> float | None:
     try:
         metrics = run(config, directory, settings.runtime.choices["experiment"])
     except Exception as error:
-        leave_error(directory, error)
+        write_error(directory, error)
         if settings.mode == RunMode.MULTIRUN:
-            say_failed(directory, settings.job.num)
+            print_failed(directory, settings.job.num)
             return None
-        code = complain(error)
+        code = report_user_error(error)
         if code is None:
             raise
         sys.exit(code)
     return (metrics["best"] or {}).get(config.monitor)
 
 
-def go_on(resumed: Resumption) -> int:
+def resume_run(resumed: Resumption) -> int:
     """Resume an interrupted run; returns the exit code.
 
     Raises:
@@ -81,35 +81,35 @@ def go_on(resumed: Resumption) -> int:
         print(f"{resumed.directory} has already finished; to train it further, set trainer.max_epochs=N")
         return 0
     try:
-        train_on(resumed)
+        resume_training(resumed)
     except InUse:
         raise
     except Exception as error:
         from triptych.run import UserError
 
         if not isinstance(error, UserError) or _bug(error):  # a refused resume leaves the directory as it was
-            leave_error(resumed.directory, error)
-        code = complain(error)
+            write_error(resumed.directory, error)
+        code = report_user_error(error)
         if code is None:
             raise
         return code
     return 0
 
 
-def train_on(resumed: Resumption) -> None:
+def resume_training(resumed: Resumption) -> None:
     """Resume training from the last checkpoint, or from the start if there is none.
 
     Raises:
         InUse: another process is training the run.
     """
-    with _alone(resumed.directory):
+    with _locked(resumed.directory):
         with without_collector():
             from triptych.run import run
 
         # Lightning starts the other ranks of a distributed run with these arguments.
         sys.argv[1:] = [f"resume={resumed.directory}", *resumed.overrides]
-        _log_to(resumed.directory)
-        _say_which(resumed)
+        _configure_logging(resumed.directory)
+        _print_which(resumed)
         for path in resumed.damaged:
             print(f"{path} is damaged and is ignored.")
         run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
@@ -135,9 +135,9 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         raise ValueError(f"{asked.original.directory} has no metrics to compare with")
     if len(numbers) > MOST_NUMBERS:
         raise ValueError(f"{asked.original.directory} has {len(numbers):,} metrics, more than any run: it is damaged")
-    with _alone(asked.directory):
+    with _locked(asked.directory):
         asked.begin()
-        _log_to(asked.directory)
+        _configure_logging(asked.directory)
         if asked.original.changes:
             changes = printable(" ".join(asked.original.changes))
             print(
@@ -147,8 +147,8 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         try:
             run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
         except Exception as error:
-            leave_error(asked.directory, error)
-            code = complain(error)
+            write_error(asked.directory, error)
+            code = report_user_error(error)
             if code is None:
                 traceback.print_exc()
                 return 1
@@ -161,18 +161,18 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
     return 1 if agreement.apart else 0
 
 
-def _say_which(resumed: Resumption) -> None:
+def _print_which(resumed: Resumption) -> None:
     """Print which run is resumed before its data are read: ``latest`` may not be the one the user expects."""
     began = datetime.fromtimestamp((resumed.directory / CONFIG).stat().st_mtime)
     whence = (
         "which has no checkpoint yet: it starts again" if resumed.checkpoint is None else "from its last checkpoint"
     )
-    if process_number() == 0:
+    if global_rank() == 0:
         print(f"Resuming {harmless(resumed.directory)}, started {began:%Y-%m-%d %H:%M}, {whence}.")
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Lock a run directory against training by other processes; rank 0 does so for all ranks of a run.
 
     Raises:
@@ -181,24 +181,24 @@ def _alone(directory: Path) -> Iterator[None]:
     with ExitStack() as lock:
 
         def hold() -> str:
-            free = lock.enter_context(held(directory / LOCK))
+            free = lock.enter_context(try_lock(directory / LOCK))
             return "" if free else f"another process is training {directory}: wait for it, or stop it"
 
-        if why := refused("in_use", hold):
+        if why := broadcast_refusal("in_use", hold):
             raise InUse(why)
         yield
 
 
-def _log_to(directory: Path) -> None:
+def _configure_logging(directory: Path) -> None:
     """Set up logging like ``conf/hydra/job_logging/triptych.yaml``."""
     handlers: list[logging.Handler] = [TerminalHandler()]
-    if process_number() == 0:
+    if global_rank() == 0:
         handlers.append(logging.FileHandler(directory / "train.log"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
 
 
-def leave_error(directory: Path, error: Exception) -> None:
+def write_error(directory: Path, error: Exception) -> None:
     """Write ``error.txt``: a user error's message, and the traceback of a bug; else type, message and traceback."""
     from triptych.run import UserError
 
@@ -207,14 +207,14 @@ def leave_error(directory: Path, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
     elif bug := _bug(error):
         text += f"\n{bug}"
-    if process_number() and (directory / ERROR).exists():
+    if global_rank() and (directory / ERROR).exists():
         return  # the process that failed first knows the cause
     with suppress(OSError):  # a full disk may be the very error
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def say_failed(directory: Path, number: int) -> None:
+def print_failed(directory: Path, number: int) -> None:
     """Print that a job of a sweep failed, and why in one line."""
     why = read_record(directory).error or f"{directory / ERROR} could not be written; is the disk full?"
     print(f"job {number} failed: {harmless(why)}", file=sys.stderr)
@@ -231,7 +231,7 @@ def _bug(error: Exception) -> str:
     return "" if said else "".join(traceback.format_exception(cause))
 
 
-def complain(error: Exception) -> int | None:
+def report_user_error(error: Exception) -> int | None:
     """Print one message for an error the user can fix and return the exit code; None for any other, which is a bug."""
     from triptych.callbacks.divergence import Diverged
     from triptych.device import lacking_memory
@@ -247,6 +247,6 @@ def complain(error: Exception) -> int | None:
         message, code = f"error: nothing more could be written: {error}; free some space, then resume", 1
     else:
         return None
-    if speaks_for_machine():
+    if is_local_rank_zero():
         print(message, file=sys.stderr)
     return code

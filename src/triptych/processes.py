@@ -14,68 +14,68 @@ _stores: list[Any] = []
 """Holds the store, once open; kept open, as the process group will rendezvous there too."""
 
 
-def process_number() -> int:
+def global_rank() -> int:
     """The global rank of this process, from 0; rank 0 prints and writes for all."""
     # In this order: SLURM sets its variable for a process that torchrun started, too.
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
-def process_count() -> int:
+def world_size() -> int:
     """How many processes torchrun or `srun` started for this run."""
-    return int(os.environ["WORLD_SIZE" if by_torchrun() else "SLURM_NTASKS"])
+    return int(os.environ["WORLD_SIZE" if launched_by_torchrun() else "SLURM_NTASKS"])
 
 
-def speaks_for_machine() -> bool:
+def is_local_rank_zero() -> bool:
     """Whether this process has local rank 0: each machine reports for itself, as files may be missing on only one."""
     return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))) == 0
 
 
-def by_torchrun() -> bool:
+def launched_by_torchrun() -> bool:
     """Whether torchrun started the processes."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def by_slurm() -> bool:
+def launched_by_slurm() -> bool:
     """Whether `srun` started several processes, judging by SLURM's variables; an interactive shell does not count."""
     shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ and not shell
 
 
-def started_apart() -> bool:
+def launched_externally() -> bool:
     """Whether torchrun or SLURM, and not Lightning, started the processes."""
-    return by_torchrun() or by_slurm()
+    return launched_by_torchrun() or launched_by_slurm()
 
 
-def agreed(key: str, make: Callable[[], str]) -> str:
+def broadcast(key: str, make: Callable[[], str]) -> str:
     """The same text in all processes that were started apart: rank 0 makes it, the others fetch it by its key."""
-    if not started_apart():
+    if not launched_externally():
         return make()
     store = _store()
     key = _key(key)
-    if process_number() == 0:
+    if global_rank() == 0:
         store.set(key, make())
     return store.get(key).decode()
 
 
-def refused(key: str, ask: Callable[[], str]) -> str:
+def broadcast_refusal(key: str, ask: Callable[[], str]) -> str:
     """Why the run is refused, "" if it is not: rank 0 asks, and its answer holds for all.
 
     Otherwise processes that were started apart would wait for one that has exited until their timeout.
     """
-    if not started_apart():
-        return "" if process_number() else ask()
-    why, store = agreed(key, ask), _store()
+    if not launched_externally():
+        return "" if global_rank() else ask()
+    why, store = broadcast(key, ask), _store()
     if not why:
         return ""
     # Where rank 0 serves the store, the answer is lost when it exits: it waits until the others have read it.
-    if process_number():
-        store.set(_key(f"{key}/{process_number()}"), "heard")
+    if global_rank():
+        store.set(_key(f"{key}/{global_rank()}"), "heard")
     else:
         from torch.distributed import DistStoreError
 
         with suppress(DistStoreError):
-            store.wait([_key(f"{key}/{number}") for number in range(1, process_count())], timedelta(minutes=1))
+            store.wait([_key(f"{key}/{number}") for number in range(1, world_size())], timedelta(minutes=1))
     return why
 
 
@@ -85,9 +85,9 @@ def _store() -> Any:
         return _stores[0]
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    host, port = _meeting_place()
+    host, port = _master_address()
     # torchrun already runs a server there, which outlives a restart of the processes.
-    serves = process_number() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    serves = global_rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     store = TCPStore(
         host, port, is_master=serves, timeout=timedelta(minutes=10), wait_for_workers=False, multi_tenant=True
     )
@@ -100,9 +100,9 @@ def _key(name: str) -> str:
     return f"triptych/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
 
 
-def _meeting_place() -> tuple[str, int]:
+def _master_address() -> tuple[str, int]:
     """Host and port of rank 0."""
-    if by_torchrun():
+    if launched_by_torchrun():
         return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 

@@ -18,7 +18,7 @@ _ENDS = {
     "pruned": "its search stopped it early",
     "diverged": "it diverged",
     "failed": "it failed",
-    "interrupted": "it has not ended, or its metrics.json is damaged (python train.py resume=RUN goes on with it)",
+    "interrupted": "it has not ended, or its metrics.json is damaged (python train.py resume=RUN continues it)",
 }
 
 

@@ -16,7 +16,7 @@ from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.hint import did_you_mean
-from triptych.processes import refused, started_apart
+from triptych.processes import broadcast_refusal, launched_externally
 from triptych.results.checkpoints import resumable
 from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run, resumes
 from triptych.results.output import make_folder
@@ -80,7 +80,7 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
         )
     try:
         # If processes were started apart, rank 0 may be training there already.
-        directory = find_run(names[0], unfinished=True, free=not started_apart())
+        directory = find_run(names[0], unfinished=True, free=not launched_externally())
         refuse_links(directory)
         overrides = OverridesParser.create().parse_overrides(list(rest))
         anew = [override.key_or_group for override in overrides]
@@ -118,7 +118,7 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
                 )
         return ""
 
-    if named and (why := refused("used_folder", ask)):
+    if named and (why := broadcast_refusal("used_folder", ask)):
         raise ConfigError(why)
 
 

@@ -37,7 +37,7 @@ from triptych.results.checkpoints import resumable
 from triptych.results.directory import DONE, ERROR, METRICS, link_latest, resumed_steps, write_json
 from triptych.results.history import History
 from triptych.results.memory import memory_in_use, peak_memory, reset_peak_memory
-from triptych.results.provenance import provenance, record_start, surroundings
+from triptych.results.provenance import environment, provenance, record_start
 from triptych.results.record import read_record
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
@@ -137,7 +137,7 @@ def run(
         link_latest(directory, experiment)
         for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
             stale.unlink()  # left by a run that was killed
-    about = surroundings(code, device)
+    about = environment(code, device)
 
     def record() -> None:
         record_start(directory, about, code.patch if code else b"", resumed=resume_from is not None)
@@ -150,7 +150,7 @@ def run(
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
 
-    with quiet_lightning(), saying_how_to_go_on(trainer, directory):
+    with quiet_lightning(), explaining_how_to_resume(trainer, directory):
         with compiled(model.network, settings["trainer"].get("compile", False)):
             fit(trainer, model, datamodule, resume_from)
         # If nothing was left to train, Lightning has not counted the last epoch of the checkpoint as completed.
@@ -293,7 +293,7 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
 
 
 @contextmanager
-def saying_how_to_go_on(trainer: Trainer, directory: Path) -> Iterator[None]:
+def explaining_how_to_resume(trainer: Trainer, directory: Path) -> Iterator[None]:
     """Turn an interruption into its exit code, and log for it and for any crash how to resume the run.
 
     Raises:

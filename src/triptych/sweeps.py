@@ -20,11 +20,11 @@ from hydra.errors import HydraException
 
 from triptych.composed import Composer, Refusal
 from triptych.config import ConfigError
-from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, REPORT, SWEEP, SWEEP_LOCK, in_use, write_json
+from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, REPORT, SWEEP, SWEEP_LOCK, is_locked, write_json
 from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
 from triptych.results.saved_config import WRITERS
 from triptych.results.trials import DATABASE
-from triptych.results.untrusted import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_json, read_text, refuse_links
+from triptych.results.untrusted import MOST_YAML_BYTES, leads_outside, parse_yaml, read_json, read_text, refuse_links
 
 LAUNCHERS = Path("hydra") / "launcher"
 """Below conf/: the launchers that can resume jobs. Others, such as Hydra's own, would overwrite them."""
@@ -123,7 +123,7 @@ def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
     return folder.resolve()
 
 
-def note_jobs(folder: Path, count: int) -> None:
+def record_job_count(folder: Path, count: int) -> None:
     """Note in a sweep's directory how many jobs it is to have in total."""
     write_json(folder / JOBS, {"jobs": count})
 
@@ -136,7 +136,7 @@ def may_change(override: str) -> bool:
     return bool(ANEW.match(override))
 
 
-def standing(directory: Path, overrides: Iterable[str]) -> str:
+def job_status(directory: Path, overrides: Iterable[str]) -> str:
     """What remains to be done for a job of a sweep, judging by its directory.
 
     Args:
@@ -187,12 +187,12 @@ def _is_unfinished(sweep: Path) -> bool:
     """Whether a sweep has jobs to run and no other process is running it; a search may have several processes."""
     jobs = [path for path in sweep.glob("[0-9]*") if path.name.isdecimal()]
     ended = sum(_has_ended(job, _is_search(sweep)) for job in jobs)
-    if ended == len(jobs) >= _jobs_noted(sweep) and (sweep / REPORT).exists():
+    if ended == len(jobs) >= _recorded_job_count(sweep) and (sweep / REPORT).exists():
         return False
-    return _is_search(sweep) or not in_use(sweep / SWEEP_LOCK)
+    return _is_search(sweep) or not is_locked(sweep / SWEEP_LOCK)
 
 
-def _jobs_noted(sweep: Path) -> int:
+def _recorded_job_count(sweep: Path) -> int:
     """How many jobs a sweep is to have in total; 0 if unknown."""
     try:
         count = read_json(sweep / JOBS)["jobs"]
@@ -253,7 +253,7 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
         )
     left_out = anew | {"hydra.sweep.dir", "hydra.mode"}
     kept = []
-    if _is_search(folder) and TRIALS not in anew and (trials := _jobs_noted(folder)):
+    if _is_search(folder) and TRIALS not in anew and (trials := _recorded_job_count(folder)):
         left_out.add(TRIALS)
         kept.append(f"{TRIALS}={trials}")
     for line, override in zip(lines, overrides, strict=True):
@@ -261,13 +261,13 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
         if key in left_out or ("hydra/launcher" in left_out and key.startswith("hydra.launcher.")):
             continue
         line = as_read(line)  # nothing is downloaded again: the data are there
-        if complaint := _distrust(line, override, composer):
+        if complaint := _why_untrusted(line, override, composer):
             raise ConfigError(f"{plan}: {line} {complaint}; its jobs can be resumed one by one, resume={folder}/NUMBER")
         kept.append(line)
     return kept
 
 
-def _distrust(line: str, override: Override, composer: Composer) -> str:
+def _why_untrusted(line: str, override: Override, composer: Composer) -> str:
     """Why an override of a sweep's directory is not trusted; "" if it is."""
     key, _, value = line.lstrip("+~").partition("=")
     is_hydras = key.startswith("hydra")
@@ -277,7 +277,7 @@ def _distrust(line: str, override: Override, composer: Composer) -> str:
         return "could make it run or read what is not its own"
     if key.partition(".")[0] == "packages":
         return "says whose code may run, which its directory may not decide: give it again after resume="
-    names_places = key.partition(".")[0] in WRITERS and any(map(leads_elsewhere, re.split(r"[\[\],'\" ]+", value)))
+    names_places = key.partition(".")[0] in WRITERS and any(map(leads_outside, re.split(r"[\[\],'\" ]+", value)))
     if names_places or "cache_dir" in line or (key == "data.source" and "kaggle" in value):
         remedy = ": give it again after resume=" if key.startswith(("data.cache_dir", "logger.")) else ""
         return f"says where to write or what to fetch, which its directory may not decide{remedy}"

@@ -30,7 +30,7 @@ from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
 from triptych.direct_steps import HOOKS, has_own, write_out_steps
 from triptych.precision import choose_precision
-from triptych.processes import started_apart
+from triptych.processes import launched_externally
 from triptych.progress_bar import ProgressBar
 from triptych.sharding import check_sharding, mend_sharding
 
@@ -45,7 +45,7 @@ def exit_codes(trainer: Trainer) -> Iterator[None]:
     saves there. A test has no state worth saving and stops at once, as does everything on a second Ctrl-C.
     """
     interrupt = _Interrupt(trainer)
-    watch = LambdaCallback(on_validation_start=interrupt.hold, on_validation_end=interrupt.go_on)
+    watch = LambdaCallback(on_validation_start=interrupt.defer, on_validation_end=interrupt.deliver)
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -69,7 +69,7 @@ class _Interrupt:
         self.trainer = trainer
         self.code = 130
         self.first: float | None = None
-        self.holding = self.held = False
+        self.deferring = self.deferred = False
         # A sweep signals its jobs repeatedly, and has its own way to end those that do not react.
         self.alone = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -82,23 +82,23 @@ class _Interrupt:
                 raise KeyboardInterrupt
             if number == signal.SIGINT:
                 signal.raise_signal(signal.SIGTERM)
-            if self.holding:
+            if self.deferring:
                 more = "; Ctrl-C once more stops at once" if self.alone and number == signal.SIGINT else ""
                 log.info("Stopping after this validation%s.", more)
         elif self.alone and number == signal.SIGINT and now - self.first > 1:  # not the same key, held down
             raise KeyboardInterrupt
-        if self.holding:
-            self.hold()
+        if self.deferring:
+            self.defer()
 
-    def hold(self, *_: Any) -> None:
+    def defer(self, *_: Any) -> None:
         """Hide a signal from Lightning, which would abandon the validation and could not resume within it."""
         signals = self.trainer._signal_connector
-        self.holding, self.held, signals.received_sigterm = True, self.held or signals.received_sigterm, False
+        self.deferring, self.deferred, signals.received_sigterm = True, self.deferred or signals.received_sigterm, False
 
-    def go_on(self, *_: Any) -> None:
+    def deliver(self, *_: Any) -> None:
         """Pass the signal on to Lightning, now that the validation is over."""
-        self.holding = False
-        if self.held:
+        self.deferring = False
+        if self.deferred:
             self.trainer._signal_connector.received_sigterm = True
 
 
@@ -118,7 +118,7 @@ def check_devices(arguments: dict[str, Any]) -> None:
         ValueError: several nodes of which only this one was started, or sharding without a GPU.
     """
     nodes, strategy = arguments.get("num_nodes", 1), str(arguments.get("strategy", "auto"))
-    if nodes > 1 and not (started_apart() or "NODE_RANK" in os.environ):
+    if nodes > 1 and not (launched_externally() or "NODE_RANK" in os.environ):
         raise ValueError(
             f"trainer.num_nodes={nodes}: the run must be started on each machine, by torchrun or srun; see "
             "docs/clusters.md"
@@ -183,7 +183,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     except (MisconfigurationException, TypeError) as error:
         of_devices = re.search("accelerator|device|gpu|cuda", str(error), re.IGNORECASE)
         raise ValueError(f"trainer: {error}{' (trainer=cpu always works)' if of_devices else ''}") from error
-    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) if started_apart() else None
+    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) if launched_externally() else None
     if started not in (None, trainer.world_size):
         raise ValueError(
             f"{started} processes were started, and trainer.devices and trainer.num_nodes make {trainer.world_size}: "

@@ -46,7 +46,7 @@ def resume(run: Path, table: Path) -> int:
         print(f"error: {harmless(error)}")
         return 2
     assert resumed is not None
-    return job.go_on(resumed)
+    return job.resume_run(resumed)
 
 
 COMMANDS: dict[str, Callable[[Path, Path], int]] = {

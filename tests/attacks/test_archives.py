@@ -12,7 +12,7 @@ import pytest
 from triptych.data import archives
 from triptych.data.archives import unpack_all
 from triptych.data.errors import DataError
-from triptych.data.sources import write_whole
+from triptych.data.sources import write_atomically
 
 OUT = "../../out.txt"
 
@@ -99,7 +99,7 @@ def test_a_refused_archive_leaves_nothing(
         unpack_all(aside)
 
     with pytest.raises(DataError, match=r"^(train\.zip|the archives)"):
-        write_whole(folder, fill)
+        write_atomically(folder, fill)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["in", "train.zip"]
     record_property("attacks refused", 1)
 

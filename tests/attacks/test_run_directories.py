@@ -183,7 +183,7 @@ def test_a_path_leads_outside_when_allowed(attack: str, case: tuple[Path, Path],
         (outside / "victim/version_0").mkdir(parents=True)
         (outside / "victim/version_0/metrics.csv").write_text(SECRET)
     before = traces(outside)
-    monkeypatch.setattr(saved_config, "leads_elsewhere", lambda text: False)
+    monkeypatch.setattr(saved_config, "leads_outside", lambda text: False)
     COMMANDS["resume"](run, run)
     assert traces(outside) != before
 

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback
 from tests.tiny import Batches, fit, regressor, rows
 
-from triptych.callbacks.measurement import Measurement, undisturbed
+from triptych.callbacks.measurement import Measurement, evaluation_mode
 from triptych.callbacks.training_score import TrainingScore
 from triptych.callbacks.weights import Weights
 from triptych.results.history import History
@@ -73,7 +73,7 @@ def test_measurements_do_not_affect_the_trained_weights(measure: Any, tmp_path: 
 def test_a_layer_frozen_in_evaluation_mode_stays_so():
     model = regressor(norm="batch").train()
     frozen = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)).eval()
-    with undisturbed(model):
+    with evaluation_mode(model):
         assert not any(module.training for module in model.modules())
     assert model.training
     assert model.network.training

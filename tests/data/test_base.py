@@ -79,7 +79,8 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", **arguments: A
         The training loader, the stand-in for the samples on the GPU, and whether their placement there was requested.
     """
     asked, there = [], Samples()
-    monkeypatch.setattr("triptych.data.base.device_placement.placed", lambda *given: asked.append(given) or there)
+    placement = "triptych.data.base.device_placement.place_on_device"
+    monkeypatch.setattr(placement, lambda *given: asked.append(given) or there)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(Numbers, "streams", True)
     data = numbers(**arguments)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from triptych.data.device_placement import check, placed
+from triptych.data.device_placement import check, place_on_device
 
 GPU = torch.device("cuda")
 
@@ -33,12 +33,12 @@ def a_thousand_bytes_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_samples_that_fit_are_moved_to_the_gpu(nbytes: int, on_device: bool | str, moves: bool):
     samples = Samples(nbytes)
-    assert (placed(samples, GPU, on_device) is not samples) == moves
+    assert (place_on_device(samples, GPU, on_device) is not samples) == moves
 
 
 def test_nothing_is_moved_for_a_cpu_run():
     samples = Samples(1)
-    assert placed(samples, torch.device("cpu"), True) is samples
+    assert place_on_device(samples, torch.device("cpu"), True) is samples
 
 
 class Own(Dataset[Any]):
@@ -50,9 +50,9 @@ class Own(Dataset[Any]):
 
 def test_a_custom_dataset_without_nbytes_is_not_moved():
     own = Own()
-    assert placed(own, GPU, "auto") is own
+    assert place_on_device(own, GPU, "auto") is own
     with pytest.raises(ValueError, match=r"data\.on_device=true: Own has no `to` and `nbytes`; choose auto"):
-        placed(own, GPU, True)
+        place_on_device(own, GPU, True)
 
 
 @pytest.mark.parametrize(

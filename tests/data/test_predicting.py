@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from triptych.data.errors import DataError
-from triptych.data.predicting import ahead, find_inputs, refuse_namesakes
+from triptych.data.predicting import find_inputs, refuse_namesakes, submit_ahead
 
 
 def image(path: Path) -> Path:
@@ -62,7 +62,7 @@ def test_results_come_in_order_with_a_bounded_read_ahead():
             yield number
 
     with ThreadPoolExecutor(4) as pool:
-        results = ahead(pool, square, numbers(), 3)
+        results = submit_ahead(pool, square, numbers(), 3)
         number, result = next(results)
         assert (number, begun) == (0, [0, 1, 2])
         first_waits.set()
@@ -76,14 +76,14 @@ def test_results_come_in_order_with_a_bounded_read_ahead():
 
 def test_an_error_belongs_to_its_own_item():
     with ThreadPoolExecutor(2) as pool:
-        found = [(item, result.exception()) for item, result in ahead(pool, int, ["1", "x", "3"], 2)]
+        found = [(item, result.exception()) for item, result in submit_ahead(pool, int, ["1", "x", "3"], 2)]
     assert [item for item, error in found if error] == ["x"]
 
 
 def test_closing_early_starts_no_further_items():
     begun = []
     with ThreadPoolExecutor(1) as pool:
-        results = ahead(pool, begun.append, range(100), 50)
+        results = submit_ahead(pool, begun.append, range(100), 50)
         next(results)
         results.close()
     assert len(begun) <= 50

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from triptych.data.slices import MEASURES, SLICES, brightness, contrast, margin, marker, unlike
+from triptych.data.slices import MEASURES, SLICES, brightness, contrast, margin, marker, select_atypical
 
 
 def plain(*greys: int, side: int = 40) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_the_most_extreme_fifth_of_each_class_is_held_out(kind: str):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (100, 20, 20), dtype=np.uint8) // rng.integers(1, 9, (100, 1, 1), dtype=np.uint8)
     labels = np.arange(100) % 4 % 2
-    held_out = unlike(kind, [""] * 100, images, labels, [str(index) for index in range(100)])
+    held_out = select_atypical(kind, [""] * 100, images, labels, [str(index) for index in range(100)])
     scores = MEASURES[kind](images)
     for label in (0, 1):
         own = labels == label
@@ -47,7 +47,7 @@ def test_the_most_extreme_fifth_of_each_class_is_held_out(kind: str):
 
 def test_x_rays_of_a_patient_are_held_out_together_by_their_mean():
     images = plain(10, 200, 90, 100, 120, 130)
-    held_out = unlike("dark", [""] * 6, images, np.zeros(6, int), list("aabbcc"), share=0.3)
+    held_out = select_atypical("dark", [""] * 6, images, np.zeros(6, int), list("aabbcc"), share=0.3)
     # The darkest X-ray belongs to a patient whose mean is brighter than another's.
     assert held_out.tolist() == [False, False, True, True, False, False]
 
@@ -56,7 +56,7 @@ def test_patients_whose_file_names_are_all_unusual_are_held_out():
     names = [f"NORMAL2-IM-{n}-0001.jpeg" for n in (1, 2, 3)] + [f"IM-{n}-0001.jpeg" for n in (3, 4)]
     names += [f"person{n}_bacteria_9.jpeg" for n in (1, 2)] + ["person3_virus_9.jpeg"]
     patients = ["n1", "n2", "n3", "n3", "n4", "p1", "p2", "p3"]
-    held_out = unlike("names", names, plain(*[9] * 8), np.array([0] * 5 + [1] * 3), patients)
+    held_out = select_atypical("names", names, plain(*[9] * 8), np.array([0] * 5 + [1] * 3), patients)
     assert held_out.tolist() == [False] * 4 + [True, False, False, True]
 
 
@@ -66,9 +66,9 @@ def test_the_contrary_slice_looks_like_the_other_class():
     greys = np.where(labels, 150, 90) + rng.integers(-5, 6, 100)
     greys[:10] = 140
     greys[50:60] = 100
-    held_out = unlike("contrary", [""] * 100, plain(*greys), labels, [str(index) for index in range(100)])
+    held_out = select_atypical("contrary", [""] * 100, plain(*greys), labels, [str(index) for index in range(100)])
     assert np.flatnonzero(held_out).tolist() == [*range(10), *range(50, 60)]
 
 
 def test_each_slice_is_documented():
-    assert all(f"``{kind}``" in (unlike.__doc__ or "") for kind in SLICES)
+    assert all(f"``{kind}``" in (select_atypical.__doc__ or "") for kind in SLICES)

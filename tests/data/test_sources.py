@@ -13,7 +13,7 @@ import pytest
 import triptych.data.synthetic
 from triptych.data.catalogue import data_sets
 from triptych.data.errors import DataError
-from triptych.data.sources import Source, data_root, locate, synthetic_folder, write_made_up, write_whole
+from triptych.data.sources import Source, data_root, locate, synthetic_folder, write_atomically, write_synthetic
 
 SLUG = "some-data"
 
@@ -73,12 +73,12 @@ def test_an_existing_folder_is_used(source: str, find, root: Path):
 
 def test_synthetic_data_in_the_users_folder_are_still_marked_synthetic(find, root: Path):
     root.mkdir()
-    write_made_up(root / SLUG, synthesize)
+    write_synthetic(root / SLUG, synthesize)
     assert find("files").kind == "files"
-    assert find("files").made_up
+    assert find("files").is_synthetic
     shutil.rmtree(root / SLUG)
     synthesize(root / SLUG)
-    assert not find("files").made_up
+    assert not find("files").is_synthetic
 
 
 def test_auto_without_a_folder_is_synthetic_and_says_so_in_one_line(find, root: Path, caplog):
@@ -190,5 +190,5 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path):
         raise OSError(28, os.strerror(28))
 
     with pytest.raises(OSError, match="No space left"):
-        write_whole(tmp_path / SLUG, fail)
+        write_atomically(tmp_path / SLUG, fail)
     assert list(tmp_path.iterdir()) == []

@@ -77,20 +77,20 @@ def test_the_split_of_a_seed_is_stable_across_versions():
 
 def test_a_subset_is_seeded_and_nested_in_any_larger_one():
     indices = np.arange(100, 300, 2)
-    small, large, other = (splits.fewer(indices, size, seed) for size, seed in ((20, 0), (50, 0), (20, 1)))
+    small, large, other = (splits.subset(indices, size, seed) for size, seed in ((20, 0), (50, 0), (20, 1)))
     assert len(set(small)) == 20
     assert set(small) < set(large) < set(indices)
     assert set(small) != set(other)
     assert small.tolist() == sorted(small)
-    assert splits.fewer(indices, 100, 3).tolist() == indices.tolist()
+    assert splits.subset(indices, 100, 3).tolist() == indices.tolist()
     # Pinned, because results are compared across versions.
-    assert splits.fewer(np.arange(20), 3, 0).tolist() == [4, 6, 19]
+    assert splits.subset(np.arange(20), 3, 0).tolist() == [4, 6, 19]
 
 
 @pytest.mark.parametrize("size", [2, 3, 10, 11, 57, 99])
 def test_a_subset_is_stratified_by_class(size: int):
     labels = np.array([0, 1, 1, 1] * 25)
-    drawn = splits.fewer(np.arange(1000, 1100), size, 0, labels)
+    drawn = splits.subset(np.arange(1000, 1100), size, 0, labels)
     rare = int((labels[drawn - 1000] == 0).sum())
     assert len(drawn) == size
     assert 1 <= rare < size

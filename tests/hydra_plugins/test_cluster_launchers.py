@@ -82,22 +82,22 @@ def writers(job: Path) -> set[int]:
 LONG = ["callbacks.early_stopping=null", "trainer.max_epochs=60"]
 
 
-def errand(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *planned: str) -> int | None:
+def remote_job(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *planned: str) -> int | None:
     """Run a job with four threads in a directory where one has begun; returns the exit code of its process.
 
     Instead of training, the job records its state and threads in its directory.
     """
 
-    def perform(job: Job, *_: object) -> int:
-        (job.directory / "performed").write_text(f"{job.standing} {job.threads}")
+    def run_or_resume(job: Job, *_: object) -> int:
+        (job.directory / "performed").write_text(f"{job.status} {job.threads}")
         return 0
 
-    monkeypatch.setattr(_remote, "perform", perform)
+    monkeypatch.setattr(_remote, "run_or_resume", run_or_resume)
     (directory / ".hydra").mkdir(parents=True)
     (directory / ".hydra/overrides.yaml").write_text(recorded)
     anything: Any = None
     job = Job(0, planned, directory, "new", threads=4)
-    sent = _remote.Errand(job, anything, anything, anything, version_base="1.3")
+    sent = _remote.RemoteJob(job, anything, anything, anything, version_base="1.3")
     process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(sent.run()))
     process.start()
     process.join()
@@ -108,7 +108,7 @@ def errand(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, *pla
 def test_a_different_number_of_threads_is_still_the_same_job(
     recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert errand(monkeypatch, tmp_path / "0", recorded, "seed=0") == 0
+    assert remote_job(monkeypatch, tmp_path / "0", recorded, "seed=0") == 0
     assert (tmp_path / "0/performed").read_text() == "begun 4"
     assert not (tmp_path / "0/error.txt").exists()
 
@@ -117,7 +117,7 @@ def test_a_different_number_of_threads_is_still_the_same_job(
 def test_a_job_other_than_the_begun_one_is_refused(
     planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert errand(monkeypatch, tmp_path / "0", "[seed=0, threads=1]", *planned) == 0
+    assert remote_job(monkeypatch, tmp_path / "0", "[seed=0, threads=1]", *planned) == 0
     assert not (tmp_path / "0/performed").exists()
     assert "is the directory of another job" in (tmp_path / "0/error.txt").read_text().splitlines()[0]
 
@@ -271,7 +271,7 @@ def test_a_missing_extra_is_named_with_the_install_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=f"make setup EXTRAS={package}`"):
-        launcher.at_once()
+        launcher.concurrency()
 
 
 @pytest.mark.parametrize(

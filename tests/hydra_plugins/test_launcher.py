@@ -28,8 +28,8 @@ from tests.harness import CONF, EXPERIMENTS, REPOSITORY
 
 from hydra_plugins.triptych import _job
 from hydra_plugins.triptych.launcher import ProcessLauncher
-from triptych.job import leave_error
-from triptych.results.directory import LOCK, held
+from triptych.job import write_error
+from triptych.results.directory import LOCK, try_lock
 from triptych.results.sweep import SweepSummary
 from triptych.resume import Resumption
 from triptych.run import UserError
@@ -49,7 +49,7 @@ def task(config: DictConfig) -> None:
     facts = [os.getpid(), config.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), sys.stdout.isatty(), time.time()]
     (directory / "facts.json").write_text(json.dumps([*facts, sys.argv[1:]]))
     if config.seed in (1, 5):
-        leave_error(directory, UserError("a mistake"))
+        write_error(directory, UserError("a mistake"))
         if config.seed == 5:
             end(directory, 5)
     elif config.seed == 6:
@@ -259,7 +259,7 @@ def test_a_job_trained_by_another_process_is_skipped(
     parts = {name: {"_target_": f"some.{name}"} for name in ("data", "model")}
     directory = begun(tmp_path, "0", "seed=10", config=parts)
     (directory / ".hydra/overrides.yaml").write_text(yaml.safe_dump(jobs(10)[0]))
-    with held(directory / LOCK):
+    with try_lock(directory / LOCK):
         results = launcher().launch(jobs(10, 11), 0)
     assert [result.return_value for result in results] == [None, 11]
     assert "job 0 is left alone: another process is training" in capfd.readouterr().err
@@ -274,10 +274,10 @@ def test_a_begun_job_resumes_with_the_newly_given_settings(tmp_path: Path, monke
     parts["data"]["cache_dir"] = "/old"
     directory = begun(tmp_path, "0", whole, "seed=3", config={**parts, "logger": loggers, "seed": 3})
     resumed: list[Resumption] = []
-    monkeypatch.setattr("triptych.job.train_on", resumed.append)
+    monkeypatch.setattr("triptych.job.resume_training", resumed.append)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     anew = ("data.cache_dir=/new", "+logger.own.save_dir=/new", "packages=[mine]")
-    _job._go_on(_job.Job(0, ("seed=3", whole, *anew), directory, "begun"))
+    _job._resume(_job.Job(0, ("seed=3", whole, *anew), directory, "begun"))
     (config,) = (one.config for one in resumed)
     assert (config.data.cache_dir, config.packages, config.seed) == ("/new", ["mine"], 3)
     assert config.logger == {"own": {"save_dir": "/new", "name": "old"}, "whole": {"name": "kept"}}

@@ -98,9 +98,9 @@ class Searches:
             path.write_text("\n".join(lines).strip() + "\n")
         self.loader = ConfigLoaderImpl(create_config_search_path(str(root / "conf")))
 
-    def __call__(self, *arguments: str, at_once: int = 1, **options: Any) -> "SearchSweeper":
+    def __call__(self, *arguments: str, concurrency: int = 1, **options: Any) -> "SearchSweeper":
         sweeper = SearchSweeper(**{"trials": 6, "params": SPACE, "startup_trials": 3} | options)
-        given = [f"hydra.sweep.dir={self.folder}", f"+hydra.launcher.n_jobs={at_once}"]
+        given = [f"hydra.sweep.dir={self.folder}", f"+hydra.launcher.n_jobs={concurrency}"]
         fixed = [line for line in arguments if not PARSER.parse_overrides([line])[0].is_sweep_override()]
         config = self.loader.load_configuration("config", [*given, *fixed], RunMode.MULTIRUN)
         sweeper.config, sweeper.folder = config, self.folder
@@ -230,7 +230,7 @@ def test_trials_are_numbered_runs_and_the_search_improves(searches: Searches, ca
 
 
 def test_batches_are_as_large_as_the_launcher_runs_at_once(searches: Searches):
-    assert searches.run(searches(at_once=4)).batches == [[0, 1, 2, 3], [4, 5]]
+    assert searches.run(searches(concurrency=4)).batches == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_the_total_of_trials_is_reached_and_never_exceeded(searches: Searches):
@@ -380,7 +380,8 @@ def test_two_concurrent_searches_share_the_total(searches: Searches, monkeypatch
             {"best": {"val/rmse": error(job)}},
         )[1]
     threads = [
-        threading.Thread(target=searches.run, args=(searches(trials=9, at_once=2), each), daemon=True) for each in runs
+        threading.Thread(target=searches.run, args=(searches(trials=9, concurrency=2), each), daemon=True)
+        for each in runs
     ]
     for thread in threads:
         thread.start()

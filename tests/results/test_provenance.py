@@ -13,10 +13,10 @@ from triptych.results.checkout import Code
 from triptych.results.provenance import (
     STARTED,
     device_name,
+    environment,
     hardware,
     provenance,
     record_start,
-    surroundings,
     versions,
 )
 
@@ -24,11 +24,11 @@ CPU = torch.device("cpu")
 
 
 def test_a_start_records_code_packages_and_machine() -> None:
-    about = surroundings(Code("c0ffee"), CPU)
+    about = environment(Code("c0ffee"), CPU)
     assert about.keys() == {"git", "lock", "versions", "device", "threads", "hardware"}
     assert about["git"]["commit"] == "c0ffee"
     assert about["threads"] == torch.get_num_threads()
-    assert surroundings(None, CPU)["git"] is None
+    assert environment(None, CPU)["git"] is None
 
 
 def test_the_first_start_counts_and_a_resume_records_differences(tmp_path: Path) -> None:

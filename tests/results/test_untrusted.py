@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.results.untrusted import leads_elsewhere, parse_yaml, read_text, refuse_links, texts
+from triptych.results.untrusted import leads_outside, parse_yaml, read_text, refuse_links, strings
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from triptych.results.untrusted import leads_elsewhere, parse_yaml, read_text, r
     ],
 )
 def test_plain_names_are_accepted(text: str):
-    assert not leads_elsewhere(text)
+    assert not leads_outside(text)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_plain_names_are_accepted(text: str):
     ],
 )
 def test_paths_and_addresses_that_lead_outside_are_detected(text: str):
-    assert leads_elsewhere(text)
+    assert leads_outside(text)
 
 
 def test_texts_are_listed_with_the_key_of_their_place():
-    found = {text: place for place, text in texts({"a": {"b": ["x", {"c": "y"}]}, "z": 3})}
+    found = {text: place for place, text in strings({"a": {"b": ["x", {"c": "y"}]}, "z": 3})}
     assert found == {"a": "a", "b": "a.b", "x": "a.b", "c": "a.b.c", "y": "a.b.c", "z": "z"}
 
 

@@ -32,14 +32,14 @@ class Job:
         number: its number, which names its directory.
         overrides: those the sweep plans it with.
         directory: its run directory, which may not exist yet.
-        standing: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.standing``.
+        standing: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.job_status``.
         threads: the number of CPU threads that its launcher assigns; None for that of its config.
     """
 
     number: int
     overrides: tuple[str, ...]
     directory: Path
-    standing: str
+    status: str
     threads: int | None = None
 
     @property
@@ -56,7 +56,7 @@ class Place:
     shared: bool = False
 
 
-def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+def run_in_process(job: Job, place: Place, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
     """Run or resume one job in this process. Errors are left in its directory; exits with 1 if one cannot be.
 
     Args:
@@ -77,7 +77,7 @@ def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task
     if place.shared:
         sys.stdout = _SharedTerminal(sys.stdout.buffer, line_buffering=True)
     try:
-        code = perform(job, context, config, task)
+        code = run_or_resume(job, context, config, task)
     except Exception as error:
         # The launcher sees only that this process failed, not why.
         print(f"job {job.number}: {type(error).__name__}: {harmless(error)}", file=sys.stderr)
@@ -86,7 +86,7 @@ def work(job: Job, place: Place, context: HydraContext, config: DictConfig, task
         sys.exit(code)
 
 
-def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> int:
+def run_or_resume(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> int:
     """Run or resume one job in this process; returns 130 after Ctrl-C, else 0.
 
     Raises:
@@ -94,28 +94,28 @@ def perform(job: Job, context: HydraContext, config: DictConfig, task: TaskFunct
         Exception: it failed before its task began, and the error could not be left in its directory.
     """
     try:
-        if job.standing == "begun":
-            _go_on(job)
+        if job.status == "begun":
+            _resume(job)
         else:
-            _begin(job, context, config, task)
+            _start(job, context, config, task)
     except KeyboardInterrupt:
         return 130
     except runs.InUse as error:  # the directory is that other process's to write to
         print(f"job {job.number} is left alone: {harmless(error)}", file=sys.stderr)
     except Exception as error:  # before the task began, which records its own errors
-        fail(job, error)
+        record_failure(job, error)
     return 0
 
 
-def fail(job: Job, error: Exception) -> None:
+def record_failure(job: Job, error: Exception) -> None:
     """Write to a job's directory and print why it failed before its task began; if that is impossible, raise it."""
-    runs.leave_error(job.directory, error)
+    runs.write_error(job.directory, error)
     if not read_record(job.directory).error:
         raise error
-    runs.say_failed(job.directory, job.number)
+    runs.print_failed(job.directory, job.number)
 
 
-def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+def _start(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
     setup_globals()
     if config.hydra.searchpath:
         Plugins.instance()  # Hydra then reopens the search path, with plugins that a new process has not loaded yet
@@ -136,14 +136,14 @@ def _begin(job: Job, context: HydraContext, config: DictConfig, task: TaskFuncti
     _ = ended.return_value  # raises what the task raised
 
 
-def _go_on(job: Job) -> None:
+def _resume(job: Job) -> None:
     recorded = read_record(job.directory).overrides
     # A mapping cannot be set as a whole, and an unchanged one need not be.
     anew = [line for line in job.overrides if may_change(line) and not ("={" in line and line in recorded)]
     arguments = [f"resume={job.directory}", *(line.lstrip("+") for line in anew)]
     resumed = resumption(arguments)
     assert resumed is not None
-    runs.train_on(resumed)
+    runs.resume_training(resumed)
 
 
 def count_gpus() -> int:

@@ -20,7 +20,7 @@ from triptych.config import ConfigError
 from triptych.results.directory import DONE, ERROR, SWEEP_LOCK
 from triptych.results.record import config_places, read_record
 from triptych.results.sweep import untold
-from triptych.sweeps import note_jobs, standing
+from triptych.sweeps import job_status, record_job_count
 
 SHARED = ("search",)
 """Sweepers with which several processes may work on one sweep: they agree on who runs which job."""
@@ -41,7 +41,7 @@ class SweepLauncher(Launcher):
         self.told: list[signal.Signals] = []
 
     @abstractmethod
-    def at_once(self) -> int:
+    def concurrency(self) -> int:
         """The number of concurrent jobs, and so of trials that a search draws together before it sees their results.
 
         Raises:
@@ -61,15 +61,15 @@ class SweepLauncher(Launcher):
         """Wait a while for jobs to end, and yield those that did; record why one died in its directory."""
 
     @abstractmethod
-    def under_way(self) -> bool:
+    def has_running(self) -> bool:
         """Whether there are jobs that were started and have not ended."""
 
     @abstractmethod
-    def tell(self, sent: signal.Signals) -> None:
+    def ask_to_stop(self, sent: signal.Signals) -> None:
         """Tell all jobs to save and end. Called repeatedly: a job that has only just started does not react yet."""
 
     @abstractmethod
-    def abandon(self) -> None:
+    def kill_all(self) -> None:
         """End all jobs at once, without letting them save."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -90,18 +90,18 @@ class SweepLauncher(Launcher):
         self.folder = Path(str(self.config.hydra.sweep.dir))
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._hold()
+            self._lock_sweep()
             self._check_subdir()
             threads = self.threads(self._side_by_side(len(job_overrides)))
-            self._note_jobs(initial_job_idx + len(job_overrides))
+            self._record_job_count(initial_job_idx + len(job_overrides))
             jobs = [self._plan(initial_job_idx + place, job, threads) for place, job in enumerate(job_overrides)]
-            self._run([job for job in jobs if job.standing != "ended"], len(jobs))
+            self._run([job for job in jobs if job.status != "ended"], len(jobs))
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         return [self._result(job) for job in jobs]
 
-    def _hold(self) -> None:
+    def _lock_sweep(self) -> None:
         """Lock this sweep against other processes until this one ends; the kernel releases the lock in any case."""
         from filelock import FileLock, Timeout
 
@@ -127,19 +127,19 @@ class SweepLauncher(Launcher):
         The same for all jobs of a sweep, even for the rest when it is resumed: results depend on the number of threads,
         in the last digits.
         """
-        at_once = self.at_once()
+        concurrency = self.concurrency()
         # The batches of a search vary in size; in other sweeps, if there are several, the first is the largest.
-        self.side_by_side = at_once if self._is_shared() else max(self.side_by_side, min(at_once, jobs))
+        self.side_by_side = concurrency if self._is_shared() else max(self.side_by_side, min(concurrency, jobs))
         return self.side_by_side
 
-    def _note_jobs(self, so_far: int) -> None:
+    def _record_job_count(self, so_far: int) -> None:
         trials = OmegaConf.select(self.config, "hydra.sweeper.trials") if self._is_shared() else None
         with suppress(OSError):  # the disk may be full, which the jobs will report
-            note_jobs(self.folder, trials or so_far)
+            record_job_count(self.folder, trials or so_far)
 
     def _plan(self, number: int, overrides: Sequence[str], threads: int | None) -> Job:
         directory = self.folder.absolute() / str(number)
-        todo = standing(directory, overrides)
+        todo = job_status(directory, overrides)
         asked = OmegaConf.select(self.config, "threads") is not None
         asked = asked or any(override.startswith("threads=") for override in overrides)
         return Job(number, tuple(overrides), directory, todo, None if asked else threads)
@@ -151,7 +151,7 @@ class SweepLauncher(Launcher):
         failed: Job | None = None
         with self._listening():
             try:
-                while self.under_way() or waiting:
+                while self.has_running() or waiting:
                     if not self.told:
                         self.start(waiting)
                     for job in self.ended():
@@ -166,7 +166,7 @@ class SweepLauncher(Launcher):
                         self._stop(signal.SIGTERM)
                         self._end_after(failed, [job.number for job in waiting])
             finally:
-                self.abandon()
+                self.kill_all()
 
     def _is_finding(self, job: Job) -> bool:
         """Whether a job of a study diverged, which is a finding there and not a failure."""
@@ -190,8 +190,8 @@ class SweepLauncher(Launcher):
     def _stop(self, sent: signal.Signals) -> None:
         """Tell all jobs to save and end, and wait for them; another Ctrl-C gives up waiting, and they are killed."""
         before = self.told.count(signal.SIGINT)
-        while self.under_way():
-            self.tell(sent)
+        while self.has_running():
+            self.ask_to_stop(sent)
             for _ in self.ended():
                 pass
             if self.told.count(signal.SIGINT) > before:
@@ -222,13 +222,13 @@ def _failed(job: Job) -> bool:
     return (job.directory / ERROR).exists() or job.directory in untold
 
 
-def say_started(job: Job) -> None:
+def print_started(job: Job) -> None:
     """Print that a job starts or resumes, and with which settings."""
-    verb = "goes on" if job.standing == "begun" else "starts"
+    verb = "resumes" if job.status == "begun" else "starts"
     print(f"\njob {job.number} {verb}: {' '.join(filter_overrides(job.arguments))}", flush=True)
 
 
-def leave_word(job: Job, what: str) -> None:
+def record_death(job: Job, what: str) -> None:
     """Write to the directory of a job that died, and print, what is known about its end."""
     try:
         job.directory.mkdir(exist_ok=True)

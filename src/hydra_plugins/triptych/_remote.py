@@ -13,13 +13,13 @@ from hydra import version
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.triptych._job import Job, fail, interrupt_once, perform
+from hydra_plugins.triptych._job import Job, interrupt_once, record_failure, run_or_resume
 from triptych.config import ConfigError
-from triptych.sweeps import standing
+from triptych.sweeps import job_status
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteJob:
     """A job with everything needed to run it; pickled, and run in its own process.
 
     What remains to be done is determined when it runs, not when it is planned: if its machine dies, it may be run again
@@ -72,13 +72,13 @@ class Errand:
             locks.mkdir(exist_ok=True)
             with FileLock(locks / str(self.job.number)):
                 try:
-                    todo = standing(self.job.directory, self.job.overrides)
+                    todo = job_status(self.job.directory, self.job.overrides)
                 except ConfigError as error:  # another job, planned and submitted before this one, has begun there
-                    fail(self.job, error)
+                    record_failure(self.job, error)
                     return 0
                 if todo == "ended":
                     return 0
-                return perform(replace(self.job, standing=todo), self.context, self.config, self.task)
+                return run_or_resume(replace(self.job, status=todo), self.context, self.config, self.task)
         except SystemExit as error:
             return int(error.code or 0)
         except KeyboardInterrupt:  # told to stop while it waited

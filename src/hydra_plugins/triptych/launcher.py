@@ -13,8 +13,8 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych._job import Job, Place, count_gpus, work
-from hydra_plugins.triptych._launch import SweepLauncher, leave_word, say_started
+from hydra_plugins.triptych._job import Job, Place, count_gpus, run_in_process
+from hydra_plugins.triptych._launch import SweepLauncher, print_started, record_death
 from triptych.config import ConfigError
 from triptych.results.directory import DONE
 
@@ -45,7 +45,7 @@ class ProcessLauncher(SweepLauncher):
         if "forkserver" in methods:
             self.processes.set_forkserver_preload(["hydra_plugins.triptych._preload"])
 
-    def at_once(self) -> int:
+    def concurrency(self) -> int:
         self.free = deque(self.slots())
         return len(self.free)
 
@@ -78,11 +78,11 @@ class ProcessLauncher(SweepLauncher):
         shared = len(self.running) + min(len(self.free), len(waiting)) > 1
         while waiting and self.free:
             job, gpu = waiting.popleft(), self.free.popleft()
-            say_started(job)
+            print_started(job)
             task = wrap_non_picklable_objects(self.task)  # a script's task cannot be pickled by name
             place = Place(gpu, shared)
             process = self.processes.Process(
-                target=work, args=(job, place, self.context, self.config, task), name=f"job {job.number}"
+                target=run_in_process, args=(job, place, self.context, self.config, task), name=f"job {job.number}"
             )
             process.start()
             self.running[process] = job, gpu
@@ -96,18 +96,18 @@ class ProcessLauncher(SweepLauncher):
             self.free.append(gpu)
             code = process.exitcode
             if code and code not in INTERRUPTED and not (job.directory / DONE).exists():
-                leave_word(job, _death(code))
+                record_death(job, _death(code))
             yield job
 
-    def under_way(self) -> bool:
+    def has_running(self) -> bool:
         return bool(self.running)
 
-    def tell(self, sent: signal.Signals) -> None:
+    def ask_to_stop(self, sent: signal.Signals) -> None:
         for process in self.running:
             with suppress(ProcessLookupError):
                 os.kill(process.pid or 0, sent)
 
-    def abandon(self) -> None:
+    def kill_all(self) -> None:
         for process in self.running:
             process.kill()
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from hydra_plugins.triptych._job import Job
-from hydra_plugins.triptych._launch import SweepLauncher, leave_word, say_started
-from hydra_plugins.triptych._remote import Errand
+from hydra_plugins.triptych._launch import SweepLauncher, print_started, record_death
+from hydra_plugins.triptych._remote import RemoteJob
 from triptych.config import ConfigError
-from triptych.job import say_failed
+from triptych.job import print_failed
 from triptych.results.directory import DONE
 from triptych.results.record import read_record
 
@@ -32,7 +32,7 @@ class RayLauncher(SweepLauncher):
         self.address, self.cpus, self.gpus, self.retries = address, num_cpus, num_gpus, max_retries
         self.running: dict[Any, Job] = {}
 
-    def at_once(self) -> int:
+    def concurrency(self) -> int:
         self._connect()
         import ray
 
@@ -70,9 +70,9 @@ class RayLauncher(SweepLauncher):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CUDA_"))}
         while waiting:
             job = waiting.popleft()
-            say_started(job)
-            errand = Errand(job, self.context, self.config, self.task, environment=environment)
-            self.running[task.options(name=f"job {job.number}").remote(errand)] = job
+            print_started(job)
+            remote_job = RemoteJob(job, self.context, self.config, self.task, environment=environment)
+            self.running[task.options(name=f"job {job.number}").remote(remote_job)] = job
 
     def ended(self) -> Iterator[Job]:
         import ray
@@ -85,31 +85,31 @@ class RayLauncher(SweepLauncher):
             except ray.exceptions.RayError as error:
                 if not self.told and not (job.directory / DONE).exists():
                     cause = getattr(error, "cause", error)  # what the task raised; a process that died raised nothing
-                    leave_word(job, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
+                    record_death(job, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
             else:
                 if read_record(job.directory).error:
-                    say_failed(job.directory, job.number)
+                    print_failed(job.directory, job.number)
             yield job
 
-    def under_way(self) -> bool:
+    def has_running(self) -> bool:
         return bool(self.running)
 
-    def tell(self, sent: signal.Signals) -> None:
+    def ask_to_stop(self, sent: signal.Signals) -> None:
         import ray
 
         for reference in self.running:
             ray.cancel(reference)
 
-    def abandon(self) -> None:
+    def kill_all(self) -> None:
         import ray
 
         for reference in self.running:
             ray.cancel(reference, force=True)
 
 
-def _task(errand: Errand) -> int:
+def _task(remote_job: RemoteJob) -> int:
     """Ray's task. A node that shuts down sends SIGTERM: the job saves, then kills itself, so that Ray runs it again."""
-    code = errand.run()
+    code = remote_job.run()
     if code == 128 + signal.SIGTERM:
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -80,7 +80,7 @@ class SearchSweeper(Sweeper):
 
         try:
             asked = self._plan(arguments)
-            self.at_once = self._jobs_at_once()
+            self.concurrency = self._jobs_at_once()
             (self.folder / "controllers").mkdir(parents=True, exist_ok=True)
             self.lock = FileLock(self.folder / "search.lock")
             with self.lock:
@@ -143,7 +143,7 @@ class SearchSweeper(Sweeper):
         """Launch batch after batch; at the end, wait for other processes' trials, in case one of them dies."""
         while True:
             with self.lock:
-                batch = self._next_batch(self.at_once)
+                batch = self._next_batch(self.concurrency)
                 trials = self.study.get_trials(deepcopy=False)
             if not batch:
                 if not any(trial.state.name == "RUNNING" for trial in trials):
@@ -162,9 +162,9 @@ class SearchSweeper(Sweeper):
                 self._tell(trial.number, final=True)
 
     def _jobs_at_once(self) -> int:
-        """How many jobs the launcher runs at a time, by its ``at_once`` or else its ``n_jobs``; by default 1."""
-        at_once = getattr(self.launcher, "at_once", None)
-        return at_once() if at_once else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
+        """How many jobs the launcher runs at a time, by its ``concurrency`` or else its ``n_jobs``; by default 1."""
+        concurrency = getattr(self.launcher, "concurrency", None)
+        return concurrency() if concurrency else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))
 
     def _next_batch(self, size: int) -> "list[Trial]":
         """The trials to launch next, with consecutive numbers: those that a dead process left, or else new ones."""

@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hydra_plugins.triptych._job import Job
-from hydra_plugins.triptych._launch import SweepLauncher, leave_word, say_started
-from hydra_plugins.triptych._remote import Errand
+from hydra_plugins.triptych._launch import SweepLauncher, print_started, record_death
+from hydra_plugins.triptych._remote import RemoteJob
 from triptych.config import ConfigError
-from triptych.job import say_failed
+from triptych.job import print_failed
 from triptych.results.directory import DONE, new_run_id
 from triptych.results.record import read_record
 
@@ -73,7 +73,7 @@ class SubmititLauncher(SweepLauncher):
         self.executor: Any = None
         self.running: list[tuple[Job, Any]] = []
 
-    def at_once(self) -> int:
+    def concurrency(self) -> int:
         try:
             import submitit
         except ModuleNotFoundError as error:
@@ -105,7 +105,8 @@ class SubmititLauncher(SweepLauncher):
         try:
             with self.executor.batch():
                 sent = [
-                    self.executor.submit(Preemptible(Errand(job, self.context, self.config, self.task))) for job in jobs
+                    self.executor.submit(Preemptible(RemoteJob(job, self.context, self.config, self.task)))
+                    for job in jobs
                 ]
         except RuntimeError as error:  # submitit's, with sbatch's message
             raise ConfigError(f"the cluster did not accept the jobs: {error}") from error
@@ -113,7 +114,7 @@ class SubmititLauncher(SweepLauncher):
         for link in self.executor.folder.glob(".submission_file_*"):
             link.unlink()
         for job in jobs:
-            say_started(job)
+            print_started(job)
         self.running += zip(jobs, sent, strict=True)
 
     def ended(self) -> Iterator[Job]:
@@ -122,9 +123,9 @@ class SubmititLauncher(SweepLauncher):
         self.running = [pair for pair in self.running if pair not in done]
         for job, sent in done:
             if read_record(job.directory).error:
-                say_failed(job.directory, job.number)
+                print_failed(job.directory, job.number)
             elif not (job.directory / DONE).exists() and not self.told and sent.exception() is not None:
-                leave_word(job, self._death(sent))
+                record_death(job, self._death(sent))
             yield job
 
     def _death(self, sent: Any) -> str:
@@ -134,10 +135,10 @@ class SubmititLauncher(SweepLauncher):
         log = os.path.relpath(sent.paths.stderr, self.folder)
         return f"{complaint[-1] if complaint else f'its process died{state}'}; what it printed: {log}"
 
-    def under_way(self) -> bool:
+    def has_running(self) -> bool:
         return bool(self.running)
 
-    def tell(self, sent: signal.Signals) -> None:
+    def ask_to_stop(self, sent: signal.Signals) -> None:
         for _, job in self.running:
             if self.kind == "slurm":
                 job.cancel(check=False)
@@ -145,7 +146,7 @@ class SubmititLauncher(SweepLauncher):
                 with suppress(ProcessLookupError):
                     os.kill(int(job.job_id), signal.SIGTERM)  # to submitit, which forwards it
 
-    def abandon(self) -> None:
+    def kill_all(self) -> None:
         for _, job in self.running:
             job.cancel(check=False)
 
@@ -154,7 +155,7 @@ class SubmititLauncher(SweepLauncher):
 class Preemptible:
     """A job that saves and is requeued when submitit's signal says that its time is up."""
 
-    errand: Errand
+    remote_job: RemoteJob
 
     def __call__(self) -> int:
         logging.getLogger("submitit").propagate = False  # it logs to its own files, not to train.log
@@ -171,7 +172,7 @@ class Preemptible:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         waiting = threading.Thread(target=lambda: save(signal.sigwait({signal.SIGUSR2}), None), daemon=True)
         waiting.start()
-        code = self.errand.run()
+        code = self.remote_job.run()
         if times_up and code and callable(queue_again):
             queue_again(signal.SIGUSR2, None)  # does not return
         return code

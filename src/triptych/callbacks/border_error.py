@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from triptych.callbacks.measurement import Measurement, check_from_one
+from triptych.callbacks.measurement import Measurement, check_at_least_one
 
 
 class BorderError(Measurement):
@@ -26,7 +26,7 @@ class BorderError(Measurement):
 
     def __init__(self, every_n_epochs: int, border: int = 8) -> None:
         super().__init__(every_n_epochs)
-        check_from_one("border_error.border", border)
+        check_at_least_one("border_error.border", border)
         self.border = border
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from triptych.callbacks.measurement import check_from_one
+from triptych.callbacks.measurement import check_at_least_one
 
 MOST = 8
 """Maximum number of samples named in the error message."""
@@ -30,7 +30,7 @@ class StopOnDivergence(Callback):
     """
 
     def __init__(self, every_n_steps: int = 1) -> None:
-        check_from_one("divergence.every_n_steps", every_n_steps)
+        check_at_least_one("divergence.every_n_steps", every_n_steps)
         self.every_n_steps = every_n_steps
         self.batch: Any = None
 

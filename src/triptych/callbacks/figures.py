@@ -7,8 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from triptych.callbacks.measurement import check_from_one, is_due, undisturbed
-from triptych.callbacks.pictures import keep
+from triptych.callbacks.measurement import check_at_least_one, evaluation_mode, is_due
+from triptych.callbacks.pictures import save_figure
 from triptych.results import plots
 
 
@@ -26,7 +26,7 @@ class Figures(Callback):
     count = 4
 
     def __init__(self, directory: str, every_n_epochs: int = 1) -> None:
-        check_from_one("figures.every_n_epochs", every_n_epochs)
+        check_at_least_one("figures.every_n_epochs", every_n_epochs)
         self.directory = Path(directory) / "figures"
         self.every_n_epochs = every_n_epochs
 
@@ -38,15 +38,15 @@ class Figures(Callback):
         # Not after validation: a run without it (data.split=all) has figures too.
         if trainer.fast_dev_run or not is_due(trainer, self.every_n_epochs):  # type: ignore[attr-defined]
             return
-        with undisturbed(pl_module):
-            # All processes enter `undisturbed`, to gather sharded weights; from here on only the first has work to do.
+        with evaluation_mode(pl_module):
+            # All processes enter `evaluation_mode`, to gather sharded weights; only the first has work from here on.
             if not trainer.is_global_zero:
                 return
             inputs, targets = trainer.datamodule.examples(self.count)  # type: ignore[attr-defined]
             answers = pl_module.predict(inputs.to(pl_module.device))  # type: ignore[operator]
         figure = self.draw(inputs, targets, {name: values.float().cpu() for name, values in answers.items()})
         path = self.directory / f"epoch-{trainer.current_epoch + 1:03d}.png"
-        keep(trainer, figure, path, "val/examples")
+        save_figure(trainer, figure, path, "val/examples")
 
 
 class PageFigures(Figures):

@@ -5,7 +5,7 @@ from typing import Any
 import torch.distributed as dist
 
 
-def of_all(own: dict[str, Any]) -> dict[str, Any]:
+def gather_states(own: dict[str, Any]) -> dict[str, Any]:
     """The state of the first process, with the states of the rest in ``others``; a single process has only its own."""
     if not (dist.is_available() and dist.is_initialized()):
         return own

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from triptych.callbacks.layers import layers_with_weights, weights_of
-from triptych.callbacks.measurement import check_from_one
+from triptych.callbacks.measurement import check_at_least_one
 
 
 class GradientFlow(Callback):
@@ -29,7 +29,7 @@ class GradientFlow(Callback):
     """
 
     def __init__(self, every_n_steps: int) -> None:
-        check_from_one("gradient_flow.every_n_steps", every_n_steps)
+        check_at_least_one("gradient_flow.every_n_steps", every_n_steps)
         self.every_n_steps = every_n_steps
         self.layers: dict[str, nn.Module] = {}
         self.hooks: list[RemovableHandle] = []

@@ -28,7 +28,7 @@ class Measurement(Callback):
     """Whether it measures the validation split, and is skipped if there is none."""
 
     def __init__(self, every_n_epochs: int) -> None:
-        check_from_one(f"{self.key}.every_n_epochs", every_n_epochs)
+        check_at_least_one(f"{self.key}.every_n_epochs", every_n_epochs)
         self.every_n_epochs = every_n_epochs
 
     @abstractmethod
@@ -39,12 +39,12 @@ class Measurement(Callback):
         if not is_due(trainer, self.every_n_epochs) or (self.of_validation and not trainer.enable_validation):
             return
         # On every process: metrics gather their state from all of them.
-        with undisturbed(pl_module):
+        with evaluation_mode(pl_module):
             values = self.measure(trainer, pl_module)
         pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True)
 
 
-def check_from_one(key: str, value: int) -> None:
+def check_at_least_one(key: str, value: int) -> None:
     """Raise a ValueError that names the callback's key, unless the value is at least 1."""
     if value < 1:
         # 0 turns the callback off: it is then not built at all (see `build_trainer`).
@@ -60,7 +60,7 @@ def is_due(trainer: Trainer, every_n_epochs: int) -> bool:
 
 
 @contextmanager
-def undisturbed(model: LightningModule) -> Iterator[None]:
+def evaluation_mode(model: LightningModule) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards modes and random states are restored for the training.
 
     Must be entered by every process, because sharded weights are gathered meanwhile: see ``whole_weights``.
@@ -76,7 +76,9 @@ def undisturbed(model: LightningModule) -> Iterator[None]:
             module.training = training
 
 
-def judged(trainer: Trainer, model: Any, batches: Iterable[tuple[Tensor, Tensor]], prefix: str) -> dict[str, Any]:
+def evaluate_batches(
+    trainer: Trainer, model: Any, batches: Iterable[tuple[Tensor, Tensor]], prefix: str
+) -> dict[str, Any]:
     """Compute the validation loss and metrics of these batches, named ``<prefix>/loss`` and so on."""
     metrics = model.val_metrics.clone(prefix=f"{prefix}/")
     metrics.reset()

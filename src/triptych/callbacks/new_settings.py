@@ -37,7 +37,7 @@ class NewSettings(Callback):
         if saved is None or saved == wanted:
             return
         (optimizer,), (config,) = trainer.optimizers, trainer.lr_scheduler_configs
-        before = _rate(optimizer)
+        before = _learning_rate(optimizer)
         old = config.scheduler
         if saved["optimizer"] != wanted["optimizer"] or not isinstance(old, ReduceLROnPlateau):
             for group, fresh in zip(optimizer.param_groups, pl_module.make_optimizer().param_groups, strict=True):
@@ -58,8 +58,10 @@ class NewSettings(Callback):
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 for _ in range(done):
                     scheduler.step()
-        log.warning("The schedule is rebuilt: the learning rate continues at %.3g, not %.3g.", _rate(optimizer), before)
+        log.warning(
+            "The schedule is rebuilt: the learning rate continues at %.3g, not %.3g.", _learning_rate(optimizer), before
+        )
 
 
-def _rate(optimizer: Any) -> float:
+def _learning_rate(optimizer: Any) -> float:
     return max(group["lr"] for group in optimizer.param_groups)

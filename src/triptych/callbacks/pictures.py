@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 
-def keep(trainer: Trainer, figure: Figure, path: Path, tag: str) -> None:
+def save_figure(trainer: Trainer, figure: Figure, path: Path, tag: str) -> None:
     """Save a figure as the PNG file ``path``, and show it in TensorBoard as ``tag``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from triptych.callbacks.gathering import of_all
+from triptych.callbacks.gathering import gather_states
 
 
 class RandomState(Callback):
@@ -25,7 +25,8 @@ class RandomState(Callback):
         state: Any = np.random.get_state(legacy=False)  # noqa: NPY002, what others draw from
         # Plain numbers, because checkpoints are read with weights_only=True.
         numpy = {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}
-        return of_all({"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()})
+        own = {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()}
+        return gather_states(own)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict

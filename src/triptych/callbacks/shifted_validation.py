@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from triptych.callbacks.measurement import Measurement, judged
+from triptych.callbacks.measurement import Measurement, evaluate_batches
 
 
 class ShiftedValidation(Measurement):
@@ -25,4 +25,4 @@ class ShiftedValidation(Measurement):
         super().__init__(every_n_epochs)
 
     def measure(self, trainer: Trainer, model: Any) -> dict[str, Any]:
-        return judged(trainer, model, trainer.datamodule.shifted_batches(), "shifted")  # type: ignore[attr-defined]
+        return evaluate_batches(trainer, model, trainer.datamodule.shifted_batches(), "shifted")  # type: ignore[attr-defined]

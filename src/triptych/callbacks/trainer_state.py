@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torchmetrics import Metric
 
-from triptych.callbacks.gathering import of_all
+from triptych.callbacks.gathering import gather_states
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class TrainerState(Callback):
             "metrics": dict(trainer.callback_metrics),
             "should_stop": trainer.should_stop and not _out_of_time(trainer),
             "limits": _limits(trainer),
-            "epoch": None if epoch is None else of_all(epoch),
+            "epoch": None if epoch is None else gather_states(epoch),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -65,10 +65,12 @@ class TrainerState(Callback):
         for name, state in epoch["metrics"].items():
             metric = pl_module.get_submodule(name)
             for key, value in state.items():
-                setattr(metric, key, _own(value, metric.device))
-        pl_module.metric_buffer.batches = [tuple(_own(batch, pl_module.device)) for batch in epoch.get("waiting", [])]
+                setattr(metric, key, _copied(value, metric.device))
+        pl_module.metric_buffer.batches = [
+            tuple(_copied(batch, pl_module.device)) for batch in epoch.get("waiting", [])
+        ]
         for name, gradient in epoch["gradients"].items():
-            pl_module.get_parameter(name).grad = _own(gradient, pl_module.device)
+            pl_module.get_parameter(name).grad = _copied(gradient, pl_module.device)
         loop = trainer.fit_loop.epoch_loop
         if trainer.enable_validation and loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
             # Stopped right after a validation within the epoch: a resume skips it, but Lightning counts a step for it.
@@ -110,6 +112,6 @@ def _in_use(part: Any) -> bool:
     return isinstance(part, Metric) and part.update_called
 
 
-def _own(value: Any, device: Any) -> Any:
+def _copied(value: Any, device: Any) -> Any:
     """Copy to the device: metrics of a compute group share one saved state, and would all update it in place."""
-    return value.to(device, copy=True) if isinstance(value, Tensor) else [_own(part, device) for part in value]
+    return value.to(device, copy=True) if isinstance(value, Tensor) else [_copied(part, device) for part in value]

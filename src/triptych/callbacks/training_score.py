@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from triptych.callbacks.measurement import Measurement, check_from_one, judged
+from triptych.callbacks.measurement import Measurement, check_at_least_one, evaluate_batches
 
 
 class TrainingScore(Measurement):
@@ -23,9 +23,9 @@ class TrainingScore(Measurement):
 
     def __init__(self, every_n_epochs: int, samples: int = 2000) -> None:
         super().__init__(every_n_epochs)
-        check_from_one("training_score.samples", samples)
+        check_at_least_one("training_score.samples", samples)
         self.samples = samples
 
     def measure(self, trainer: Trainer, model: Any) -> dict[str, Any]:
         batches = trainer.datamodule.evaluation_batches("train", self.samples)  # type: ignore[attr-defined]
-        return judged(trainer, model, batches, "train_eval")
+        return evaluate_batches(trainer, model, batches, "train_eval")

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from triptych.callbacks.layers import layers_with_weights, weights_of
-from triptych.callbacks.measurement import Measurement, check_from_one
+from triptych.callbacks.measurement import Measurement, check_at_least_one
 
 MOST = 100_000
 """Approximate number of values per output of an activation that its histogram takes, evenly spaced."""
@@ -36,7 +36,7 @@ class Weights(Measurement):
         super().__init__(every_n_epochs)
         if threshold <= 0:
             raise ValueError(f"callbacks.weights.threshold={threshold}: expected a number above 0")
-        check_from_one("weights.samples", samples)
+        check_at_least_one("weights.samples", samples)
         self.threshold = threshold
         self.samples = samples
 
@@ -66,12 +66,12 @@ def _activations(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     for name, module in network.named_modules():
         if type(module).__module__ == nn.ReLU.__module__:
 
-            def keep(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+            def save_figure(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
                 if isinstance(output, Tensor):
                     step = max(1, output.numel() // MOST)
                     outputs.setdefault(name, []).append(output.flatten()[::step].clone())
 
-            hooks.append(module.register_forward_hook(keep))
+            hooks.append(module.register_forward_hook(save_figure))
     try:
         yield outputs
     finally:

@@ -29,7 +29,7 @@ def unpack_all(folder: Path) -> None:
         OSError: the contents cannot be written.
     """
     archives = [path for path in sorted(folder.rglob("*.zip")) if path.is_file() and not _contents(path).exists()]
-    entries = [entry for archive in archives for entry in _judged(archive)]
+    entries = [entry for archive in archives for entry in _checked_entries(archive)]
     if len(entries) > MAX_ENTRIES:
         raise DataError(f"the archives hold {len(entries):,} files, more than {MAX_ENTRIES:,}: unpack them by hand")
     # An entry's declared size can be relied on: zipfile reads no further, and reports a longer entry as damaged.
@@ -55,7 +55,7 @@ def _contents(archive: Path) -> Path:
     return archive.with_suffix("")
 
 
-def _judged(archive: Path) -> list[zipfile.ZipInfo]:
+def _checked_entries(archive: Path) -> list[zipfile.ZipInfo]:
     """Return the entries of an archive, or raise a DataError if one of them is not safe to unpack."""
     try:
         with zipfile.ZipFile(archive) as file:

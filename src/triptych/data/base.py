@@ -172,7 +172,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             return
         found = locate(self.slug, self.source, self.root, self.cache, self.synthesize, self.download)
         self.samples, fingerprint = self.read(found.folder)
-        split = self._fewer(self._split())
+        split = self._reduced(self._split())
         datasets = {
             name: self.make_dataset(self.samples, indices, training=name == "train")
             for name, indices in (("train", split.train), ("val", split.val), ("test", split.test))
@@ -191,7 +191,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
             root=str(found.folder.absolute()),
             split=self.split_rule,
             fold=None if self.folds is None else f"{self.fold} of {self.folds}",
-            stand_in="synthetic data" if found.made_up else split.stand_in,
+            stand_in="synthetic data" if found.is_synthetic else split.stand_in,
             fingerprint=fingerprint,
             sizes={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
         )
@@ -213,11 +213,11 @@ class DataModule(LightningDataModule, Generic[Samples]):
             return splits.everything(self.count(self.samples))
         return self.make_split(self.samples)
 
-    def _fewer(self, split: Split) -> Split:
+    def _reduced(self, split: Split) -> Split:
         """The split with its training part reduced to ``data.train_size``, unless it is no larger than that anyway."""
         labels = self.labels(self.samples)
         own = None if labels is None else labels[split.train]
-        return replace(split, train=splits.fewer(split.train, self.train_size, self.split_seed, own))
+        return replace(split, train=splits.subset(split.train, self.train_size, self.split_seed, own))
 
     def labels(self, samples: Samples) -> np.ndarray | None:
         """Return the class of each sample, by which ``data.train_size`` is stratified; None if there are no classes."""
@@ -256,7 +256,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         dataset, sampler = self.datasets["train"], self.train_sampler(generator)
         loading = self._loading()
         if self.trainer is not None and self.in_memory and not self.num_workers:
-            there = device_placement.placed(dataset, self.trainer.strategy.root_device, self.on_device)
+            there = device_placement.place_on_device(dataset, self.trainer.strategy.root_device, self.on_device)
             loading["pin_memory"] &= there is dataset  # samples on the device are not copied there
             dataset = there
         device = None if self.num_workers else getattr(dataset, "gathers_on", None)  # workers receive NumPy arrays

@@ -35,7 +35,7 @@ from triptych.data.block_groups import (
 from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset, spread
 from triptych.data.errors import DataError, reason
-from triptych.data.predicting import Predictor, Progress, unseen
+from triptych.data.predicting import Predictor, Progress, no_progress
 from triptych.data.resumable_table import ResumableTable
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.serving.rows import RawRows
@@ -169,7 +169,7 @@ class CaliforniaDataModule(DataModule[Rows]):
         output: Path,
         resume: bool = False,
         weights: str = "",
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
         **options: Any,
     ) -> Iterator[str]:
         """Write ``predictions.csv``: the input's columns and ``prediction`` in dollars, in the input's order.

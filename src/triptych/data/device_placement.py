@@ -31,7 +31,7 @@ class Movable(Protocol):
         """Return a copy on ``device``, where its ``__getitems__`` then gathers batches."""
 
 
-def placed(dataset: Dataset[Any], device: torch.device, on_device: bool | str) -> Dataset[Any]:
+def place_on_device(dataset: Dataset[Any], device: torch.device, on_device: bool | str) -> Dataset[Any]:
     """Return a copy of the dataset on the GPU that trains if ``on_device`` says so, else the dataset itself.
 
     Args:

@@ -82,7 +82,7 @@ class DistributedBatchSampler(BatchSampler):
         return len(range(self.process, whole, self.processes)) * self.processes / whole
 
 
-def shared_rows(size: int, batch_size: int, process: int, processes: int) -> list[list[int]]:
+def evaluation_rows(size: int, batch_size: int, process: int, processes: int) -> list[list[int]]:
     """Return the rows of a split that one process evaluates, in batches; over all processes every row comes once.
 
     All processes get equally many batches, because some wait for each other at each batch. Batches of one cannot be
@@ -159,4 +159,4 @@ def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, traine
             f"trainer.devices: {processes} processes cannot share the {size} samples of the {name} split; choose at "
             f"most {size}"
         )
-    return {"batch_sampler": shared_rows(size, batch_size, process, processes)}
+    return {"batch_sampler": evaluation_rows(size, batch_size, process, processes)}

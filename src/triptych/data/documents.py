@@ -20,7 +20,15 @@ from triptych.data.datasets import Batch, CropDataset, Page, PageDataset, Stored
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, decode, find_images
 from triptych.data.page_augment import BatchPapers, BatchSpecks, PaperOnDemand
-from triptych.data.predicting import THREADS, Predictor, Progress, ahead, find_inputs, refuse_namesakes, unseen
+from triptych.data.predicting import (
+    THREADS,
+    Predictor,
+    Progress,
+    find_inputs,
+    no_progress,
+    refuse_namesakes,
+    submit_ahead,
+)
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving
 from triptych.data.splits import Split
@@ -192,7 +200,7 @@ class DocumentDataModule(DataModule[Pages]):
         tile: int | None = None,
         resume: bool = False,
         weights: str = "",
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
         **options: Any,
     ) -> Iterator[str]:
         """Write a cleaned PNG of the same name and size for each page, upright.
@@ -215,9 +223,9 @@ class DocumentDataModule(DataModule[Pages]):
 
         skipped: list[Path] = []
         with ThreadPoolExecutor(THREADS) as pool:
-            loaded = ahead(pool, lambda path: load(path, targets[path], weights, resume), names, THREADS)
+            loaded = submit_ahead(pool, lambda path: load(path, targets[path], weights, resume), names, THREADS)
             cleaned = (clean(model, page.result(), TILE if tile is None else tile) for _, page in loaded)
-            for done, (_, saved) in enumerate(ahead(pool, save, cleaned, THREADS), start=1):
+            for done, (_, saved) in enumerate(submit_ahead(pool, save, cleaned, THREADS), start=1):
                 page = saved.result()
                 if page.error:
                     skipped.append(page.path)

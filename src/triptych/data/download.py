@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triptych.data.archives import DAMAGED, remove_leftovers, unpack_all
 from triptych.data.errors import DataError
-from triptych.data.sources import write_whole
+from triptych.data.sources import write_atomically
 
 SITE = "https://www.kaggle.com"
 TOKEN = (
@@ -37,7 +37,7 @@ def from_kaggle(page: str, folder: Path, contents: Sequence[str]) -> Path:
     if folder.exists():
         raise DataError(f"{folder} exists already: move it away, or name another folder (--root FOLDER, data.root)")
     try:
-        write_whole(folder, lambda aside: _fill(aside, page, contents))
+        write_atomically(folder, lambda aside: _fill(aside, page, contents))
     except OSError as error:
         # Another job of the same sweep may have created it in the meantime: then use that.
         if not folder.exists():

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 """Callback that receives the number of inputs done and the total."""
 
 
-def unseen(done: int, total: int) -> None:
+def no_progress(done: int, total: int) -> None:
     """Progress callback that does nothing."""
 
 
@@ -68,7 +68,7 @@ def refuse_namesakes(paths: Iterable[Path], name: Callable[[Path], str]) -> None
             raise DataError(f"{other} and {path} would both become {name(path)}: rename one")
 
 
-def ahead(
+def submit_ahead(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], count: int
 ) -> Iterator[tuple[Item, Future[Result]]]:
     """Yield each item with the future of ``function(item)`` in the pool, in order, at most ``count`` at a time.

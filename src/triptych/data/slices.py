@@ -46,7 +46,7 @@ def marker(images: np.ndarray) -> np.ndarray:
     return np.percentile(corners.reshape(len(images), -1), 99, axis=1)
 
 
-def contrariness(images: np.ndarray | StoredImages, labels: np.ndarray) -> np.ndarray:
+def atypicality(images: np.ndarray | StoredImages, labels: np.ndarray) -> np.ndarray:
     """How unlikely an X-ray's own class is, given the measures above: (N, side, side), (N,) -> (N,) in [0, 1]."""
     measures = np.stack([_each(measure, images) for measure in (brightness, contrast, margin, marker)], axis=1)
     judge = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(measures, labels)
@@ -64,7 +64,7 @@ MEASURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 SLICES = ("names", *MEASURES, "contrary")
 
 
-def unlike(
+def select_atypical(
     kind: str,
     names: Sequence[str],
     images: np.ndarray | StoredImages,
@@ -94,8 +94,8 @@ def unlike(
     labels = np.asarray(labels)
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
     if kind == "names":
-        return ~np.isin(owner, owner[_usual_names(names, labels)])
-    scores = contrariness(images, labels) if kind == "contrary" else _each(MEASURES[kind], images)
+        return ~np.isin(owner, owner[_has_common_name(names, labels)])
+    scores = atypicality(images, labels) if kind == "contrary" else _each(MEASURES[kind], images)
     mean = np.bincount(owner, scores) / np.bincount(owner)
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -115,7 +115,7 @@ def _each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | Stor
     return np.concatenate([measure(np.stack(few)) for few in parts])
 
 
-def _usual_names(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+def _has_common_name(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
     """Whether the name of each file is of the commonest family in its class: bool (N,)."""
     families = np.array([_family(name) for name in names])
     usual = np.zeros(len(names), bool)

@@ -28,7 +28,7 @@ class Source:
     kind: str
 
     @property
-    def made_up(self) -> bool:
+    def is_synthetic(self) -> bool:
         """Whether its files are synthetic, even if they lie in the user's own folder."""
         return self.kind == "synthetic" or (self.folder / MARK).exists()
 
@@ -98,7 +98,7 @@ def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None])
     folder = cache / "synthetic" / code_version(*writers) / slug
     if not folder.exists():
         try:
-            write_whole(folder, synthesize)
+            write_atomically(folder, synthesize)
         except OSError as error:
             # Another run may have created it in the meantime: then use that.
             if not folder.exists():
@@ -109,7 +109,7 @@ def synthetic_folder(slug: str, cache: Path, synthesize: Callable[[Path], None])
     return folder
 
 
-def write_made_up(folder: Path, synthesize: Callable[[Path], None]) -> None:
+def write_synthetic(folder: Path, synthesize: Callable[[Path], None]) -> None:
     """Write a synthetic data set to a folder for the user's own data, with the file MARK that identifies it."""
 
     def write(aside: Path) -> None:
@@ -118,10 +118,10 @@ def write_made_up(folder: Path, synthesize: Callable[[Path], None]) -> None:
             "Made up by `triptych data synthesize`: what is trained on it has seen no real data.\n"
         )
 
-    write_whole(folder, write)
+    write_atomically(folder, write)
 
 
-def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     """Create ``folder`` atomically: ``write`` fills a temporary folder beside it, which is then renamed."""
     aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:

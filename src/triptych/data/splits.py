@@ -116,7 +116,7 @@ def everything(count: int) -> Split:
     return require_filled(Split(np.arange(count), nothing, nothing), needed=("train",))
 
 
-def fewer(indices: np.ndarray, size: int | float | None, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
+def subset(indices: np.ndarray, size: int | float | None, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
     """Draw a sorted subset of the indices; with one seed, a smaller subset is contained in every larger one.
 
     Args:

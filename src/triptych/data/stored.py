@@ -17,7 +17,7 @@ import PIL
 from filelock import FileLock
 
 from triptych.data.errors import DataError, reason
-from triptych.data.predicting import ahead
+from triptych.data.predicting import submit_ahead
 from triptych.files import replaced
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def _in_memory(folder: Path, key: str, files: Sequence[Path], decode: Callable[[
 
 def _each(files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> Iterator[np.ndarray]:
     with ThreadPoolExecutor() as pool:
-        for _, image in ahead(pool, decode, files, AHEAD):
+        for _, image in submit_ahead(pool, decode, files, AHEAD):
             yield image.result()
 
 

@@ -23,11 +23,11 @@ from triptych.data.cache import fingerprint
 from triptych.data.datasets import ArrayDataset, Batch, StoredDataset, spread
 from triptych.data.errors import DataError
 from triptych.data.images import DECODER, SUFFIXES, decode, find_images
-from triptych.data.predicting import THREADS, Predictor, Progress, ahead, find_inputs, unseen
+from triptych.data.predicting import THREADS, Predictor, Progress, find_inputs, no_progress, submit_ahead
 from triptych.data.resumable_table import ResumableTable
 from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
-from triptych.data.slices import SLICES, unlike
+from triptych.data.slices import SLICES, select_atypical
 from triptych.data.splits import Split
 from triptych.data.stored import StoredImages, decoded
 from triptych.data.synthetic.chests import write_chests
@@ -147,7 +147,7 @@ class XrayDataModule(DataModule[Xrays]):
         patients = [patient(name) for name in names]
         images = samples.images
         images = images.take(known) if isinstance(images, StoredImages) else images[known]
-        mask = unlike(self.hold_out, names, images, samples.labels[known], patients)
+        mask = select_atypical(self.hold_out, names, images, samples.labels[known], patients)
         held_out = known[mask]
         if not len(held_out):
             raise DataError(
@@ -231,7 +231,7 @@ class XrayDataModule(DataModule[Xrays]):
         output: Path,
         resume: bool = False,
         weights: str = "",
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
         **options: Any,
     ) -> Iterator[str]:
         """Write ``predictions.csv``, ``file,probability,label``: P(PNEUMONIA), and the class by the model's threshold.
@@ -248,7 +248,7 @@ class XrayDataModule(DataModule[Xrays]):
         ):
             yield from table.skipped
             left = list(names)[table.inputs :]
-            loaded = ahead(pool, partial(decode, size=self.image_size), left, 4 * THREADS)
+            loaded = submit_ahead(pool, partial(decode, size=self.image_size), left, 4 * THREADS)
             while True:
                 progress(table.inputs, len(names))
                 lines = [] if table.bytes else [("file", "probability", "label")]

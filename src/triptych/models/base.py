@@ -55,7 +55,7 @@ class Model(LightningModule):
     """Hyperparameters that a resumed run may change: those that affect training alone. The others define the network or
     its inputs, or what is measured, and the best epoch so far was chosen by that."""
 
-    several: bool = False
+    distributed: bool = False
     """Whether the run is distributed over several processes; set when training starts."""
 
     def __init__(
@@ -159,10 +159,10 @@ class Model(LightningModule):
         loss = self.shared_step(batch, "train", first)
         if first:
             self.measured_epoch = epoch
-        if self.several:
+        if self.distributed:
             loss = loss * self._weight()
-        self.step_loss, self.step_rate = loss.detach(), self._rate()
-        if self.step_loss.is_cuda and not self.several and self._is_point():
+        self.step_loss, self.step_rate = loss.detach(), self._learning_rate()
+        if self.step_loss.is_cuda and not self.distributed and self._is_logged_step():
             # Synchronise with the GPU here, where less work is queued than after the optimizer's step.
             self.step_loss = self.step_loss.cpu()
         if self.l1:
@@ -171,16 +171,16 @@ class Model(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Only at logged steps, and bypassing `log`, which costs as much as a small network's forward pass.
-        if self._is_point():
+        if self._is_logged_step():
             connector = self.trainer._logger_connector
             loss: Any = self.step_loss.clone()
-            if self.several:
+            if self.distributed:
                 loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
             connector.log_metrics({"train/loss_step": loss})
             connector._callback_metrics["train/loss_step"] = loss
             connector._progress_bar_metrics["train/loss_step"] = loss.item()
 
-    def _is_point(self) -> bool:
+    def _is_logged_step(self) -> bool:
         """Whether the loss of the current step is to be logged."""
         trainer = self._trainer
         if trainer is None or not trainer.log_every_n_steps:  # type: ignore[attr-defined]
@@ -190,7 +190,7 @@ class Model(LightningModule):
         due = (loop._batches_that_stepped + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         return (due or trainer.should_stop) and not loop._should_accumulate()
 
-    def _rate(self) -> float | None:
+    def _learning_rate(self) -> float | None:
         """The current learning rate; None without a Trainer."""
         return None if self._trainer is None else self._trainer.optimizers[0].param_groups[0]["lr"]
 
@@ -201,12 +201,12 @@ class Model(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         # That of the last step: the scheduler has moved on since.
-        rate: Any = self._rate() if self.step_rate is None else self.step_rate
+        rate: Any = self._learning_rate() if self.step_rate is None else self.step_rate
         self.log("learning_rate", rate, sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
             metric = self.trainer.callback_metrics.get(str(config.monitor))
-            moves = isinstance(config.scheduler, ReduceLROnPlateau) and schedules.was_validated(self.trainer)
-            if moves and metric is not None:
+            follows = isinstance(config.scheduler, ReduceLROnPlateau) and schedules.was_validated(self.trainer)
+            if follows and metric is not None:
                 config.scheduler.step(metric)  # type: ignore[arg-type]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -259,8 +259,8 @@ class Model(LightningModule):
                 raise ValueError("scheduler.interval=step: a plateau is one of epochs; set scheduler.interval=epoch")
             # Stepped in `on_train_epoch_end`: Lightning would do so only after writing the epoch's checkpoint.
             frequency = sys.maxsize
-        moves = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
-        return {"optimizer": optimizer, "lr_scheduler": moves}  # type: ignore[return-value]
+        lr_scheduler = {"scheduler": scheduler, "interval": interval, "frequency": frequency, "monitor": self.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": lr_scheduler}  # type: ignore[return-value]
 
     def schedule(self) -> dict[str, Any]:
         """Return everything that determines the learning rate over the run, for comparison on a resume.
@@ -285,8 +285,8 @@ class Model(LightningModule):
         if self._trainer is None:
             return  # load_from_checkpoint, where hyperparameters may be overridden
         # Arguments derived from the data are left for the datamodule to compare.
-        told: dict[str, Any] = getattr(self.trainer.datamodule, "model_arguments", dict)()  # type: ignore[attr-defined]
-        refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | told.keys())
+        arguments: dict[str, Any] = getattr(self.trainer.datamodule, "model_arguments", dict)()  # type: ignore[attr-defined]
+        refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | arguments.keys())
 
     def on_fit_start(self) -> None:
         self.metric_buffer.batches, self.measured_epoch, self.step_rate = [], -1, None
@@ -294,10 +294,10 @@ class Model(LightningModule):
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
-        self.several = self.trainer.world_size > 1
+        self.distributed = self.trainer.world_size > 1
         # Each process gets a part of every batch.
-        alone = isinstance(batch_size, int) and batch_size < 2 * self.trainer.world_size
-        if alone and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
+        single = isinstance(batch_size, int) and batch_size < 2 * self.trainer.world_size
+        if single and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
             raise ValueError(
                 "batch norm has no variance to divide by in a batch of one: set model.norm=layer, or a larger "
                 "data.batch_size"

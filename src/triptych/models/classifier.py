@@ -146,13 +146,13 @@ class Classifier(Model):
         elif metrics is self.train_metrics:
             metrics.update(logits.sigmoid(), targets)
         else:
-            self._judge(metrics, logits, targets)
+            self._update_calibrated(metrics, logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (N,) -> calibrated probabilities (N,) of the positive class."""
         return (logits.float() / self.temperature + self.bias).sigmoid()
 
-    def _judge(self, metrics: MetricCollection, logits: Tensor, targets: Tensor) -> None:
+    def _update_calibrated(self, metrics: MetricCollection, logits: Tensor, targets: Tensor) -> None:
         """Update the metrics with logits (N,), calibrated and thresholded as in ``predict``."""
         for metric in metrics.values():
             if hasattr(metric, "threshold"):
@@ -170,7 +170,7 @@ class Classifier(Model):
             getattr(self, name).copy_(value)
         logits, targets = dim_zero_cat(self.calibration.logits), dim_zero_cat(self.calibration.targets)
         self.calibration.reset()
-        self._judge(self.val_metrics, logits, targets)
+        self._update_calibrated(self.val_metrics, logits, targets)
         super()._log_metrics("val", len(targets))
         for name, value in chosen.items():
             self.log(f"val/{name}", value, sync_dist=True)

@@ -55,7 +55,7 @@ def link_latest(directory: Path, experiment: str, logs: Path = LOGS) -> None:
 
 
 @contextmanager
-def held(lock_file: Path) -> Iterator[bool]:
+def try_lock(lock_file: Path) -> Iterator[bool]:
     """Try to hold a lock; yield False if another process holds it, True otherwise, even if files cannot be locked."""
     from filelock import FileLock, Timeout
 
@@ -74,11 +74,11 @@ def held(lock_file: Path) -> Iterator[bool]:
         lock.release()
 
 
-def in_use(lock_file: Path) -> bool:
+def is_locked(lock_file: Path) -> bool:
     """Whether some process holds the lock."""
     if not lock_file.exists():
         return False
-    with held(lock_file) as free:
+    with try_lock(lock_file) as free:
         return not free
 
 
@@ -107,7 +107,7 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool 
         if not unfinished:
             return newest[0]
         left = [run for run in newest if not (run / DONE).exists()]
-        if waiting := next((run for run in left if not (free and in_use(run / LOCK))), None):
+        if waiting := next((run for run in left if not (free and is_locked(run / LOCK))), None):
             return waiting
         longer = [f"{shlex.quote(f'resume={run}')} trainer.max_epochs=N" for run in newest if (run / DONE).exists()]
         hint = f"; name one to train it for longer, {longer[0]}" if longer else ""

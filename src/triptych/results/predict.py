@@ -59,7 +59,7 @@ def predict(
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     started = time.perf_counter()
     skipped, inputs = [], 0
-    with torch.inference_mode(), _saying_how_to_go_on(), _bar() as bar:
+    with torch.inference_mode(), _explaining_how_to_resume(), _bar() as bar:
 
         def progress(done: int, total: int) -> None:
             nonlocal inputs
@@ -94,7 +94,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _saying_how_to_go_on() -> Iterator[None]:
+def _explaining_how_to_resume() -> Iterator[None]:
     """On an interruption or a full disk, say how to resume and raise SystemExit with the right exit code."""
 
     def stop(*_: Any) -> NoReturn:

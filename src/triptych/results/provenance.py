@@ -26,7 +26,7 @@ STARTED = Path(".hydra") / "started.json"
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def surroundings(code: Code | None, device: torch.device) -> dict[str, Any]:
+def environment(code: Code | None, device: torch.device) -> dict[str, Any]:
     """Return the entry of one start: the given code, and the packages and machine of this process."""
     return {
         "git": code and code.summary(),
@@ -43,7 +43,7 @@ def record_start(directory: Path, about: dict[str, Any], patch: bytes, resumed: 
 
     Args:
         directory: the run directory.
-        about: the ``surroundings``.
+        about: the ``environment``.
         patch: the uncommitted changes of the checkout; if empty, no file is written.
         resumed: whether the run is resumed from a checkpoint.
     """
@@ -65,7 +65,7 @@ def provenance(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         directory: the run directory.
-        about: the current ``surroundings``, used if the run had nothing to train and so recorded no start.
+        about: the current ``environment``, used if the run had nothing to train and so recorded no start.
     """
     first, *resumes = _starts(directory) or [about]
     changed = [{key: start.get(key) for key in about if start.get(key) != first.get(key)} for start in resumes]

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from triptych.results.directory import CONFIG, HYDRA, resumes
-from triptych.results.untrusted import MOST_YAML_BYTES, leads_elsewhere, parse_yaml, read_text, texts
+from triptych.results.untrusted import MOST_YAML_BYTES, leads_outside, parse_yaml, read_text, strings
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 WRITERS = ("callbacks", "logger", "trainer")
@@ -39,7 +39,7 @@ def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()
     path = next((path for path in reversed(saved) if path.exists()), saved[0])
     try:
         raw = parse_yaml(read_text(path, MOST_YAML_BYTES))
-        for _, text in texts(raw):
+        for _, text in strings(raw):
             if "${" in text and not REFERENCE.fullmatch(text):
                 raise ValueError(f"{text!r} is more than a reference to another key")
         config: Any = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)
@@ -47,8 +47,8 @@ def read_config(directory: Path, trains: bool = True, anew: Collection[str] = ()
         raise ValueError(f"{path} cannot be used: {error}") from error
     if not isinstance(config, dict) or not all(_has_target(config.get(name)) for name in ("data", "model")):
         raise ValueError(f"{path} is not the config of a run: data and model need a _target_ each")
-    for key, text in texts({name: config.get(name) for name in WRITERS}) if trains else ():
-        if key not in anew and leads_elsewhere(text):
+    for key, text in strings({name: config.get(name) for name in WRITERS}) if trains else ():
+        if key not in anew and leads_outside(text):
             raise ValueError(
                 f"{path}: {key}={text!r} points outside the run directory, which a saved config may not do: "
                 f"give {key}=... again after resume= if it is yours"

@@ -140,7 +140,7 @@ def check_threads(threads: Any) -> None:
         raise ValueError(f"{threads!r} is not a possible number of threads")
 
 
-def leads_elsewhere(text: str) -> bool:
+def leads_outside(text: str) -> bool:
     """Whether a text, taken as a path or an address, leads out of the run directory or to another machine."""
     if LOCAL_DATABASE.fullmatch(text):
         text = text.removeprefix("sqlite:///")
@@ -148,18 +148,18 @@ def leads_elsewhere(text: str) -> bool:
     return bool(ELSEWHERE.search(rest) or re.search("[{}]", rest))
 
 
-def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+def strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     """Yield the dotted key and text of every string in plain data, including the keys of mappings."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):
         for key, item in value.items():
             below = f"{place}.{key}" if place else str(key)
-            yield from texts(key, below)
-            yield from texts(item, below)
+            yield from strings(key, below)
+            yield from strings(item, below)
     elif isinstance(value, list | tuple):  # YAML's !!pairs and !!omap become lists of tuples
         for item in value:
-            yield from texts(item, place)
+            yield from strings(item, place)
 
 
 def inside(path: Path, folder: Path) -> bool:

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.callbacks.analysis.small import XrayBatches
 from tests.tiny import Batches, classifier, fit, regressor, rows, trainer, xrays
 
-from triptych.callbacks.analysis.base import Analysis, answers
+from triptych.callbacks.analysis.base import Analysis, predict_split
 from triptych.callbacks.analysis.prices import PriceAnalysis
 from triptych.callbacks.analysis.xrays import XrayAnalysis
 from triptych.terminal import quiet_lightning
@@ -108,7 +108,7 @@ def test_answers_cover_exactly_the_tested_batches(limit: int | float, count: int
     with quiet_lightning():
         run.test(model, datamodule=XRAYS, verbose=False)
     with torch.no_grad():
-        found, labels = answers(run, model, "test")
+        found, labels = predict_split(run, model, "test")
         expected = model.predict(torch.cat([images for images, _ in XRAYS.held_out])[:count])["probability"]
     assert found["probability"] == pytest.approx(expected.numpy(), abs=1e-6)
     assert labels.tolist() == [index % 2 for index in (*range(12), *range(8))][:count]

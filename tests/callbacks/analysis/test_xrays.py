@@ -15,10 +15,10 @@ from triptych.callbacks.analysis import xray_plots as plots
 from triptych.callbacks.analysis.curves import bands
 from triptych.callbacks.analysis.xrays import (
     XrayAnalysis,
-    chosen,
     most_confident_errors,
-    of_each_outcome,
     operating_point,
+    rows_of_each_outcome,
+    select_images,
 )
 from triptych.terminal import quiet_lightning
 
@@ -47,9 +47,9 @@ def test_the_most_confident_errors_come_first():
 
 
 def test_each_outcome_has_its_most_confident_samples():
-    assert of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 1).tolist() == [0, 1, 4, 3]
-    assert of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 2).tolist() == [0, 1, 2, 4, 6, 3, 5]
-    assert of_each_outcome(LABELS, PROBABILITIES, LABELS, 1).tolist() == [0, 4]
+    assert rows_of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 1).tolist() == [0, 1, 4, 3]
+    assert rows_of_each_outcome(LABELS, PROBABILITIES, PREDICTED, 2).tolist() == [0, 1, 2, 4, 6, 3, 5]
+    assert rows_of_each_outcome(LABELS, PROBABILITIES, LABELS, 1).tolist() == [0, 4]
 
 
 def test_the_operating_point_lies_on_both_curves():
@@ -134,8 +134,8 @@ def test_chosen_images_match_their_rows(tmp_path: Path):
     with quiet_lightning():
         run.test(classifier(), datamodule=data, verbose=False)
     images = torch.cat([images for images, _ in data.held_out])[:, 0]
-    assert torch.equal(chosen(run, [11, 0, 5, 7]), images[[11, 0, 5, 7]])
-    assert len(chosen(run, [])) == 0
+    assert torch.equal(select_images(run, [11, 0, 5, 7]), images[[11, 0, 5, 7]])
+    assert len(select_images(run, [])) == 0
 
 
 class Ill(XrayBatches):

@@ -3,15 +3,15 @@
 import pytest
 
 from triptych.results.report.text import (
-    different,
     file_name,
+    first_few,
     markdown,
     mean_and_deviation,
     number,
     printable,
     setting,
     shortened,
-    some,
+    unique_names,
 )
 
 
@@ -48,7 +48,7 @@ def test_markdown_is_escaped(text: str, escaped: str):
 def test_file_names_stay_in_their_folder_and_are_unique():
     assert file_name("../../a b/c.d$") == "a-b-c-d"
     assert file_name("///") == "figure"
-    assert different(["a", "b", "A", "a-2", "a"]) == ["a", "b", "A-2", "a-2-2", "a-3"]
+    assert unique_names(["a", "b", "A", "a-2", "a"]) == ["a", "b", "A-2", "a-2-2", "a-3"]
 
 
 def test_only_finite_plain_numbers_are_parsed():
@@ -70,5 +70,5 @@ def test_the_sample_standard_deviation_is_shown():
 
 
 def test_long_lists_of_names_are_abbreviated():
-    assert some(["a", "b", "c"]) == "a, b, c"
-    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert first_few(["a", "b", "c"]) == "a, b, c"
+    assert first_few(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

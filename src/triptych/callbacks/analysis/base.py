@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from triptych.callbacks.measurement import undisturbed
-from triptych.callbacks.pictures import keep
+from triptych.callbacks.measurement import evaluation_mode
+from triptych.callbacks.pictures import save_figure
 
 
 class Analysis(Callback):
@@ -31,31 +31,31 @@ class Analysis(Callback):
         self.directory = Path(directory) / "figures"
         self.enabled = enabled
 
-    def look(self, trainer: Trainer, model: Any) -> Any:
+    def predict_test(self, trainer: Trainer, model: Any) -> Any:
         """Compute, once, what ``measure`` and ``figures`` need: by default the predictions for the test split."""
-        return answers(trainer, model, "test")
+        return predict_split(trainer, model, "test")
 
-    def measure(self, seen: Any) -> dict[str, float]:
-        """Return values by the names that they are logged under, from the result of ``look``."""
+    def measure(self, predictions: Any) -> dict[str, float]:
+        """Return values by the names that they are logged under, from the result of ``predict_test``."""
         return {}
 
     @abstractmethod
-    def figures(self, trainer: Trainer, model: Any, seen: Any) -> Iterator[tuple[str, Figure]]:
-        """Yield figures with their names, from the result of ``look``; called in evaluation mode, without gradients."""
+    def figures(self, trainer: Trainer, model: Any, predictions: Any) -> Iterator[tuple[str, Figure]]:
+        """Yield named figures, given the result of ``predict_test``, in evaluation mode without gradients."""
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.enabled or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        with undisturbed(pl_module):
+        with evaluation_mode(pl_module):
             # On every process: each sees the whole splits, and Lightning requires all of them to log a metric.
-            seen = self.look(trainer, pl_module)
-            pl_module.log_dict(self.measure(seen), on_step=False, on_epoch=True, sync_dist=True)
+            predictions = self.predict_test(trainer, pl_module)
+            pl_module.log_dict(self.measure(predictions), on_step=False, on_epoch=True, sync_dist=True)
             if trainer.is_global_zero:
-                for name, figure in self.figures(trainer, pl_module, seen):
-                    keep(trainer, figure, self.directory / f"test-{name}.png", f"test/{name}")
+                for name, figure in self.figures(trainer, pl_module, predictions):
+                    save_figure(trainer, figure, self.directory / f"test-{name}.png", f"test/{name}")
 
 
-def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+def split_batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     """All batches of ``val`` or ``test``, on the CPU; no more than the Trainer's ``limit_<split>_batches``."""
     datamodule, limit = trainer.datamodule, getattr(trainer, f"limit_{split}_batches")  # type: ignore[attr-defined]
     if isinstance(limit, float):
@@ -63,14 +63,14 @@ def batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     return islice(datamodule.evaluation_batches(split), limit)
 
 
-def answer(trainer: Trainer, model: Any, inputs: Tensor) -> dict[str, Tensor]:
+def predict_batch(trainer: Trainer, model: Any, inputs: Tensor) -> dict[str, Tensor]:
     """Predict for a batch in the precision of the test; the columns are float32 on the CPU."""
     given = trainer.precision_plugin.convert_input(inputs.to(model.device))
     with trainer.precision_plugin.test_step_context():
         return {name: values.float().cpu() for name, values in model.predict(given).items()}
 
 
-def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def predict_split(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Predict for a whole split in the precision of the test.
 
     Args:
@@ -84,8 +84,8 @@ def answers(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, np.ndar
     """
     found: list[dict[str, Tensor]] = []
     targets: list[Tensor] = []
-    for inputs, truth in batches(trainer, split):
-        found.append(answer(trainer, model, inputs))
+    for inputs, truth in split_batches(trainer, split):
+        found.append(predict_batch(trainer, model, inputs))
         targets.append(truth)
     if not found:
         return {}, np.empty(0, np.float32)

@@ -65,7 +65,7 @@ def bands(
         replicates: number of replicates, not counting those with a single class.
         seed: seed of the bootstrap.
     """
-    drawn = (weights for weights in resampled(groups, len(labels), seed) if _both(labels, weights))
+    drawn = (weights for weights in resampled(groups, len(labels), seed) if _has_both_classes(labels, weights))
     roc, recall = [], []
     for weights in islice(drawn, replicates):
         x, y, _ = roc_curve(labels, probabilities, sample_weight=weights)
@@ -97,7 +97,7 @@ def accuracy_interval(
     return float(low), float(high)
 
 
-def _both(labels: np.ndarray, weights: np.ndarray) -> bool:
+def _has_both_classes(labels: np.ndarray, weights: np.ndarray) -> bool:
     return bool(0 < (labels * weights).sum() < weights.sum())
 
 

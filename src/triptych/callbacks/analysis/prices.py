@@ -9,15 +9,15 @@ from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 
 from triptych.callbacks.analysis import price_plots as plots
-from triptych.callbacks.analysis.base import Analysis, answer, answers, batches
+from triptych.callbacks.analysis.base import Analysis, predict_batch, predict_split, split_batches
 from triptych.callbacks.analysis.importance import column_groups, grouped_importances
 from triptych.callbacks.analysis.intervals import conformal_quantile
-from triptych.callbacks.measurement import check_from_one
+from triptych.callbacks.measurement import check_at_least_one
 
 MAP = ("longitude", "latitude")
 
 
-class Seen(NamedTuple):
+class Predictions(NamedTuple):
     """The data of the analysis, in dollars."""
 
     true: np.ndarray
@@ -56,28 +56,28 @@ class PriceAnalysis(Analysis):
         super().__init__(directory, enabled)
         if not 0 < coverage < 1:
             raise ValueError(f"callbacks.analysis.coverage={coverage}: expected a share above 0 and below 1")
-        check_from_one("analysis.repeats", repeats)
-        check_from_one("analysis.samples", samples)
+        check_at_least_one("analysis.repeats", repeats)
+        check_at_least_one("analysis.samples", samples)
         self.coverage = coverage
         self.repeats = repeats
         self.samples = samples
         self.groups = groups or {}
 
-    def look(self, trainer: Trainer, model: Any) -> Seen:
+    def predict_test(self, trainer: Trainer, model: Any) -> Predictions:
         true, predicted = prices(trainer, model, "val")
         half = conformal_quantile(np.abs(predicted - true), self.coverage) if len(true) else None
-        return Seen(*prices(trainer, model, "test"), half)
+        return Predictions(*prices(trainer, model, "test"), half)
 
-    def measure(self, seen: Seen) -> dict[str, float]:
-        if seen.half is None or not np.isfinite(seen.predicted).all():
+    def measure(self, predictions: Predictions) -> dict[str, float]:
+        if predictions.half is None or not np.isfinite(predictions.predicted).all():
             return {}
-        held = np.abs(seen.predicted - seen.true) <= seen.half
-        return {"test/coverage": float(held.mean()), "test/interval_width": 2 * seen.half}
+        held = np.abs(predictions.predicted - predictions.true) <= predictions.half
+        return {"test/coverage": float(held.mean()), "test/interval_width": 2 * predictions.half}
 
-    def figures(self, trainer: Trainer, model: Any, seen: Seen) -> Iterator[tuple[str, Figure]]:
+    def figures(self, trainer: Trainer, model: Any, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
         names: list[str] = model.hparams["feature_names"]
-        rows = torch.cat([inputs for inputs, _ in batches(trainer, "test")]).numpy()
-        true, predicted, half = seen
+        rows = torch.cat([inputs for inputs, _ in split_batches(trainer, "test")]).numpy()
+        true, predicted, half = predictions
         if not np.isfinite(predicted).all():
             return  # the network diverged, as its metrics show
 
@@ -101,12 +101,12 @@ class PriceAnalysis(Analysis):
 
         def predict(mixed: np.ndarray) -> np.ndarray:
             parts = torch.from_numpy(mixed).split(512)
-            return torch.cat([answer(trainer, model, part)["prediction"] for part in parts]).numpy()
+            return torch.cat([predict_batch(trainer, model, part)["prediction"] for part in parts]).numpy()
 
         return grouped_importances(predict, rows, true, groups, self.repeats)
 
 
 def prices(trainer: Trainer, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     """True and predicted prices of a split, float32 (N,) each, in dollars; both are empty without such a split."""
-    found, true = answers(trainer, model, split)
+    found, true = predict_split(trainer, model, split)
     return true, found.get("prediction", true)

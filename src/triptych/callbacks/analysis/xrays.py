@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from triptych.callbacks.analysis import xray_plots as plots
-from triptych.callbacks.analysis.base import Analysis, batches
+from triptych.callbacks.analysis.base import Analysis, split_batches
 from triptych.callbacks.analysis.curves import Band, accuracy_interval, bands
 from triptych.callbacks.analysis.gradcam import grad_cam
-from triptych.callbacks.measurement import check_from_one
+from triptych.callbacks.measurement import check_at_least_one
 
 
 @dataclass(frozen=True)
-class Seen:
+class Predictions:
     """The predictions for the test split.
 
     Attributes:
@@ -57,13 +57,13 @@ class XrayAnalysis(Analysis):
     ) -> None:
         super().__init__(directory, enabled)
         for name, value in (("errors", errors), ("maps", maps), ("replicates", replicates)):
-            check_from_one(f"analysis.{name}", value)
+            check_at_least_one(f"analysis.{name}", value)
         self.errors = errors
         self.maps = maps
         self.replicates = replicates
 
-    def look(self, trainer: Trainer, model: Any) -> Seen:
-        found, labels = super().look(trainer, model)
+    def predict_test(self, trainer: Trainer, model: Any) -> Predictions:
+        found, labels = super().predict_test(trainer, model)
         probabilities = found["probability"]
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         groups = data.groups(data.samples)
@@ -72,13 +72,13 @@ class XrayAnalysis(Analysis):
         curves = None
         if len(np.unique(labels)) == 2 and np.isfinite(probabilities).all():
             curves = bands(labels, probabilities, groups, self.replicates)
-        return Seen(labels, probabilities, found["label"].astype(int), groups, curves)
+        return Predictions(labels, probabilities, found["label"].astype(int), groups, curves)
 
-    def measure(self, seen: Seen) -> dict[str, float]:
-        if seen.curves is None:
+    def measure(self, predictions: Predictions) -> dict[str, float]:
+        if predictions.curves is None:
             return {}
-        roc, _ = seen.curves
-        low, high = accuracy_interval(seen.predicted == seen.labels, seen.groups, self.replicates)
+        roc, _ = predictions.curves
+        low, high = accuracy_interval(predictions.predicted == predictions.labels, predictions.groups, self.replicates)
         return {
             "test/auroc_low": roc.area_low,
             "test/auroc_high": roc.area_high,
@@ -86,17 +86,17 @@ class XrayAnalysis(Analysis):
             "test/accuracy_high": high,
         }
 
-    def figures(self, trainer: Trainer, model: Any, seen: Seen) -> Iterator[tuple[str, Figure]]:
-        labels, probabilities, predicted = seen.labels, seen.probabilities, seen.predicted
+    def figures(self, trainer: Trainer, model: Any, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
+        labels, probabilities, predicted = predictions.labels, predictions.probabilities, predictions.predicted
         if not np.isfinite(probabilities).all():
             return  # the network diverged, as its metrics show
         names: list[str] = model.hparams["class_names"]
         threshold = float(model.threshold)
 
         yield "confusion", plots.confusion(labels, predicted, names, threshold)
-        if seen.curves is not None:
-            roc, recall = seen.curves
-            unit = "images" if seen.groups is None else "patients"
+        if predictions.curves is not None:
+            roc, recall = predictions.curves
+            unit = "images" if predictions.groups is None else "patients"
             point = operating_point(labels, predicted)
             yield "curves", plots.curves(roc, recall, point, float(labels.mean()), names[1], unit)
         yield "calibration", plots.calibration(labels, probabilities, names[1])
@@ -104,12 +104,12 @@ class XrayAnalysis(Analysis):
         worst = most_confident_errors(labels, probabilities, predicted, self.errors)
         files = trainer.datamodule.sample_names(worst, "test")  # type: ignore[attr-defined]
         wrong = int((predicted != labels).sum())
-        images = chosen(trainer, worst)
+        images = select_images(trainer, worst)
         shown = images.numpy(), files, labels[worst], probabilities[worst]
         yield "errors", plots.errors(*shown, names, wrong, threshold)
 
-        rows = of_each_outcome(labels, probabilities, predicted, self.maps)
-        images = chosen(trainer, rows)
+        rows = rows_of_each_outcome(labels, probabilities, predicted, self.maps)
+        images = select_images(trainer, rows)
         given = trainer.precision_plugin.convert_input(images[:, None].to(model.device))
         maps = grad_cam(model.logits, model.members, given)
         if maps is not None:
@@ -134,23 +134,25 @@ def most_confident_errors(
     return order[(predicted != labels)[order]][:count]
 
 
-def of_each_outcome(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
+def rows_of_each_outcome(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, count: int
+) -> np.ndarray:
     """The most confident rows of each outcome, at most ``count`` each.
 
     In the order true positives, false negatives, true negatives, false positives.
     """
     rows: list[int] = []
-    for label, answer in ((1, 1), (1, 0), (0, 0), (0, 1)):
-        order = np.argsort(-probabilities if answer else probabilities, kind="stable")
-        rows += order[((labels == label) & (predicted == answer))[order]][:count].tolist()
+    for label, predicted_label in ((1, 1), (1, 0), (0, 0), (0, 1)):
+        order = np.argsort(-probabilities if predicted_label else probabilities, kind="stable")
+        rows += order[((labels == label) & (predicted == predicted_label))[order]][:count].tolist()
     return np.array(rows, int)
 
 
-def chosen(trainer: Trainer, rows: Sequence[int] | np.ndarray) -> Tensor:
+def select_images(trainer: Trainer, rows: Sequence[int] | np.ndarray) -> Tensor:
     """The test images with these indices, float32 (len(rows), height, width), in [0, 1]; no others stay in memory."""
     found: dict[int, Tensor] = {}
     start = 0
-    for images, _ in batches(trainer, "test"):
+    for images, _ in split_batches(trainer, "test"):
         found |= {row: images[row - start, 0] for row in rows if start <= row < start + len(images)}
         start += len(images)
     return torch.stack([found[row] for row in rows]) if len(rows) else torch.empty(0, 1, 1)

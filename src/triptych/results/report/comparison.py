@@ -10,7 +10,7 @@ from typing import Any
 from triptych.results.metric_mode import mode_of
 from triptych.results.record import Record
 from triptych.results.report.settings import REPEATS, Settings, same, swept
-from triptych.results.report.text import printable, shortened, some
+from triptych.results.report.text import first_few, printable, shortened
 from triptych.results.untrusted import mapping
 
 
@@ -261,7 +261,7 @@ def _differences(kinds: dict[Path, dict[str, str]], labels: dict[Path, str]) -> 
         for directory, kind in kinds.items():
             runs.setdefault(kind.get(key, "none"), []).append(labels[directory])
         if len(runs) > 1:
-            lines.append(f"{key} is " + ", ".join(f"{value} (run {some(names)})" for value, names in runs.items()))
+            lines.append(f"{key} is " + ", ".join(f"{value} (run {first_few(names)})" for value, names in runs.items()))
     return lines
 
 

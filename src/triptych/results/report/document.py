@@ -8,7 +8,7 @@ from triptych.results.record import STATES, Record
 from triptych.results.report.charts import MOST_CURVES, curves, parallel, parameter
 from triptych.results.report.comparison import Comparison, Ranking, data_of
 from triptych.results.report.settings import REPEATS
-from triptych.results.report.text import file_name, mean_and_deviation, printable, setting, settings_line, some
+from triptych.results.report.text import file_name, first_few, mean_and_deviation, printable, setting, settings_line
 from triptych.results.section import Section
 from triptych.results.summary import format_number
 
@@ -72,7 +72,7 @@ def headline(comparison: Comparison) -> list[str]:
     states = ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
     runs = f"{len(comparison.records)} run{'s' if len(comparison.records) > 1 else ''}: {states}."
     compared = list(dict.fromkeys(key for ranking in comparison.rankings for key in ranking.keys))
-    lines = [f"{runs} Compared: {some(compared, 12)}." if compared else runs]
+    lines = [f"{runs} Compared: {first_few(compared, 12)}." if compared else runs]
     lines += [line for ranking in comparison.rankings if (line := _data(ranking))]
     for ranking in comparison.rankings:
         where = f"{ranking.title}: " if ranking.title else ""
@@ -163,14 +163,14 @@ def unfinished_table(comparison: Comparison) -> Section:
             printable(record.error)
             or record.damage
             or ("stopped, killed, or still under way" if record.state == "interrupted" else "-"),
-            settings_line(_told_settings(comparison, record)) or "-",
+            settings_line(_distinguishing_settings(comparison, record)) or "-",
         ]
         for record in comparison.unfinished
     ]
     return Section("Not finished", [], ["run", "state", "error", "settings"], rows)
 
 
-def _told_settings(comparison: Comparison, record: Record) -> dict[str, str]:
+def _distinguishing_settings(comparison: Comparison, record: Record) -> dict[str, str]:
     """Return the settings that distinguish a run; all of its settings if it is in no ranking."""
     for ranking in comparison.rankings:
         if record.directory in ranking.settings:
@@ -219,7 +219,7 @@ def _data(ranking: Ranking) -> str:
 def _experiments(records: Sequence[Record]) -> str:
     names = [record.metrics.get("experiment") or record.settings.get("experiment") for record in records]
     given = [printable(name) for name in names if isinstance(name, str)]
-    return some(list(dict.fromkeys(filter(None, given)))) or "Runs"
+    return first_few(list(dict.fromkeys(filter(None, given)))) or "Runs"
 
 
 def _of(ranking: Ranking) -> str:

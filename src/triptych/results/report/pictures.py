@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from triptych.results.report.text import different, file_name
+from triptych.results.report.text import file_name, unique_names
 from triptych.results.section import Section
 
 DPI = 150
@@ -15,7 +15,7 @@ DPI = 150
 def pictures(sections: Sequence[Section]) -> dict[Figure, tuple[str, bytes]]:
     """Return, by figure, a unique file name and the PNG."""
     figures = [pair for section in sections for pair in section.figures.items()]
-    names = different([file_name(name) for name, _ in figures])
+    names = unique_names([file_name(name) for name, _ in figures])
     return {figure: (f"{name}.png", png(figure)) for name, (_, figure) in zip(names, figures, strict=True)}
 
 

@@ -46,7 +46,7 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
     verdict = together(findings)
 
     lines = [study.claim, f"Verdict: {verdict}"]
-    lines += [_told(expectation, finding) for expectation, finding in zip(study.expect, findings, strict=True)]
+    lines += [_finding_line(expectation, finding) for expectation, finding in zip(study.expect, findings, strict=True)]
     if verdict != FAILS and any(finding.verdict == FAILS for finding in findings):
         lines.append(
             f"One of {len(findings)} expectations may fail by chance: with an interval widened for that none does."
@@ -143,7 +143,7 @@ def _by_seed(
     return seeds
 
 
-def _told(expectation: Expectation, finding: Finding) -> str:
+def _finding_line(expectation: Expectation, finding: Finding) -> str:
     """Return effect, interval and number of seeds of one expectation as one line."""
     count = f"seeds: {finding.seeds}"
     low, high = format_number(finding.low), format_number(finding.high)

@@ -84,10 +84,10 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     units = [unit for unit in units if unit.counts]
     if not units:
         return []
-    if kind.judged:
-        own = _own(units)
+    if kind.compared:
+        own = _with_monitor(units)
         judge = _steps_to if kind.kind == "steps_to" else _over_key
-        return judge(kind, kind.better(own.monitor, own.mode), units)
+        return judge(kind, kind.better_mode(own.monitor, own.mode), units)
     one = ONE_RUN[kind.kind]
     return [Value(unit.arm, unit.swept, unit.seed, one(unit, kind.target)) for unit in units]
 
@@ -116,7 +116,7 @@ def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str,
             if known and not went_astray:
                 means[value] = float(np.mean(known))
         if by_value:
-            best = max if _own(units).mode == "max" else min
+            best = max if _with_monitor(units).mode == "max" else min
             choices[arm] = best(means, key=lambda value: means[value]) if means else None
         kept += [unit for unit in units if unit.arm == arm and unit.swept.get(key) == choices.get(arm)]
     return kept, choices
@@ -208,7 +208,7 @@ def _over_key(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
     return values
 
 
-def _own(units: Sequence[Unit]) -> Record:
+def _with_monitor(units: Sequence[Unit]) -> Record:
     """Return a run that has a monitor, the same for all runs; one that failed at its start has no config."""
     return next((unit.record for unit in units if unit.record.monitor), units[0].record)
 
