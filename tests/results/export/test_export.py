@@ -24,7 +24,7 @@ from triptych.results.summary import format_number
 
 PANELS = {
     "denoise": ("denoise", ["model.norm=batch"]),
-    "mirrored": ("denoise", ["model.padding=valid", "model.norm=instance"]),
+    "mirrored": ("denoise", ["model.padding=valid", "model.norm=instance", "model.network.depth=2"]),
     "course": ("denoise", ["model=autoencoder", "model.norm=layer", "data.eval_batch_size=1"]),
     "pneumonia": ("pneumonia", []),
     "cnn": ("pneumonia", ["model=cnn", "model.padding=valid", "model.network.depth=2", "model.standardize=false"]),
