@@ -34,8 +34,9 @@ flushed to disk, metrics computed, curves written, and here a figure drawn, whic
 What a step costs, and what makes it cheap:
 
 - A batch is one gather from the arrays in memory (`__getitems__`), never 256 samples stacked one by one.
-- Training metrics are buffered: up to {most} batches are measured as one, because an update costs the same whatever its
-  size. The epoch's metrics still cover every sample, and a checkpoint includes what is buffered.
+- Training metrics are buffered: up to {most} batches, fewer if they are large, are measured as one, because an update
+  costs nearly the same whatever its size. The epoch's metrics still cover every sample, and a checkpoint includes what
+  is buffered.
 - Metrics are passed to Lightning once an epoch, not in each step or batch of validation; `train/loss_step` goes
   straight to the loggers, every `trainer.log_every_n_steps` steps.
 - Steps are written out and follow each other for as long as Lightning has nothing to do in between
@@ -47,8 +48,8 @@ What a step costs, and what makes it cheap:
 - The progress bar is redrawn twice a second and is not updated in between (`triptych.progress_bar`): each redraw
   holds up the current step.
 - Adam, AdamW and SGD run as one fused kernel; convolutions run channels-last.
-- On a CPU, checking the loss costs nothing. On a GPU it makes the host wait for the device, so it is checked every
-  `trainer.log_every_n_steps` steps, with a single process right after the forward pass, when the least work is queued.
+- On a CPU, checking the loss costs nothing. On a GPU it makes the host wait for the device, so only losses that are
+  logged are checked, with a single process right after the forward pass, when the least work is queued.
   Between two checks no step waits: an epoch's sample order lies on the GPU beside the arrays, and networks copy no
   constants to it.
 

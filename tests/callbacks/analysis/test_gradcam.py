@@ -54,7 +54,7 @@ def test_the_map_of_an_ensemble_is_the_mean_of_its_members():
     assert len(parts) == 3
 
 
-class LeftAgainstRight(nn.Module):
+class BrightAgainstDark(nn.Module):
     """Bright pixels speak for the positive class and dark ones against it, relative to 0.5."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class LeftAgainstRight(nn.Module):
 def test_evidence_for_the_positive_class_is_above_zero():
     images = torch.full((1, 1, 8, 8), 0.5)
     images[..., :4], images[..., 4:] = 0.9, 0.1
-    network = LeftAgainstRight()
+    network = BrightAgainstDark()
     maps = grad_cam(network, [network], images)
     assert maps is not None
     assert (maps[0, :, :3] > 0).all()
