@@ -41,6 +41,21 @@ def paths(text: str) -> list[str]:
     return [span for span in ours if span not in new]
 
 
+def tree(text: str) -> list[str]:
+    """The paths of the Python files in indented trees, where a folder's line is above those of its files."""
+    found = []
+    for block in re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        above: list[tuple[int, str]] = []  # the folders that a line is in, with their indentation
+        for line in block.splitlines():
+            indent = len(line) - len(line.lstrip())
+            above = [(depth, name) for depth, name in above if depth < indent]
+            if folder := re.match(r"\s*(\S+/)(\s|$)", line):
+                above.append((indent, folder[1]))
+            place = "".join(name for _, name in above)
+            found += [f"{place}{name}" for name in re.findall(r"\w+\.py\b", line)]
+    return found
+
+
 def commands(text: str) -> list[list[str]]:
     """The arguments of each `python train.py` in code, without commands that have placeholders."""
     found = [match.strip() for match in COMMAND.findall(text.replace("\\\n", " "))]
@@ -62,7 +77,8 @@ def test_linked_files_exist(page: str):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_named_in_code_exist(page: str):
-    assert not [path for path in paths(PAGES[page]) if not (REPOSITORY / path).exists()]
+    named = [*paths(PAGES[page]), *tree(PAGES[page])]
+    assert not [path for path in named if not (REPOSITORY / path).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -83,8 +99,22 @@ def test_the_patterns_find_links_paths_and_commands():
     text = """[a](../src/x.py#L3 "title") <img src="docs/a%20b.png"> [b](https://c.d) [e](#f)
         `src/triptych/x.py` `conf/model/` `val/rmse` `logs/<experiment>/latest` `src/NAME/x.py` `python train.py a=1`
         python train.py -m experiment=denoise \\\n seed=1,2  # a remark
-        python train.py experiment=NAME"""
+        python train.py experiment=NAME
+```text
+train.py          the door
+src/
+  base.py, run.py
+  data/           loader.py and others
+    images.py
+                  what splits.py needs
+tests/
+```
+"""
     assert links(text) == ["../src/x.py#L3", "docs/a%20b.png"]
     assert paths(text) == ["src/triptych/x.py", "conf/model/"]
+    assert tree(text) == [
+        "train.py",
+        *("src/base.py", "src/run.py", "src/data/loader.py", "src/data/images.py", "src/data/splits.py"),
+    ]
     assert commands(text) == [["a=1"], ["-m", "experiment=denoise", "seed=1,2"]]
     assert "docs/adding-a-task.md" in PAGES
