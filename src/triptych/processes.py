@@ -48,7 +48,7 @@ def launched_externally() -> bool:
 
 
 def broadcast(key: str, make: Callable[[], str]) -> str:
-    """The same text in all processes that were started apart: rank 0 makes it, the others fetch it by its key."""
+    """The same text in all externally launched processes: rank 0 makes it, the others fetch it by its key."""
     if not launched_externally():
         return make()
     store = _store()
@@ -61,7 +61,7 @@ def broadcast(key: str, make: Callable[[], str]) -> str:
 def broadcast_refusal(key: str, ask: Callable[[], str]) -> str:
     """Why the run is refused, "" if it is not: rank 0 asks, and its answer holds for all.
 
-    Otherwise processes that were started apart would wait for one that has exited until their timeout.
+    Otherwise externally launched processes would wait for one that has exited until their timeout.
     """
     if not launched_externally():
         return "" if global_rank() else ask()
@@ -80,7 +80,7 @@ def broadcast_refusal(key: str, ask: Callable[[], str]) -> str:
 
 
 def _store() -> Any:
-    """The key-value store through which processes that were started apart communicate."""
+    """The key-value store through which externally launched processes communicate."""
     if _stores:
         return _stores[0]
     from torch.distributed import TCPStore  # type: ignore[attr-defined]

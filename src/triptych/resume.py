@@ -79,7 +79,7 @@ def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption
             "without -m"
         )
     try:
-        # If processes were started apart, rank 0 may be training there already.
+        # If torchrun or SLURM launched the processes, rank 0 may be training there already.
         directory = find_run(names[0], unfinished=True, free=not launched_externally())
         refuse_links(directory)
         overrides = OverridesParser.create().parse_overrides(list(rest))
