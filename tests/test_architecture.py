@@ -92,6 +92,7 @@ def packages(modules: set[str]) -> set[str]:
         ("sharding", set()),
         ("precision", {"device"}),
         ("device", set()),
+        ("errors", set()),
         ("checkpoint_io", set()),
         ("build", set()),
         ("optimizers", set()),

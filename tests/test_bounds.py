@@ -10,7 +10,7 @@ from tests.harness import CONF, EXPERIMENTS, FASTEST, small, train
 from triptych.callbacks.divergence import Diverged
 from triptych.composed import Composer
 from triptych.declared import BOUNDED, TYPES, Declaration
-from triptych.run import UserError
+from triptych.errors import UserError
 
 OPTIONS = [
     f"{group}={path.stem}" for group in ("scheduler", "optimizer") for path in sorted((CONF / group).glob("*.yaml"))

@@ -256,7 +256,7 @@ def test_each_job_of_a_sweep_starts_its_own_processes(alone: Path, data_root: Pa
 def test_sharding_needs_gpus(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.harness import train
 
-    from triptych.run import UserError
+    from triptych.errors import UserError
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"strategy=fsdp: sharding needs GPUs.*trainer=ddp"):
@@ -368,7 +368,7 @@ def test_sharded_network_loads_no_code_from_a_checkpoint(tmp_path: Path) -> None
 def test_several_machines_need_torchrun_or_srun(data_root: Path, tmp_path: Path) -> None:
     from tests.harness import train
 
-    from triptych.run import UserError
+    from triptych.errors import UserError
 
     with pytest.raises(UserError, match=r"num_nodes=2: .* torchrun or srun"):
         train(tmp_path / "run", *options(data_root, *DDP, "trainer.num_nodes=2"))

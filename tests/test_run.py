@@ -9,9 +9,9 @@ import pytest
 import torch
 from tests.harness import BEST, CONF, EXPERIMENTS, cheapest, small, train, without_pictures
 
+from triptych.errors import UserError
 from triptych.results import load_run
 from triptych.results.evaluate import evaluate
-from triptych.run import UserError
 
 RECORDED = {
     "experiment", "monitor", "best", "test", "epochs", "steps", "seconds", "memory_at_start_mb", "peak_memory_mb",

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from triptych.config import ConfigError
+from triptych.errors import OutOfSpace, UserError
 from triptych.imports import without_collector
 from triptych.processes import broadcast, broadcast_refusal, global_rank, is_local_rank_zero
 from triptych.reproduce import Reproduction
@@ -85,8 +86,6 @@ def resume_run(resumed: Resumption) -> int:
     except InUse:
         raise
     except Exception as error:
-        from triptych.run import UserError
-
         if not isinstance(error, UserError) or _bug(error):  # a refused resume leaves the directory as it was
             write_error(resumed.directory, error)
         code = report_user_error(error)
@@ -200,8 +199,6 @@ def _configure_logging(directory: Path) -> None:
 
 def write_error(directory: Path, error: Exception) -> None:
     """Write ``error.txt``: a user error's message, and the traceback of a bug; else type, message and traceback."""
-    from triptych.run import UserError
-
     text = f"{error}\n"
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
@@ -235,7 +232,6 @@ def report_user_error(error: Exception) -> int | None:
     """Print one message for an error the user can fix and return the exit code; None for any other, which is a bug."""
     from triptych.callbacks.divergence import Diverged
     from triptych.device import lacking_memory
-    from triptych.run import OutOfSpace, UserError
 
     if lacking := lacking_memory(error):
         message, code = f"error: {lacking}", 2

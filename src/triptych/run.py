@@ -19,7 +19,6 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from triptych.build import build, trust
 from triptych.callbacks.bookkeeping import Bookkeeping, Start
@@ -29,6 +28,7 @@ from triptych.callbacks.last_checkpoint import restore_best
 from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
 from triptych.data.base import DataModule
+from triptych.errors import OutOfSpace, UserError, user_errors
 from triptych.hint import did_you_mean
 from triptych.loggers import build_loggers, log_hyperparameters
 from triptych.models.base import Model
@@ -50,14 +50,6 @@ torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr
 if not torch.cuda.is_available():
     # Set by `import lightning`; without a GPU every optimizer step would then search for NVIDIA's NVML library.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-
-
-class UserError(Exception):
-    """A user error found before training or in its first batch; the message says what is wrong and how to fix it."""
-
-
-class OutOfSpace(Exception):
-    """The disk or quota is full, or a file has reached the size limit; what was written before is intact."""
 
 
 def run(
@@ -102,21 +94,11 @@ def run(
         settings = {"callbacks": {}, "logger": {}} | settings  # keys that ~callbacks and logger=[] remove
         trust(settings["packages"])
         start = Start.read(resume_from)
-        threads = start.threads if settings["threads"] is None else settings["threads"]
-        if threads is not None:
-            if threads < 1:
-                raise ValueError(f"threads={threads}: expected a number from 1, or null")
-            torch.set_num_threads(threads)
+        threads = _set_threads(settings["threads"], start)
         seed_everything(settings["seed"], workers=True, verbose=False)
         log.info("%s: reading the data", experiment)
-        datamodule: DataModule = build(settings["data"], kinds=(LightningDataModule,))
-        datamodule.setup("fit")
+        datamodule = _load_data(settings["data"], fingerprint)
         data = datamodule.describe()
-        if fingerprint not in (None, data["fingerprint"]):
-            raise ValueError(
-                f"the data in {data['root']} are not those of the run: their fingerprint is {data['fingerprint']}, "
-                f"and was {fingerprint}; say with --root in which folder the run's data lie now"
-            )
         model = _model(settings, datamodule)
         check_before_training(model, settings)
         history = History(directory / "metrics.csv", start.step)
@@ -124,11 +106,7 @@ def run(
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
         if resume_from and trainer.is_global_zero:
             restore_best(resume_from.parent, start.step)
-    if trainer.world_size > 1:
-        StopTogether().attach(trainer)
-        os.environ.pop("PL_GLOBAL_SEED", None)  # or Lightning would reseed from it once the processes have connected
-    if threads is not None and isinstance(trainer.strategy, ParallelStrategy):
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would divide the cores among the processes
+    _prepare_processes(trainer, threads)
     device = trainer.strategy.root_device
     if device.type == "cuda":
         reset_peak_memory(device)
@@ -137,15 +115,15 @@ def run(
         link_latest(directory, experiment)
         for stale in (directory / "checkpoints").glob(f"*{UNFINISHED}"):
             stale.unlink()  # left by a run that was killed
-    about = environment(code, device)
+    origin = environment(code, device)
 
     def record() -> None:
-        record_start(directory, about, code.patch if code else b"", resumed=resume_from is not None)
+        record_start(directory, origin, code.patch if code else b"", resumed=resume_from is not None)
         if on_start:
             on_start()
 
-    books = Bookkeeping(directory, start, began, record)
-    trainer.callbacks.append(books)  # type: ignore[attr-defined]
+    bookkeeping = Bookkeeping(directory, start, began, record)
+    trainer.callbacks.append(bookkeeping)  # type: ignore[attr-defined]
     parameters = model.parameter_count()
     sizes = ", ".join(f"{name} {size}" for name, size in data["sizes"].items())
     log.info("%s data (%s), %s with %d weights, in %s", data["source"], sizes, _class(model), parameters, directory)
@@ -158,7 +136,7 @@ def run(
         epochs.completed = epochs.processed
         if trainer.received_sigterm:
             raise SIGTERMException  # it arrived after Lightning's last check
-        books.begin()  # a no-op unless the run was killed after its last epoch
+        bookkeeping.begin()  # a no-op unless the run was killed after its last epoch
         test = _test(trainer, model, datamodule) if settings["test"] and data["sizes"]["test"] else None
 
     best = history.best(settings["monitor"], settings["mode"])
@@ -171,7 +149,7 @@ def run(
         "pruned": any(getattr(callback, "pruned", False) for callback in trainer.callbacks),  # type: ignore[attr-defined]
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "seconds": round(books.seconds, 2),
+        "seconds": round(bookkeeping.seconds, 2),
         "memory_at_start_mb": memory_at_start,
         "peak_memory_mb": peak_memory(device, memory_at_start),
         "parameters": parameters,
@@ -180,7 +158,7 @@ def run(
         "seed": settings["seed"],
         "precision": str(trainer.precision),
         "command": read_record(directory).command,
-        **provenance(directory, about),
+        **provenance(directory, origin),
     }
     if trainer.is_global_zero:
         write_json(directory / METRICS, metrics)
@@ -190,38 +168,51 @@ def run(
     return metrics
 
 
+def _set_threads(threads: int | None, start: Start) -> int | None:
+    """Set the number of CPU threads, by default that of the run that is resumed; returns it, None if torch chooses."""
+    threads = start.threads if threads is None else threads
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads={threads}: expected a number from 1, or null")
+        torch.set_num_threads(threads)
+    return threads
+
+
+def _load_data(config: dict[str, Any], fingerprint: str | None) -> DataModule:
+    """Build the config's datamodule and read its data; ValueError if they do not have the fingerprint."""
+    datamodule: DataModule = build(config, kinds=(LightningDataModule,))
+    datamodule.setup("fit")
+    data = datamodule.describe()
+    if fingerprint not in (None, data["fingerprint"]):
+        raise ValueError(
+            f"the data in {data['root']} are not those of the run: their fingerprint is {data['fingerprint']}, "
+            f"and was {fingerprint}; say with --root in which folder the run's data lie now"
+        )
+    return datamodule
+
+
 def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:
     """Build the config's model with the arguments that its data provide; ValueError if it is made for other data."""
-    parts = {name: settings[name] for name in ("optimizer", "scheduler", "monitor")}
-    of_data = datamodule.model_arguments()
+    arguments = {name: settings[name] for name in ("optimizer", "scheduler", "monitor")}
+    from_data = datamodule.model_arguments()
     try:
-        model: Model = build(settings["model"], kinds=(LightningModule,), **parts, **of_data)
+        model: Model = build(settings["model"], kinds=(LightningModule,), **arguments, **from_data)
     except ValueError as error:
         lacks = "missing a required argument" in str(error)
-        if not lacks and not any(f"'{name}'" in str(error) for name in of_data):
+        if not lacks and not any(f"'{name}'" in str(error) for name in from_data):
             raise
-        told = f"which {type(datamodule).__name__} {'does not tell' if lacks else 'tells'}"
-        raise ValueError(f"{error}, {told}: this model is for other data; choose another from conf/model") from error
+        source = f"which {type(datamodule).__name__} {'does not tell' if lacks else 'tells'}"
+        raise ValueError(f"{error}, {source}: this model is for other data; choose another from conf/model") from error
     return model
 
 
-@contextmanager
-def user_errors(saved: bool = False) -> Iterator[None]:
-    """Convert errors that users can fix to UserError: ValueError, OSError and OmegaConf's (a bad interpolation, say).
-
-    Args:
-        saved: whether the config was read back from a run directory. Its keys may be missing or of another type, so
-            LookupError, TypeError, AttributeError and RuntimeError are converted too.
-    """
-    try:
-        yield
-    except (ValueError, OSError, OmegaConfBaseException) as error:
-        # What an untrusted config leads to is no bug in the user's own code, so its traceback would not help.
-        raise UserError(str(error)) from (None if saved else error)
-    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
-        if not saved:
-            raise
-        raise UserError(f"the saved config cannot be used ({type(error).__name__}: {error})") from error
+def _prepare_processes(trainer: Trainer, threads: int | None) -> None:
+    """Let several processes stop together, keep their random states, and have the configured number of threads."""
+    if trainer.world_size > 1:
+        StopTogether().attach(trainer)
+        os.environ.pop("PL_GLOBAL_SEED", None)  # or Lightning would reseed from it once the processes have connected
+    if threads is not None and isinstance(trainer.strategy, ParallelStrategy):
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would divide the cores among the processes
 
 
 def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
@@ -248,8 +239,8 @@ def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
     larger = logged[monitor].higher_is_better  # None if the metric does not declare it
     if larger is not None and mode != (right := "max" if larger else "min"):
         raise ValueError(f"monitor={monitor} mode={mode}: that would keep the worst epoch; set mode={right}")
-    kept = settings["callbacks"].get("checkpoint")
-    if isinstance(kept, dict) and (name := kept.get("filename", "best")) != "best":
+    checkpoint = settings["callbacks"].get("checkpoint")
+    if isinstance(checkpoint, dict) and (name := checkpoint.get("filename", "best")) != "best":
         raise ValueError(
             f"callbacks.checkpoint.filename={name}: expected best, the name by which every command finds the "
             "checkpoint; for others, add a callback of your own"

@@ -30,7 +30,7 @@ from triptych.checkpoint_io import WholeCheckpointIO
 from triptych.device import training_device
 from triptych.direct_steps import HOOKS, has_own, write_out_steps
 from triptych.precision import choose_precision
-from triptych.processes import launched_externally
+from triptych.processes import launched_externally, world_size
 from triptych.progress_bar import ProgressBar
 from triptych.sharding import check_sharding, mend_sharding
 
@@ -148,22 +148,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     validates = validates and arguments["limit_val_batches"] != 0
     if not validates:
         arguments["limit_val_batches"] = 0
-    callbacks: list[Callback] = []
-    for config in filter(None, settings["callbacks"].values()):
-        if 0 in (config.get("every_n_epochs"), config.get("every_n_steps")):
-            continue  # disabled; even an idle callback costs some microseconds a step
-        target = resolve(config["_target_"], (Callback,))
-        if issubclass(target, EarlyStopping) and not validates:
-            continue
-        parameters = signature(target).parameters
-        more: dict[str, Any] = {}
-        if issubclass(target, ModelCheckpoint) and "monitor" in parameters and not validates:
-            more["monitor"] = None
-        if "dirpath" in parameters:
-            more["dirpath"] = str(directory / "checkpoints")
-        if "directory" in parameters:
-            more["directory"] = str(directory)
-        callbacks.append(build(config, kinds=(Callback,), **more))
+    callbacks = _build_callbacks(settings["callbacks"], directory, validates)
     if arguments.get("max_steps", -1) != -1:
         callbacks.append(LambdaCallback(on_train_batch_end=end_with_a_validation))
     arguments["profiler"] = arguments.get("profiler") or NoProfiler()
@@ -183,12 +168,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     except (MisconfigurationException, TypeError) as error:
         of_devices = re.search("accelerator|device|gpu|cuda", str(error), re.IGNORECASE)
         raise ValueError(f"trainer: {error}{' (trainer=cpu always works)' if of_devices else ''}") from error
-    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) if launched_externally() else None
-    if started not in (None, trainer.world_size):
-        raise ValueError(
-            f"{started} processes were started, and trainer.devices and trainer.num_nodes make {trainer.world_size}: "
-            "set trainer=ddp, trainer.num_nodes to the number of machines and trainer.devices to the processes on each"
-        )
+    _check_processes(trainer)
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("trainer.compile needs a C++ compiler on a CPU: install g++, or leave it false")
@@ -199,6 +179,39 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the earlier epoch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
+
+
+def _build_callbacks(configs: dict[str, Any], directory: Path, validates: bool) -> list[Callback]:
+    """Build the configured callbacks, with the run's folders for those that take them."""
+    callbacks: list[Callback] = []
+    for config in filter(None, configs.values()):
+        if 0 in (config.get("every_n_epochs"), config.get("every_n_steps")):
+            continue  # disabled; even an idle callback costs some microseconds a step
+        target = resolve(config["_target_"], (Callback,))
+        if issubclass(target, EarlyStopping) and not validates:
+            continue
+        parameters = signature(target).parameters
+        more: dict[str, Any] = {}
+        if issubclass(target, ModelCheckpoint) and "monitor" in parameters and not validates:
+            more["monitor"] = None
+        if "dirpath" in parameters:
+            more["dirpath"] = str(directory / "checkpoints")
+        if "directory" in parameters:
+            more["directory"] = str(directory)
+        callbacks.append(build(config, kinds=(Callback,), **more))
+    return callbacks
+
+
+def _check_processes(trainer: Trainer) -> None:
+    """Raise a ValueError if torchrun or SLURM launched another number of processes than the Trainer is to have."""
+    if not launched_externally():
+        return
+    started = world_size()
+    if started != trainer.world_size:
+        raise ValueError(
+            f"{started} processes were started, and trainer.devices and trainer.num_nodes make {trainer.world_size}: "
+            "set trainer=ddp, trainer.num_nodes to the number of machines and trainer.devices to the processes on each"
+        )
 
 
 @contextmanager

@@ -28,11 +28,11 @@ from tests.harness import CONF, EXPERIMENTS, REPOSITORY
 
 from hydra_plugins.triptych import _job
 from hydra_plugins.triptych.launcher import ProcessLauncher
+from triptych.errors import UserError
 from triptych.job import write_error
 from triptych.results.directory import LOCK, try_lock
 from triptych.results.sweep import SweepSummary
 from triptych.resume import Resumption
-from triptych.run import UserError
 from triptych.sweeps import JOBS
 
 

@@ -38,12 +38,12 @@ def environment(code: Code | None, device: torch.device) -> dict[str, Any]:
     }
 
 
-def record_start(directory: Path, about: dict[str, Any], patch: bytes, resumed: bool) -> None:
+def record_start(directory: Path, origin: dict[str, Any], patch: bytes, resumed: bool) -> None:
     """Append a start to the record in a run directory; one that is not a resume replaces the record.
 
     Args:
         directory: the run directory.
-        about: the ``environment``.
+        origin: the ``environment``.
         patch: the uncommitted changes of the checkout; if empty, no file is written.
         resumed: whether the run is resumed from a checkpoint.
     """
@@ -57,19 +57,19 @@ def record_start(directory: Path, about: dict[str, Any], patch: bytes, resumed: 
         name = f"code-{len(starts)}.patch" if starts else "code.patch"
         with replaced(directory / ".hydra" / name) as aside:
             aside.write_bytes(patch)
-    write_json(directory / STARTED, {"starts": [*starts, about]})
+    write_json(directory / STARTED, {"starts": [*starts, origin]})
 
 
-def provenance(directory: Path, about: dict[str, Any]) -> dict[str, Any]:
+def provenance(directory: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance keys of ``metrics.json``, including ``resumed_with``.
 
     Args:
         directory: the run directory.
-        about: the current ``environment``, used if the run had nothing to train and so recorded no start.
+        origin: the current ``environment``, used if the run had nothing to train and so recorded no start.
     """
-    first, *resumes = _starts(directory) or [about]
-    changed = [{key: start.get(key) for key in about if start.get(key) != first.get(key)} for start in resumes]
-    return {key: first.get(key) for key in about} | {"resumed_with": changed}
+    first, *resumes = _starts(directory) or [origin]
+    changed = [{key: start.get(key) for key in origin if start.get(key) != first.get(key)} for start in resumes]
+    return {key: first.get(key) for key in origin} | {"resumed_with": changed}
 
 
 def _starts(directory: Path) -> list[dict[str, Any]]:
