@@ -10,10 +10,10 @@ import hydra
 from omegaconf import DictConfig
 
 from triptych import job
-from triptych.command_line import flags_first, forced
+from triptych.command_line import force_values, move_flags_first
 from triptych.config import ConfigError, check
 from triptych.processes import global_rank, launched_externally
-from triptych.resume import make_run_folder, refuse_used_folder, resumption
+from triptych.resume import make_run_folder, parse_resumption, refuse_used_folder
 from triptych.sweeps import sweep_resumption
 from triptych.terminal import harmless
 
@@ -34,7 +34,7 @@ def main() -> None:
         arguments = sweep_resumption(sys.argv[1:], CONF)
         if arguments is None:
             arguments = sys.argv[1:]
-            resumed = resumption(arguments, CONF)
+            resumed = parse_resumption(arguments, CONF)
             if resumed is not None:
                 sys.exit(job.resume_run(resumed))
             refuse_used_folder(arguments)
@@ -44,7 +44,7 @@ def main() -> None:
         of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if global_rank() else []
         given = {argument.partition("=")[0] for argument in arguments}
         of_others = [override for override in of_others if override.partition("=")[0] not in given]
-        sys.argv[1:] = flags_first(forced([*arguments, *of_others]))
+        sys.argv[1:] = move_flags_first(force_values([*arguments, *of_others]))
         train()
     except ConfigError as error:
         if global_rank() == 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, Pace, composed, ours, short, spread, title, unseen
+from benchmarks.pace import CLOCK, EXPERIMENTS, Pace, composed, run_triptych, short, spread, suppress_output, title
 from torch._inductor.utils import fresh_cache
 
 from triptych.terminal import quiet_lightning
@@ -24,8 +24,8 @@ def measure(experiment: str, rounds: int, *overrides: str) -> dict[str, list[Pac
             for name, value in WAYS.items():
                 torch.compiler.reset()
                 config = composed(*common, f"trainer.compile={value}")
-                with TemporaryDirectory() as folder, unseen(), quiet_lightning():
-                    found[name].append(ours(config, Path(folder)))
+                with TemporaryDirectory() as folder, suppress_output(), quiet_lightning():
+                    found[name].append(run_triptych(config, Path(folder)))
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.pace import EXPERIMENTS, Parts, composed, many, short, spread, title, unseen
+from benchmarks.pace import EXPERIMENTS, Parts, composed, large_data_overrides, short, spread, suppress_output, title
 from benchmarks.step_rate import bare, measure
 from torch.profiler import ProfilerActivity, profile
 
@@ -28,9 +28,9 @@ TRICKS = {
 PROFILED = ("trainer.max_epochs=3", "trainer.limit_train_batches=20")
 
 
-def busy(experiment: str, *overrides: str) -> float:
+def gpu_seconds_per_step(experiment: str, *overrides: str) -> float:
     """Seconds per step in which the GPU computes or copies, in the hand-written loop, by torch's profiler."""
-    with TemporaryDirectory() as folder, unseen():
+    with TemporaryDirectory() as folder, suppress_output():
         parts = Parts.of(composed(f"experiment={experiment}", *short(experiment), *overrides, *PROFILED))
         if parts.settings["trainer"]["compile"]:
             bare(parts, Path(folder))  # warm-up, which compiles
@@ -46,10 +46,10 @@ def rows(rounds: int) -> Iterator[list[str]]:
     """A row per trick, task and way: ms per step, share of the bare loop's rate, utilisation, peak memory."""
     for trick, (compile_mode, ways) in TRICKS.items():
         for experiment in EXPERIMENTS:
-            data = many(experiment) if experiment == "pneumonia" else ()
+            data = large_data_overrides(experiment) if experiment == "pneumonia" else ()
             given = (*data, *COMMON, compile_mode, *LONGER.get(experiment, ()))
             found = measure(experiment, rounds, *given, ways=ways)
-            computing = busy(experiment, *given)
+            computing = gpu_seconds_per_step(experiment, *given)
             for way, paces in found.items():
                 step = statistics.median(pace.step for pace in paces)
                 shares = [one.step / pace.step for one, pace in zip(found["bare loop"], paces, strict=True)]

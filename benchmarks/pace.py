@@ -53,16 +53,16 @@ CHESTS = 2_000
 
 def short(experiment: str) -> tuple[str, ...]:
     """The overrides of SHORT, and for ``housing`` a table of HOMES rows."""
-    return *SHORT.get(experiment, ()), *(many(experiment) if experiment == "housing" else ())
+    return *SHORT.get(experiment, ()), *(large_data_overrides(experiment) if experiment == "housing" else ())
 
 
-def many(experiment: str) -> tuple[str, ...]:
+def large_data_overrides(experiment: str) -> tuple[str, ...]:
     """Overrides to train on HOMES houses or, if not ``housing``, CHESTS X-rays, deleted when this process ends."""
-    return ("data.source=files", f"data.root={_made_up(experiment)}")
+    return ("data.source=files", f"data.root={_synthetic_root(experiment)}")
 
 
 @cache
-def _made_up(experiment: str) -> str:
+def _synthetic_root(experiment: str) -> str:
     root = TemporaryDirectory(prefix=f"{experiment}-")
     atexit.register(root.cleanup)
     # Imported here, so that an experiment can be removed from the project.
@@ -101,7 +101,7 @@ class Pace:
     """Peak memory in MB; on a CPU that of the whole process, including what it did before."""
 
 
-def finish(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until a GPU has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -130,7 +130,7 @@ class Clock(Callback):
             if self.validated:
                 self.ends.append(self.began - self.done - self.validated[-1])
         if trainer.is_last_batch:
-            finish(pl_module.device)
+            synchronize(pl_module.device)
             self.steps.append(trainer.global_step - self.step)
             self.trained.append(time.perf_counter() - self.began)
 
@@ -138,7 +138,7 @@ class Clock(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.is_last_batch:
-            finish(pl_module.device)
+            synchronize(pl_module.device)
             self.done = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,7 +163,7 @@ class Terminal(io.TextIOWrapper):
 
 
 @contextmanager
-def unseen() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Discard output as if to a terminal, and ignore warnings."""
     with Path(os.devnull).open("wb") as nowhere:
         terminal = Terminal(nowhere, line_buffering=True)
@@ -219,7 +219,7 @@ class Parts:
         return min(there, limit) if isinstance(limit, int) else there
 
 
-def ours(config: DictConfig, folder: Path) -> Pace:
+def run_triptych(config: DictConfig, folder: Path) -> Pace:
     """Run as ``train.py`` does, with all defaults."""
     with chdir(folder):  # the run leaves a link to itself there
         run(config, folder / "run", "benchmark")

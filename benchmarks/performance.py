@@ -12,7 +12,7 @@ import torch
 from benchmarks import compiling, on_gpu, start_up, step_rate
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 
-from triptych.models.metric_buffer import MOST
+from triptych.models.metric_buffer import MAX_BATCHES
 from triptych.results.provenance import environment
 
 STEPS = """\
@@ -42,7 +42,7 @@ What a step costs, and what makes it cheap:
 - Steps are written out and follow each other for as long as Lightning has nothing to do in between
   (`triptych.direct_steps`). Lightning's own pass through four closures, search all callbacks for each hook, and check
   after each step whether to validate, to stop or to log. Where Lightning's are used, as with several processes, hooks
-  that a callback does not override are still skipped (`triptych.trainer.spare_idle_hooks`).
+  that a callback does not override are still skipped (`triptych.trainer.disable_idle_hooks`).
 - The losses of steps are held back until TensorBoard's next write, once a second: the writer's thread, woken by each
   of them, would compete with the training steps.
 - The progress bar is redrawn twice a second and is not updated in between (`triptych.progress_bar`): each redraw
@@ -100,7 +100,7 @@ def step_rates(rounds: int, threads: int) -> str:
     return STEPS.format(
         rounds=rounds,
         table=rows,
-        most=MOST,
+        most=MAX_BATCHES,
         cpu=_cpu(),
         threads="one thread" if threads == 1 else f"{threads} threads",
         torch=torch.__version__,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.markdown import PERFORMANCE, last_commit, page, table
 from benchmarks.pace import EXPERIMENTS
-from benchmarks.start_up import moments
+from benchmarks.start_up import seconds_until
 from matplotlib.figure import Figure
 
 TITLE = "How cost grows"
@@ -106,7 +106,7 @@ def measure(overrides: tuple[str, ...], folder: Path) -> Cost:
     """
     signs = [f"epoch {number}/" for number in range(1, EPOCHS + 1)]
     # Run in the parent folder, as the run leaves a link to itself below logs/.
-    ends = moments([*overrides, f"hydra.run.dir={folder}"], folder.parent, signs)
+    ends = seconds_until([*overrides, f"hydra.run.dir={folder}"], folder.parent, signs)
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     return Cost(float(np.diff(ends).min()), float(metrics["peak_memory_mb"]))
 

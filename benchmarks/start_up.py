@@ -40,7 +40,7 @@ def _absolute(arguments: list[str]) -> list[str]:
     return [str(REPOSITORY / part) if part == "train.py" else part for part in arguments]
 
 
-def moments(overrides: Sequence[str], folder: Path, signs: Sequence[str]) -> list[float]:
+def seconds_until(overrides: Sequence[str], folder: Path, signs: Sequence[str]) -> list[float]:
     """Run ``train.py OVERRIDES`` in the folder; returns the seconds until each of its lines with one of the signs.
 
     Raises:
@@ -58,7 +58,7 @@ def moments(overrides: Sequence[str], folder: Path, signs: Sequence[str]) -> lis
 
 def stages(experiment: str, folder: Path) -> list[float]:
     """Seconds of a run's three stages (see STAGES), and in total."""
-    reading, made, stepped = moments([f"experiment={experiment}", *ONE_STEP], folder, STAGES)
+    reading, made, stepped = seconds_until([f"experiment={experiment}", *ONE_STEP], folder, STAGES)
     return [reading, made - reading, stepped - made, stepped]
 
 

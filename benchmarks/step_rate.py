@@ -13,7 +13,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from benchmarks.pace import CLOCK, EXPERIMENTS, Pace, Parts, composed, finish, ours, short, spread, title, unseen
+from benchmarks.pace import (
+    CLOCK,
+    EXPERIMENTS,
+    Pace,
+    Parts,
+    composed,
+    run_triptych,
+    short,
+    spread,
+    suppress_output,
+    synchronize,
+    title,
+)
 from benchmarks.usual import usual
 
 from triptych.build import build
@@ -57,7 +69,7 @@ def bare(parts: Parts, folder: Path) -> Pace:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
                 optimizer.step()
                 scheduler.step()
-            finish(device)
+            synchronize(device)
             seconds.append((time.perf_counter() - began) / steps)
     return Pace(statistics.median(seconds[1:]), epoch_end=0.0, warm_up=seconds[0] - statistics.median(seconds[1:]))
 
@@ -69,18 +81,18 @@ def measure(experiment: str, rounds: int, *overrides: str, ways: Sequence[str] =
     """Run the ways in turn for the given number of rounds; returns the paces of each way, one per round."""
     config = composed(f"experiment={experiment}", *short(experiment), CLOCK, *overrides)
     device = training_device(config.trainer.accelerator)
-    with unseen():
+    with suppress_output():
         parts = Parts.of(config)
     turns: dict[str, Callable[[Path], Pace]] = {
         "bare loop": lambda folder: bare(parts, folder),
-        "triptych": lambda folder: ours(config, folder),
+        "triptych": lambda folder: run_triptych(config, folder),
         "as usual": lambda folder: usual(parts, folder),
     }
     found: dict[str, list[Pace]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name in ways:
             reset_peak_memory(device)
-            with TemporaryDirectory() as folder, unseen(), quiet_lightning():
+            with TemporaryDirectory() as folder, suppress_output(), quiet_lightning():
                 pace = turns[name](Path(folder))
             found[name].append(replace(pace, memory=peak_memory(device)))
     return found

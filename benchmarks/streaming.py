@@ -103,15 +103,14 @@ def measure_rates(work: Path, xrays: int, rounds: int) -> list[Rate]:
             _train(root, work, run, [memory, f"data.num_workers={workers}", "test=false", *limits])
             # The first epoch includes start-up.
             seconds[memory, workers] += [float(text) for text in EPOCH.findall((run / "train.log").read_text())[1:]]
+    steps = {condition: STEPS / statistics.median(of_condition) for condition, of_condition in seconds.items()}
     return [
-        Rate(
-            memory, workers, STEPS / statistics.median(seconds[memory, workers]), *_loading(root, work, memory, workers)
-        )
+        Rate(memory, workers, steps[memory, workers], *_loader_rates(root, work, memory, workers))
         for memory, workers in CONDITIONS
     ]
 
 
-def _loading(root: Path, work: Path, memory: str, workers: int) -> tuple[float, float | None]:
+def _loader_rates(root: Path, work: Path, memory: str, workers: int) -> tuple[float, float | None]:
     """X-rays per second of the training loader, from the page cache and with a cold cache."""
     in_memory = memory == MEMORY
     data = XrayDataModule(

@@ -189,4 +189,4 @@ def test_synthesized_data_set_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
     assert call("data", "synthesize", data_sets()[name].task, "--root", tmp_path / "made") == 2
     assert call("data", "list", "--root", tmp_path / "made") == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [line[:1] + line[2:4] for line in listed].count([name, "made", "up"]) == 1
+    assert [line[:1] + line[2:3] for line in listed].count([name, "synthetic"]) == 1

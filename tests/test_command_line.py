@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from tests.harness import CONF, EXPERIMENTS
 
-from triptych.command_line import flags_first, forced
+from triptych.command_line import force_values, move_flags_first
 from triptych.config import check
 
 
@@ -25,10 +25,10 @@ def test_flags_may_follow_overrides() -> None:
     command = [f"experiment={EXPERIMENTS[0]}", "-m", "seed=1,2", "--config-name", "config", "~data.augment"]
     check(command, CONF)
     expected = ["-m", "--config-name", "config", f"experiment={EXPERIMENTS[0]}", "seed=1,2", "~data.augment"]
-    assert flags_first(command) == expected
-    assert flags_first(expected) == expected
-    assert forced(["--help", "experiment"]) == ["--help", "experiment"]
-    assert flags_first(["--version"]) == forced(["--version"]) == ["--version"]
+    assert move_flags_first(command) == expected
+    assert move_flags_first(expected) == expected
+    assert force_values(["--help", "experiment"]) == ["--help", "experiment"]
+    assert move_flags_first(["--version"]) == force_values(["--version"]) == ["--version"]
 
 
 @pytest.mark.parametrize("value", ["data.batch_size=8", "data.augment=[]", "data.root='a, b'", "data.train_size=null"])
@@ -36,13 +36,13 @@ def test_sweep_over_experiments_accepts_values_of_their_groups(value: str) -> No
     swept = [f"experiment=choice({','.join(EXPERIMENTS)})", "trainer.max_epochs=3,4", "optimizer=sgd", "seed=1"]
     with pytest.raises(ConfigCompositionException, match="Could not override 'data"):
         of_the_sweep([*swept, value])
-    given = forced(["-m", *swept, value])
+    given = force_values(["-m", *swept, value])
     assert given == ["-m", *swept, f"++{value}"]
     assert of_the_sweep(given[1:]).seed == 1
     check(given, CONF)
-    assert forced(given) == given
+    assert force_values(given) == given
 
 
 def test_values_of_a_single_experiment_are_not_changed() -> None:
     command = ["-m", f"experiment={EXPERIMENTS[0]}", "data.batch_size=8", "seed=1,2"]
-    assert forced(command) == command
+    assert force_values(command) == command

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, IterableDataset
 
-from triptych.direct_steps import HOOKS, write_out_steps
+from triptych.direct_steps import HOOKS, use_direct_loop
 from triptych.terminal import quiet_lightning
 
 
@@ -57,7 +57,7 @@ def train(
     torch.manual_seed(0)
     run = trainer(folder, **{"max_epochs": 2, "limit_val_batches": 0, **options})
     if direct:
-        write_out_steps(run)
+        use_direct_loop(run)
     with quiet_lightning():
         run.fit(module or regressor(), datamodule=data or Batches(rows(4, 5, 6, 3)))
     return run
@@ -435,7 +435,7 @@ def test_resume_within_an_epoch_matches_lightning(tmp_path: Path):
         listener = Listener()
         run = trainer(tmp_path, max_epochs=2, limit_val_batches=0, callbacks=[listener])
         if direct:
-            write_out_steps(run)
+            use_direct_loop(run)
         with quiet_lightning():
             run.fit(Dicts(), datamodule=Batches(rows(4, 5, 6, 3)), ckpt_path=tmp_path / "step=3.ckpt")
         found.append((weights(run), listener.heard, run.fit_loop.state_dict()))

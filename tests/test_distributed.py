@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from tests.harness import EXPERIMENTS, REPOSITORY, command, small
 
 from triptych.results.directory import LOCK, try_lock
-from triptych.sharding import check_sharding, mend_sharding
+from triptych.sharding import check_sharding, patch_sharding
 
 pytestmark = pytest.mark.skipif("housing" not in EXPERIMENTS, reason="the housing panel is not here")
 
@@ -359,7 +359,7 @@ def test_sharded_network_loads_no_code_from_a_checkpoint(tmp_path: Path) -> None
     torch.save({"state_dict": {}, "callbacks": Attack(tmp_path / "ran")}, tmp_path / "best.ckpt")
     strategy = FSDPStrategy()
     strategy.connect(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    mend_sharding(strategy)
+    patch_sharding(strategy)
     with pytest.raises(pickle.UnpicklingError):
         strategy.load_checkpoint(tmp_path / "best.ckpt", weights_only=True)
     assert not (tmp_path / "ran").exists()

@@ -56,7 +56,7 @@ def test_training_steps_never_wait_for_the_gpu(
     experiment: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """From the first step of an epoch to its last, loading of batches included, if nothing is logged in between."""
-    monkeypatch.setattr(metric_buffer, "MOST", 2)  # so that metrics are also updated within the epoch
+    monkeypatch.setattr(metric_buffer, "MAX_BATCHES", 2)  # so that metrics are also updated within the epoch
     begin, end, steps = Model.on_train_batch_start, Model.on_train_batch_end, []
 
     def begun(model: Model, batch: Any, batch_idx: int) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from tests.harness import EXPERIMENTS, small, train
 from tests.test_exact_resume import outcome
 
-from triptych.results.checkpoints import is_whole, resumable
+from triptych.results.checkpoints import is_intact, resumable
 
 MOST = 25
 """Maximum number of kills per run."""
@@ -73,7 +73,7 @@ def test_kills_at_random_moments_change_nothing(
         # Before training begins, a signal has its default effect.
         allowed = {signal.SIGKILL: (-signal.SIGPROF,), signal.SIGTERM: (143, -sent), signal.SIGINT: (130, 1)}[sent]
         assert code in (0, *allowed), f"after {kills} kills, by {sent.name}"
-        assert all(is_whole(path) for path in (tmp_path / "part/checkpoints").glob("*.ckpt"))
+        assert all(is_intact(path) for path in (tmp_path / "part/checkpoints").glob("*.ckpt"))
     record_property("kills survived", kills)
     assert kills >= 5
     assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")

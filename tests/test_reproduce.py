@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 from tests.harness import FASTEST, REPOSITORY, cheapest, command, train
 
 from triptych.cli import main
-from triptych.job import InUse, repeat, resume_run
-from triptych.reproduce import reproduction
+from triptych.job import RunInUseError, reproduce_run, resume_run
+from triptych.reproduce import plan_reproduction
 from triptych.results.directory import LOCK, try_lock
 from triptych.results.record import read_record
-from triptych.resume import resumption
+from triptych.resume import parse_resumption
 
 CONFIG = {
     "data": {"_target_": "triptych.data.base.DataModule", "root": None, "source": "auto", "cache_dir": "/etc/cache"},
@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_saved_config_is_restored_with_the_threads_and_data_of_the_run(run: Path) -> None:
-    asked = reproduction("latest")
+    asked = plan_reproduction("latest")
     assert asked.config.callbacks.early_stopping.monitor == "val/rmse"
     assert asked.config.threads == 2
     assert asked.config.data.root == "/data"
@@ -70,32 +70,32 @@ def test_saved_config_is_restored_with_the_threads_and_data_of_the_run(run: Path
 
 
 def test_new_directory_in_use_by_another_process_is_left_untouched(run: Path, tmp_path: Path) -> None:
-    asked = reproduction(str(run), output=tmp_path / "again")
+    asked = plan_reproduction(str(run), output=tmp_path / "again")
     asked.directory.mkdir()
     with (
         try_lock(asked.directory / LOCK),
-        pytest.raises(InUse, match=r"another process is training .*again: wait for it"),
+        pytest.raises(RunInUseError, match=r"another process is training .*again: wait for it"),
     ):
-        repeat(asked, 0.0)
+        reproduce_run(asked, 0.0)
     assert [path.name for path in (asked.directory / ".hydra").iterdir()] == [LOCK.name]
 
 
 def test_run_cannot_choose_trusted_packages_or_the_cache_dir(run: Path) -> None:
-    assert reproduction(str(run)).config.packages == []
-    assert reproduction(str(run), trust=["mine"]).config.packages == ["mine"]
-    assert reproduction(str(run)).config.data.cache_dir is None
+    assert plan_reproduction(str(run)).config.packages == []
+    assert plan_reproduction(str(run), trust=["mine"]).config.packages == ["mine"]
+    assert plan_reproduction(str(run)).config.data.cache_dir is None
 
 
 def test_data_root_can_be_changed(run: Path) -> None:
-    asked = reproduction(str(run), root="/mnt/it's here")
+    asked = plan_reproduction(str(run), root="/mnt/it's here")
     assert (asked.config.data.root, asked.config.data.source) == ("/mnt/it's here", "files")
     assert asked.overrides[-1] == "data.root='/mnt/it\\'s here'"
     write(run, metrics=METRICS | {"data": METRICS["data"] | {"source": "synthetic"}})
-    assert reproduction(str(run)).config.data.source == "synthetic"
+    assert plan_reproduction(str(run)).config.data.source == "synthetic"
 
 
 def test_new_directory_is_an_ordinary_run_directory(run: Path) -> None:
-    asked = reproduction(str(run), output=Path("again"), trust=["mine"])
+    asked = plan_reproduction(str(run), output=Path("again"), trust=["mine"])
     asked.begin()
     hydra = Path("again/.hydra")
     assert OmegaConf.load(hydra / "config.yaml") == asked.config
@@ -104,7 +104,7 @@ def test_new_directory_is_an_ordinary_run_directory(run: Path) -> None:
     ]
     assert read_record(Path("again")).places == read_record(run).places == ["--config-dir=/my conf"]
     write(Path("again"), config=OmegaConf.to_container(asked.config), choices=asked.choices)
-    assert reproduction("again").choices == {"experiment": "sums", "model": "mlp"}
+    assert plan_reproduction("again").choices == {"experiment": "sums", "model": "mlp"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_new_directory_is_an_ordinary_run_directory(run: Path) -> None:
 def test_damaged_or_unfinished_run_is_refused(change: dict[str, Any], message: str, run: Path) -> None:
     write(run, **change)
     with pytest.raises(ValueError, match=message):
-        reproduction(str(run))
+        plan_reproduction(str(run))
 
 
 @pytest.mark.parametrize(("error", "message"), [("Diverged: nan", "diverged"), ("ValueError: no", "failed")])
@@ -135,13 +135,13 @@ def test_failed_or_diverged_run_is_refused(error: str, message: str, run: Path) 
     (run / "DONE").unlink()
     (run / "error.txt").write_text(error)
     with pytest.raises(ValueError, match=message):
-        reproduction(str(run))
+        plan_reproduction(str(run))
 
 
 def test_output_folder_in_use_is_refused(run: Path, tmp_path: Path) -> None:
     for output in (run, tmp_path / "logs/sums/one/DONE"):
         with pytest.raises(ValueError, match="is not empty"):
-            reproduction(str(run), output=output)
+            plan_reproduction(str(run), output=output)
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "much", "1"])
@@ -199,7 +199,7 @@ def test_tampered_metric_is_named_and_the_new_run_is_complete(copy: Path, capsys
     # The new run can be repeated too: metrics.json has its train.py command, sys.argv the full `reproduce` command.
     now = json.loads(Path("again/metrics.json").read_text())
     assert shlex.split(now["command"])[:3] == ["python", "train.py", f"experiment={FASTEST}"]
-    assert resumption(["resume=again"]).finished  # type: ignore[union-attr]
+    assert parse_resumption(["resume=again"]).finished  # type: ignore[union-attr]
     assert sys.argv[1:] == ["reproduce", str(copy), "--output", str(Path("again").absolute())]
 
 
@@ -232,7 +232,7 @@ def test_report_names_values_changed_on_resume(
     monkeypatch.setattr(sys, "argv", ["triptych"])
     train(tmp_path / "run", *cheapest(data_root, "logger=none", "scheduler=constant"))
     values = ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=2"]
-    resumed = resumption(["resume=run", *values])
+    resumed = parse_resumption(["resume=run", *values])
     assert resumed is not None
     assert resume_run(resumed) == 0
     metrics = json.loads(Path("run/metrics.json").read_text())
@@ -291,4 +291,4 @@ def test_interrupted_reproduction_can_be_resumed(copy: Path, tmp_path: Path) -> 
         process.kill()
     assert process.returncode == 130
     assert f"resume={tmp_path / 'again'}" in said
-    assert resumption(["resume=again"]).checkpoint  # type: ignore[union-attr]
+    assert parse_resumption(["resume=again"]).checkpoint  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from tests.harness import CONF, FASTEST
 from triptych.config import ConfigError
 from triptych.job import resume_run
 from triptych.results.directory import LOCK, try_lock
-from triptych.resume import make_run_folder, refuse_used_folder, resumption
+from triptych.resume import make_run_folder, parse_resumption, refuse_used_folder
 
 SAVED = """
 data: {_target_: triptych.data.base.DataModule, batch_size: 32, form: null}
@@ -37,12 +37,12 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_command_line_without_resume_is_ignored() -> None:
-    assert resumption(["experiment=housing", "seed=1"]) is None
+    assert parse_resumption(["experiment=housing", "seed=1"]) is None
 
 
 @pytest.mark.parametrize("name", ["logs/sums/one", "'logs/sums/one'", "latest"])
 def test_saved_config_is_loaded_and_resolved(name: str, run: Path) -> None:
-    resumed = resumption([f"resume={name}"])
+    resumed = parse_resumption([f"resume={name}"])
     assert resumed is not None
     assert (resumed.directory, resumed.experiment, resumed.checkpoint) == (run, "sums", None)
     assert resumed.config.callbacks.early_stopping.monitor == "val/rmse"
@@ -50,11 +50,11 @@ def test_saved_config_is_loaded_and_resolved(name: str, run: Path) -> None:
 
 
 def test_new_values_are_recorded_and_the_first_config_is_kept(run: Path) -> None:
-    first = resumption(["resume=latest", "trainer.max_epochs=20"])
+    first = parse_resumption(["resume=latest", "trainer.max_epochs=20"])
     assert first is not None
     assert not list(run.glob(".hydra/resume-*"))  # only once training starts
     first.record()
-    resumed = resumption(["trainer.max_epochs=30", "resume=latest", "optimizer.betas=[0.8,0.9]"])
+    resumed = parse_resumption(["trainer.max_epochs=30", "resume=latest", "optimizer.betas=[0.8,0.9]"])
     assert resumed is not None
     assert (resumed.config.trainer.max_epochs, resumed.config.optimizer.betas) == (30, [0.8, 0.9])
     resumed.record()
@@ -62,7 +62,7 @@ def test_new_values_are_recorded_and_the_first_config_is_kept(run: Path) -> None
     recorded = [yaml.safe_load((run / f".hydra/resume-{number}/overrides.yaml").read_text()) for number in (1, 2)]
     assert recorded == [["trainer.max_epochs=20"], ["trainer.max_epochs=30", "optimizer.betas=[0.8,0.9]"]]
     # The next resume starts from the values of the last one.
-    again = resumption(["resume=latest"])
+    again = parse_resumption(["resume=latest"])
     assert again is not None
     assert again.config.trainer.max_epochs == 30
     # Its own folder gets the highest number, even if earlier ones were deleted.
@@ -76,7 +76,7 @@ def test_latest_skips_a_run_that_another_process_trains(run: Path) -> None:
     shutil.copytree(run, older)
     os.utime(older / ".hydra/config.yaml", (0, 0))
     with try_lock(run / LOCK):
-        resumed = resumption(["resume=latest"])
+        resumed = parse_resumption(["resume=latest"])
     assert resumed is not None
     assert resumed.directory == older
     with (
@@ -84,14 +84,14 @@ def test_latest_skips_a_run_that_another_process_trains(run: Path) -> None:
         try_lock(older / LOCK),
         pytest.raises(ConfigError, match=r"no unfinished run .* all have ended or are still training"),
     ):
-        resumption(["resume=latest"])
-    again = resumption(["resume=latest"])
+        parse_resumption(["resume=latest"])
+    again = parse_resumption(["resume=latest"])
     assert again is not None
     assert again.directory == run
 
 
 def test_two_processes_never_train_in_one_directory(run: Path) -> None:
-    resumed = resumption([f"resume={run}"])
+    resumed = parse_resumption([f"resume={run}"])
     assert resumed is not None
     with (
         try_lock(run / LOCK),
@@ -110,7 +110,7 @@ def test_resume_works_without_file_locks(run: Path, monkeypatch: pytest.MonkeyPa
     with try_lock(run / LOCK) as free, try_lock(run / LOCK) as free_again:
         assert free
         assert free_again
-    resumed = resumption(["resume=latest"])
+    resumed = parse_resumption(["resume=latest"])
     assert resumed is not None
     assert resumed.directory == run
 
@@ -118,7 +118,7 @@ def test_resume_works_without_file_locks(run: Path, monkeypatch: pytest.MonkeyPa
 def test_run_directory_cannot_grant_trust_to_packages(run: Path) -> None:
     with (run / ".hydra/config.yaml").open("a") as file:
         file.write("packages: [stranger]\n")
-    resumed, trusted = resumption([f"resume={run}"]), resumption([f"resume={run}", "packages=[mine]"])
+    resumed, trusted = parse_resumption([f"resume={run}"]), parse_resumption([f"resume={run}", "packages=[mine]"])
     assert resumed is not None
     assert trusted is not None
     assert (resumed.config.packages, trusted.config.packages) == ([], ["mine"])
@@ -128,20 +128,20 @@ def test_resume_uses_the_newest_checkpoint(run: Path) -> None:
     (run / "checkpoints").mkdir()
     with ZipFile(run / "checkpoints/last.ckpt", "w") as archive:
         archive.writestr("data.pkl", b"")
-    resumed = resumption([f"resume={run}"])
+    resumed = parse_resumption([f"resume={run}"])
     assert resumed is not None
     assert resumed.checkpoint == run / "checkpoints/last.ckpt"
 
 
 def test_finished_run_stays_finished_unless_more_epochs_are_requested(run: Path) -> None:
     (run / "DONE").touch()
-    finished, more = resumption([f"resume={run}"]), resumption([f"resume={run}", "trainer.max_epochs=20"])
+    finished, more = parse_resumption([f"resume={run}"]), parse_resumption([f"resume={run}", "trainer.max_epochs=20"])
     assert finished is not None
     assert more is not None
     assert finished.finished
     assert not more.finished
     with pytest.raises(ConfigError, match="no unfinished run"):
-        resumption(["resume=latest"])
+        parse_resumption(["resume=latest"])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_finished_run_stays_finished_unless_more_epochs_are_requested(run: Path)
 )
 def test_overrides_other_than_changed_values_are_refused(arguments: list[str], message: str, run: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        resumption(["resume=latest", *arguments])
+        parse_resumption(["resume=latest", *arguments])
     assert not list(run.glob(".hydra/resume-*"))
 
 
@@ -174,9 +174,9 @@ def test_values_are_checked_against_the_chosen_config_files(run: Path) -> None:
     (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
     for value, expected in (("optimizer.lr=-1", r"float>=0 \(.*momentum"), ("trainer.max_epochs=-2", "int>=-1")):
         with pytest.raises(ConfigError, match=expected):
-            resumption(["resume=latest", value], CONF)
-        assert resumption(["resume=latest", value])  # checked by type only
-    changed = resumption(["resume=latest", "optimizer.lr=0", "optimizer.betas=[0.8,0.9]"], CONF)
+            parse_resumption(["resume=latest", value], CONF)
+        assert parse_resumption(["resume=latest", value])  # checked by type only
+    changed = parse_resumption(["resume=latest", "optimizer.lr=0", "optimizer.betas=[0.8,0.9]"], CONF)
     assert changed is not None
     assert changed.config.optimizer == {"_target_": "torch.optim.SGD", "lr": 0, "betas": [0.8, 0.9]}
 
@@ -184,10 +184,10 @@ def test_values_are_checked_against_the_chosen_config_files(run: Path) -> None:
 def test_values_are_checked_by_type_if_the_chosen_file_is_gone(run: Path) -> None:
     choices = f"experiment: {FASTEST}, optimizer: gone"
     (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
-    assert resumption(["resume=latest", "optimizer.lr=-1"], CONF)  # not against the default option's bounds
+    assert parse_resumption(["resume=latest", "optimizer.lr=-1"], CONF)  # not against the default option's bounds
     for value, expected in (("optimizer.lr=high", "float .*the run's config"), ("trainer.max_epochs=-2", "int>=-1")):
         with pytest.raises(ConfigError, match=expected):
-            resumption(["resume=latest", value], CONF)
+            parse_resumption(["resume=latest", value], CONF)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_values_are_checked_by_type_if_the_chosen_file_is_gone(run: Path) -> Non
 def test_untrusted_run_directory_is_refused(file: str, content: str, message: str, run: Path) -> None:
     (run / ".hydra" / file).write_text(content)
     with pytest.raises(ConfigError, match=message):
-        resumption([f"resume={run}"])
+        parse_resumption([f"resume={run}"])
 
 
 @pytest.mark.parametrize(

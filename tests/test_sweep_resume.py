@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.harness import CONF, REPOSITORY, cheapest, command
 
 from triptych.config import ConfigError
-from triptych.resume import refuse_used_folder, resumption
+from triptych.resume import parse_resumption, refuse_used_folder
 from triptych.sweeps import job_status, sweep_resumption
 
 TASK = ["experiment=housing", "model=mlp,tabular", "optimizer.lr=0.1,0.2", "+model.x='a b'", "~callbacks.figures"]
@@ -85,7 +85,7 @@ def test_invalid_resume_of_a_sweep_is_refused(arguments: str, message: str, tmp_
     with pytest.raises(ConfigError, match=message):
         sweep_resumption(["-m", *arguments.split()], CONF)
     with pytest.raises(ConfigError, match="-m resume=sweep"):
-        resumption(["resume=sweep"])
+        parse_resumption(["resume=sweep"])
     with pytest.raises(ConfigError, match="-m resume=SWEEP"):
         refuse_used_folder(["hydra.sweep.dir=sweep"])
 
@@ -178,7 +178,7 @@ def test_trusted_packages_can_be_given_again(tmp_path: Path) -> None:
     assert arguments[1:3] == ["seed=0,1", "packages=[mine]"]
 
 
-def test_standing_of_a_job_is_read_from_its_directory(tmp_path: Path) -> None:
+def test_status_of_a_job_is_read_from_its_directory(tmp_path: Path) -> None:
     job = tmp_path / "3"
     assert job_status(job, ["seed=1"]) == "new"
     (job / ".hydra").mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.harness import EXPERIMENTS, FASTEST, REPOSITORY, cheapest, command, small
 
-from triptych.results.checkpoints import is_whole
+from triptych.results.checkpoints import is_intact
 from triptych.results.record import read_record
 
 EXPERIMENT = FASTEST
@@ -207,7 +207,7 @@ def test_full_disk_gives_a_message_and_leaves_an_intact_checkpoint(data_root: Pa
     assert "Traceback" not in full.stderr
     assert f"resume={tmp_path / 'full'}" in full.stdout
     checkpoints = tmp_path / "full/checkpoints"
-    assert all(is_whole(path) for path in checkpoints.glob("*.ckpt"))
+    assert all(is_intact(path) for path in checkpoints.glob("*.ckpt"))
     resumed = command(f"resume={tmp_path / 'full'}", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     one, other = (json.loads((path / "metrics.json").read_text()) for path in (whole, tmp_path / "full"))

@@ -16,7 +16,7 @@ from triptych.callbacks.gradient_flow import GradientFlow
 from triptych.callbacks.weights import Weights
 from triptych.direct_steps import HOOKS
 from triptych.terminal import quiet_lightning
-from triptych.trainer import build_trainer, spare_idle_hooks
+from triptych.trainer import build_trainer, disable_idle_hooks
 
 
 @pytest.mark.parametrize("every", [0, 5])
@@ -48,7 +48,7 @@ def test_only_overridden_hooks_of_a_callback_are_called(tmp_path: Path):
         limit_val_batches=0,
         callbacks=[Child(), LambdaCallback(on_train_batch_end=lambda *_: called.append("end"))],
     )
-    spare_idle_hooks(runs)
+    disable_idle_hooks(runs)
     idle = [[hook for hook in HOOKS if not callable(getattr(each, hook))] for each in runs.callbacks]  # type: ignore
     assert idle[0] == [hook for hook in HOOKS if hook != "on_train_batch_start"]
     assert idle[1] == [hook for hook in HOOKS if hook != "on_train_batch_end"]

@@ -12,7 +12,7 @@ UNFINISHED = ".tmp"
 """Suffix of a file that is being written; a killed run may leave one."""
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically: to a temporary file beside the target, flushed to disk and then renamed.
 
     Lightning writes to the system's folder for temporary files; from there to another disk it copies, and a partly

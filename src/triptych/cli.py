@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--root", metavar="FOLDER", help="default: $TRIPTYCH_DATA, else data/")
     listing.set_defaults(command=_data_list)
     for name, function, text in (
-        ("synthesize", _data_synthesize, "write the made-up stand-in of a data set, in Kaggle's layout"),
+        ("synthesize", _data_synthesize, "write the synthetic stand-in of a data set, in Kaggle's layout"),
         ("download", _data_download, "download a data set from Kaggle"),
     ):
         action = actions.add_parser(name, help=text)
@@ -198,14 +198,14 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from triptych.job import repeat
-    from triptych.reproduce import reproduction
+    from triptych.job import reproduce_run
+    from triptych.reproduce import plan_reproduction
 
-    asked = reproduction(options.run, options.root, options.output, options.trust)
+    asked = plan_reproduction(options.run, options.root, options.output, options.trust)
     # Lightning starts the other ranks of a distributed run with these arguments.
     given = [*(("--root", options.root) if options.root else ()), *(f"--trust={package}" for package in options.trust)]
     sys.argv[1:] = ["reproduce", str(asked.original.directory), "--output", str(asked.directory), *given]
-    return repeat(asked, options.tolerance)
+    return reproduce_run(asked, options.tolerance)
 
 
 def _data_list(options: argparse.Namespace) -> int:
@@ -216,7 +216,7 @@ def _data_list(options: argparse.Namespace) -> int:
     root = data_root(options.root)
     for name, module in data_sets().items():
         folder = root / module.slug
-        there = "made up" if Source(folder, "files").is_synthetic else "here" if folder.is_dir() else "not here"
+        there = "synthetic" if Source(folder, "files").is_synthetic else "here" if folder.is_dir() else "not here"
         summary = (sys.modules[module.__module__].__doc__ or "").splitlines()[0]
         print(f"{name:11} {module.task or '-':10} {there:9} {folder}\n{'':32}{summary}")
     return 0

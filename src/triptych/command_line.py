@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from triptych.config import TASK_GROUP, hydras_flags
 
 
-def flags_first(arguments: Sequence[str]) -> list[str]:
+def move_flags_first(arguments: Sequence[str]) -> list[str]:
     """The same command line with flags before overrides, as Hydra refuses `experiment=housing -m seed=1,2`.
 
     Raises:
@@ -25,7 +25,7 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def forced(arguments: Sequence[str]) -> list[str]:
+def force_values(arguments: Sequence[str]) -> list[str]:
     """The same command line; in a sweep over experiments, with values forced (``++key=value``): they need no such key.
 
     Hydra sets them in the sweep's own config too, which without an experiment has no data and no model.

@@ -1,7 +1,7 @@
 """Compose a command line as Hydra does, but file by file: the merged config no longer shows which file sets what.
 
-Hydra's own loader finds, reads and orders the files. What it refuses is raised as a `Refusal`, whose message is Hydra's
-in one line, or a better one.
+Hydra's own loader finds, reads and orders the files. What it refuses is raised as a `CompositionError`, with
+Hydra's message in one line, or a better one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from triptych.hint import nearest
 VERSION_BASE = "1.3"
 
 
-class Refusal(Exception):
+class CompositionError(Exception):
     """Hydra cannot compose the config; str() has one mistake per line."""
 
 
@@ -72,7 +72,7 @@ class Composition:
     arms: dict[str, dict[str, str]] = field(default_factory=dict)
     sweeping: str = ""
 
-    def written(self, params: dict[str, object]) -> list[str]:
+    def params_as_overrides(self, params: dict[str, object]) -> list[str]:
         """`hydra.sweeper.params` as overrides, as the chosen sweeper writes them; Hydra's own turns null into None."""
         if self.choices.get("hydra/sweeper") == "basic":
             return [f"{key}={value}" for key, value in params.items()]
@@ -96,13 +96,13 @@ class Composer:
         search_path = create_config_search_path(str(self.conf))
         if more is not None:
             if not Path(more).is_dir():
-                raise Refusal(f"--config-dir {more}: there is no such folder")
+                raise CompositionError(f"--config-dir {more}: there is no such folder")
             search_path.prepend("command-line", f"file://{Path(more).resolve()}", SearchPathQuery(provider="schema"))
         self.loader = ConfigLoaderImpl(search_path)
         self.parser = OverridesParser.create(config_loader=self.loader)
         self.repo = CachingConfigRepository(self.loader.repository)
         self.overrides = self.parse(overrides)
-        with _refusals():
+        with _composition_errors():
             self.loader._process_config_searchpath(name, self.overrides, self.repo)
         # With a caching repository the loader does not read and parse every file again for each merge. Hydra declares a
         # narrower type for the attribute, but only uses what all repositories have.
@@ -117,12 +117,12 @@ class Composer:
             try:
                 overrides += self.parser.parse_overrides([text])
             except HydraException as error:
-                complaint = one_line(error).removeprefix(f"Error parsing override '{text}'").strip()
+                complaint = one_line_message(error).removeprefix(f"Error parsing override '{text}'").strip()
                 example = text.replace("=", "='", 1) + "'"
                 remedy = f'quote special characters: "{example}"' if "=" in text else f"write {self._chosen_by(text)}"
                 unreadable.append(f"{file and f'{file}: '}{text} cannot be read ({complaint}); {remedy}")
         if unreadable:
-            raise Refusal("\n".join(unreadable))
+            raise CompositionError("\n".join(unreadable))
         return overrides
 
     def _chosen_by(self, name: str) -> str:
@@ -156,7 +156,7 @@ class Composer:
         """Whether a group has this option, and it is not a file that is only inherited from."""
         return not str(name).startswith("_") and self.repo.config_exists(f"{group}/{name}")
 
-    def no_option(self, group: str, name: object) -> str:
+    def missing_option_message(self, group: str, name: object) -> str:
         """The message that a group lacks an option, with those it has."""
         near = nearest(str(name), self.options(group))
         guess = f"; did you mean {' or '.join(near)}?" if near else "."
@@ -174,7 +174,7 @@ class Composer:
             headline = next((line.strip("# ") for line in head if not re.match(r"#\s*@", line)), "")
             content: Any = OmegaConf.to_container(result.config, resolve=False) if result.config else {}
             if not isinstance(content, dict):
-                raise Refusal(f"{shown}: expected keys and values, got a list")
+                raise CompositionError(f"{shown}: expected keys and values, got a list")
             self._files[config_path] = ConfigFile(shown.as_posix(), headline, content, comments_in(text))
         return self._files[config_path]
 
@@ -182,11 +182,11 @@ class Composer:
         """Find the files that these overrides of groups (none a sweep) choose, and split them; cached."""
         key = tuple(override.input_line for override in overrides)
         if key not in self._compositions:
-            with _refusals():
+            with _composition_errors():
                 self._compositions[key] = self._compose(Overrides(repo=self.repo, overrides_list=list(overrides)))
         return self._compositions[key]
 
-    def overridden_arms(self, composition: Composition) -> Iterator[str]:
+    def arm_mistakes(self, composition: Composition) -> Iterator[str]:
         """Messages about overrides that would make the arms of a study equal, as they override what the arms set.
 
         The command line may not set a key by which arms differ. The seed, which repeats an arm, and the key that the
@@ -220,24 +220,24 @@ class Composer:
 
     def merge(self, overrides: Sequence[str]) -> DictConfig:
         """Compose by Hydra itself, with all its checks. Takes a fifth of a second on a slow machine."""
-        with _refusals():
+        with _composition_errors():
             try:
                 return self.loader.load_configuration(self.name, list(overrides), RunMode.RUN)
             except AssertionError as error:  # OmegaConf's, for a key below one that is null in a typed config
-                raise Refusal(f"Hydra cannot merge {' '.join(overrides)} ({error})") from error
+                raise CompositionError(f"Hydra cannot merge {' '.join(overrides)} ({error})") from error
 
     def _compose(self, chosen: Overrides) -> Composition:
         """`compose` without the cache."""
         try:
             defaults, _ = _create_defaults_list(self.repo, self.name, chosen, prepend_hydra=True, skip_missing=True)
         except MissingConfigException as error:
-            raise Refusal(self._missing(error, chosen)) from error
+            raise CompositionError(self._missing(error, chosen)) from error
         for key, meta in chosen.override_metadata.items():
             group = key.partition("@")[0]
             if not meta.used and meta.containing_config_path and not self.is_group(group):
                 near = " or ".join(nearest(group, self.groups()))
                 guess = f"; did you mean {near}?" if near else ""
-                raise Refusal(f"{self.file(meta.containing_config_path).path}: {group} is not a group{guess}")
+                raise CompositionError(f"{self.file(meta.containing_config_path).path}: {group} is not a group{guess}")
         chosen.ensure_overrides_used()
         chosen.ensure_deletions_used()
 
@@ -261,7 +261,7 @@ class Composer:
                 tree = {part: tree}
         hydra = tree if root == "hydra" else _mapping(tree, "hydra")
         params = _mapping(_mapping(hydra, "sweeper"), "params")
-        composition.sweep |= dict.fromkeys(composition.written(params), file.path)
+        composition.sweep |= dict.fromkeys(composition.params_as_overrides(params), file.path)
         if root == "hydra":
             if inner == ["launcher"]:
                 composition.launcher.add(file.content, file.path, file.comments, package)
@@ -280,13 +280,14 @@ class Composer:
         """The message for a missing file: which file asks for it, and which options there are."""
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         if not group:
-            return one_line(error)
+            return one_line_message(error)
         asking = re.match(r"In '(.+?)':", str(error))
         file = asking[1] if asking else None
         asked = chosen.override_choices.get(group)
         if name in (asked if isinstance(asked, list) else [asked]):  # by `override` of another file's default
             file = chosen.override_metadata[group].containing_config_path
-        return f"{self.file(file).path}: {self.no_option(group, name)}" if file else self.no_option(group, name)
+        message = self.missing_option_message(group, name)
+        return f"{self.file(file).path}: {message}" if file else message
 
 
 def alternatives(override: Override) -> list[Override]:
@@ -299,7 +300,7 @@ def alternatives(override: Override) -> list[Override]:
             int(end) if float(end).is_integer() else end for end in (swept.start, swept.end) if end is not None
         ]
     else:
-        with _refusals():
+        with _composition_errors():
             values = list(override.sweep_iterator())
     lines = [f"{override.get_key_element()}={Override._get_value_element_as_str(value)}" for value in values]
     return [
@@ -308,7 +309,7 @@ def alternatives(override: Override) -> list[Override]:
     ]
 
 
-def one_line(error: Exception) -> str:
+def one_line_message(error: Exception) -> str:
     """Hydra's, OmegaConf's or YAML's message in one line, without search paths, object types and links."""
     text = f"{error}\n{error.__cause__ or ''}".partition("Config search path:")[0]
     lines = [line.strip() for line in text.splitlines()]
@@ -317,12 +318,12 @@ def one_line(error: Exception) -> str:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Convert what Hydra, OmegaConf and YAML raise inside to a Refusal."""
+def _composition_errors() -> Iterator[None]:
+    """Convert what Hydra, OmegaConf and YAML raise inside to a CompositionError."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise Refusal(one_line(error)) from error
+        raise CompositionError(one_line_message(error)) from error
 
 
 def is_below(key: str, parents: Iterable[str]) -> bool:

@@ -28,7 +28,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from triptych.composed import Composer, Composition, Refusal, alternatives, is_below
+from triptych.composed import Composer, Composition, CompositionError, alternatives, is_below
 from triptych.declared import Declared, is_deferred
 from triptych.dotted import leaves, nodes, show
 from triptych.hint import nearest
@@ -67,7 +67,7 @@ def check(arguments: Sequence[str], conf: Path) -> None:
     try:
         composer = Composer(conf, flags.config_name or "config", flags.config_dir, flags.overrides)
         mistakes = _mistakes(composer, flags)
-    except Refusal as refusal:
+    except CompositionError as refusal:
         mistakes = str(refusal).splitlines()
     if mistakes:
         raise ConfigError("\n".join(map(_reworded, mistakes)))
@@ -81,14 +81,14 @@ class _Jobs:
         choices: for each group that is overridden, the alternatives that exist.
         values: for each key that is set, the file that sets it ("" for the command line) and the alternatives.
         others: deletions of keys, and Hydra's own keys.
-        broken: groups for which only non-existent options were asked for.
+        invalid_groups: groups for which only non-existent options were asked for.
         mistakes: messages about overrides that cannot be used, such as options that do not exist.
     """
 
     choices: list[list[Override]] = field(default_factory=list)
     values: list[tuple[str, list[Override]]] = field(default_factory=list)
     others: list[Override] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
+    invalid_groups: list[str] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
 
     @property
@@ -119,18 +119,18 @@ def _mistakes(composer: Composer, flags: argparse.Namespace) -> list[str]:
     overrides = {override.get_key_element(): ("", override) for override in composer.overrides}
     jobs = _jobs(composer, overrides)
     try:
-        alike = composer.compose([options[0] for options in jobs.choices if len(options) == 1])
-    except Refusal as refusal:
+        common = composer.compose([options[0] for options in jobs.choices if len(options) == 1])
+    except CompositionError as refusal:
         return [*jobs.mistakes, *str(refusal).splitlines()]
-    if alike.sweeping and not is_sweep and not flags.cfg:
-        return [*jobs.mistakes, f"{alike.sweeping} asks for several runs: {command}"]
+    if common.sweeping and not is_sweep and not flags.cfg:
+        return [*jobs.mistakes, f"{common.sweeping} asks for several runs: {command}"]
     if not is_sweep:
         return _mistakes_of_jobs(composer, jobs)
-    if overridden_arms := list(composer.overridden_arms(alike)):
-        return [*jobs.mistakes, *overridden_arms]
+    if arm_mistakes := list(composer.arm_mistakes(common)):
+        return [*jobs.mistakes, *arm_mistakes]
     found: dict[str, None] = {}
-    swept_by_hydra = _swept_by_hydra(composer, alike)
-    for arm in alike.arms.values() or [{}]:
+    swept_by_hydra = _swept_by_hydra(composer, common)
+    for arm in common.arms.values() or [{}]:
         # The command line takes precedence.
         jobs = _jobs(composer, swept_by_hydra | _parsed(composer, arm) | overrides)
         found |= dict.fromkeys(_mistakes_of_jobs(composer, jobs))
@@ -146,7 +146,7 @@ def _mistakes_of_jobs(composer: Composer, jobs: _Jobs) -> list[str]:
             varied = [choice for choice, options in zip(chosen, jobs.choices, strict=True) if len(options) > 1]
             try:
                 mistakes = list(stage(composer, jobs, chosen))
-            except Refusal as refusal:
+            except CompositionError as refusal:
                 mistakes = str(refusal).splitlines()
             for mistake in mistakes:
                 found.setdefault(mistake, []).append(" ".join(str(choice.input_line) for choice in varied))
@@ -155,13 +155,14 @@ def _mistakes_of_jobs(composer: Composer, jobs: _Jobs) -> list[str]:
     return [*jobs.mistakes, *(_with_jobs(mistake, where, len(products)) for mistake, where in found.items())]
 
 
-def _swept_by_hydra(composer: Composer, alike: Composition) -> dict[str, tuple[str, Override]]:
+def _swept_by_hydra(composer: Composer, common: Composition) -> dict[str, tuple[str, Override]]:
     """What `hydra.sweeper.params` adds to every job of a sweep, as a study does; each override with its file."""
     prefix = "hydra.sweeper.params."
     plain = [override for override in composer.overrides if not override.is_sweep_override()]
     given = [pair for override in plain for pair in leaves({override.key_or_group: override.value()})]
-    asked = alike.written({key.removeprefix(prefix): value for key, value in given if key.startswith(prefix)})
-    return _parsed(composer, alike.sweep) | _parsed(composer, dict.fromkeys(asked, ""))
+    params = {key.removeprefix(prefix): value for key, value in given if key.startswith(prefix)}
+    overrides = dict.fromkeys(common.params_as_overrides(params), "")
+    return _parsed(composer, common.sweep) | _parsed(composer, overrides)
 
 
 def _parsed(composer: Composer, lines: Mapping[str, str]) -> dict[str, tuple[str, Override]]:
@@ -185,7 +186,7 @@ def _jobs(composer: Composer, overrides: Mapping[str, tuple[str, Override]]) -> 
             if good:
                 jobs.choices.append(good)
             else:
-                jobs.broken.append(override.key_or_group)
+                jobs.invalid_groups.append(override.key_or_group)
         elif override.is_hydra_override() and override.is_sweep_override():
             jobs.mistakes.append(f"{at}{override.input_line}: Hydra's own keys cannot be swept over")
         elif override.is_delete() or override.is_hydra_override():
@@ -204,8 +205,8 @@ def _wrong_choice(composer: Composer, override: Override) -> str | None:
         without = "" if group in NEEDED else f"; ~{group} leaves it out"
         return f"{override.input_line}: choose one of {', '.join(composer.options(group))}{without}"
     names = value if isinstance(value, list) else [value]
-    complaints = [composer.no_option(group, name) for name in names if not composer.has_option(group, name)]
-    return "; ".join(complaints) or None
+    missing = [name for name in names if not composer.has_option(group, name)]
+    return "; ".join(composer.missing_option_message(group, name) for name in missing) or None
 
 
 def _needed(key: str) -> str:
@@ -221,7 +222,7 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
         yield f"{composition.sweeping} cannot be swept over: it is a sweep itself"
         return
     if composer.is_group(TASK_GROUP) and not composition.choices.get(TASK_GROUP):
-        if not jobs.broken:
+        if not jobs.invalid_groups:
             yield _experiments(composer)
         return
     declared = composition.declared
@@ -239,7 +240,7 @@ def _key_mistakes(composer: Composer, jobs: _Jobs, chosen: Sequence[Override]) -
 
     of_files = [setting for setting in composition.settings if not is_below(setting[1], jobs.deleted)]
     for file, key, value in (*of_files, *jobs.settings()):
-        if is_below(key, [group.replace("/", ".") for group in jobs.broken]):
+        if is_below(key, [group.replace("/", ".") for group in jobs.invalid_groups]):
             continue
         at = f"{file}: " if file else ""
         declaration = declared.find(key)

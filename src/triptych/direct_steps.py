@@ -30,7 +30,7 @@ HOOKS = (
 """The callback hooks that are called in every step."""
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 """Hooks of a module or datamodule that turn a loader's batch into the argument of ``training_step``."""
-OWN_WAYS = ("optimizer_step", "optimizer_zero_grad", "backward")
+STEP_OVERRIDES = ("optimizer_step", "optimizer_zero_grad", "backward")
 """Hooks with which a module overrides part of the step."""
 PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 """Precision plugins that leave the step as it is, except for scaling the loss."""
@@ -38,7 +38,7 @@ OPTIMIZERS = ("torch.optim.", f"{__package__}.optimizers")
 """Modules (or their prefix) of optimizers that need no closure, except LBFGS; others may, whatever they declare."""
 
 
-def write_out_steps(trainer: Trainer) -> None:
+def use_direct_loop(trainer: Trainer) -> None:
     """Replace a Trainer's loop over batches by a DirectLoop."""
     loop = trainer.fit_loop.epoch_loop
     trainer.fit_loop.epoch_loop = DirectLoop(trainer, loop.min_steps, loop.max_steps)
@@ -99,7 +99,7 @@ class DirectLoop(_TrainingEpochLoop):
         trainer = self.trainer
         if self.dependencies != (current := self._dependencies()):
             self.dependencies = current
-            self._derive()
+            self._derive_attributes()
         if not self.direct or self.restarting or isinstance(data_fetcher, _DataLoaderIterDataFetcher):
             super().advance(data_fetcher)
             return
@@ -231,7 +231,7 @@ class DirectLoop(_TrainingEpochLoop):
         state["_current_fx_name"] = outside
         return answer
 
-    def _derive(self) -> None:
+    def _derive_attributes(self) -> None:
         """Derive the attributes of this class from the Trainer and its module."""
         trainer, module = self.trainer, self.trainer.lightning_module
         precision, optimizers = trainer.precision_plugin, trainer.optimizers
@@ -248,7 +248,7 @@ class DirectLoop(_TrainingEpochLoop):
             and type(optimizers[0]).__module__.startswith(OPTIMIZERS)
             and type(optimizers[0]) is not LBFGS
             and ("step", True) not in [(each.interval, each.reduce_on_plateau) for each in trainer.lr_scheduler_configs]
-            and not any(has_own(module, LightningModule, way) for way in OWN_WAYS)
+            and not any(has_own(module, LightningModule, way) for way in STEP_OVERRIDES)
         )
         self.listeners = {
             hook: [

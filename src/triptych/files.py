@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replaced(path: Path, mark: str = "") -> Iterator[Path]:
+def atomic_write(path: Path, mark: str = "") -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it is renamed to ``path`` on success and removed on failure.
 
     The suffix is kept, since writers choose their format by it. The rest of the name is not: a name of maximum length

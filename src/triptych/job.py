@@ -25,13 +25,13 @@ from triptych.terminal import TerminalHandler, harmless
 # Cached: one ID per run or sweep, however often it is resolved; `${now:...}` alone would collide within a second.
 OmegaConf.register_new_resolver("run_id", lambda: broadcast("run_id", new_run_id), use_cache=True, replace=True)
 
-MOST_NUMBERS = 1000
+MAX_METRICS = 1000
 """Upper limit on the number of metrics of a run; a record with more is taken to be damaged."""
 
 # Training code is imported inside the functions: train.py checks the config first.
 
 
-class InUse(ConfigError):
+class RunInUseError(ConfigError):
     """Another process is training in the run directory, and holds its lock until it ends."""
 
 
@@ -47,7 +47,7 @@ def train(config: DictConfig) -> float | None:
     try:
         with _locked(directory := Path(HydraConfig.get().runtime.output_dir)):
             return _train(config, directory)
-    except InUse as error:
+    except RunInUseError as error:
         if global_rank() == 0:
             print(f"error: {harmless(error)}", file=sys.stderr)
         sys.exit(2)
@@ -63,7 +63,7 @@ def _train(config: DictConfig, directory: Path) -> float | None:
     except Exception as error:
         write_error(directory, error)
         if settings.mode == RunMode.MULTIRUN:
-            print_failed(directory, settings.job.num)
+            print_job_failure(directory, settings.job.num)
             return None
         code = report_user_error(error)
         if code is None:
@@ -76,17 +76,17 @@ def resume_run(resumed: Resumption) -> int:
     """Resume an interrupted run; returns the exit code.
 
     Raises:
-        InUse: another process is training it.
+        RunInUseError: another process is training it.
     """
     if resumed.finished:
         print(f"{resumed.directory} has already finished; to train it further, set trainer.max_epochs=N")
         return 0
     try:
         resume_training(resumed)
-    except InUse:
+    except RunInUseError:
         raise
     except Exception as error:
-        if not isinstance(error, UserError) or _bug(error):  # a refused resume leaves the directory as it was
+        if not isinstance(error, UserError) or _bug_traceback(error):  # a refused resume leaves the directory as it was
             write_error(resumed.directory, error)
         code = report_user_error(error)
         if code is None:
@@ -99,7 +99,7 @@ def resume_training(resumed: Resumption) -> None:
     """Resume training from the last checkpoint, or from the start if there is none.
 
     Raises:
-        InUse: another process is training the run.
+        RunInUseError: another process is training the run.
     """
     with _locked(resumed.directory):
         with without_collector():
@@ -108,18 +108,18 @@ def resume_training(resumed: Resumption) -> None:
         # Lightning starts the other ranks of a distributed run with these arguments.
         sys.argv[1:] = [f"resume={resumed.directory}", *resumed.overrides]
         _configure_logging(resumed.directory)
-        _print_which(resumed)
+        _print_resumed_run(resumed)
         for path in resumed.damaged:
             print(f"{path} is damaged and is ignored.")
         run(resumed.config, resumed.directory, resumed.experiment, resumed.checkpoint, on_start=resumed.record)
 
 
-def repeat(asked: Reproduction, tolerance: float) -> int:
+def reproduce_run(reproduction: Reproduction, tolerance: float) -> int:
     """Train a finished run again and compare; returns 0 if the metrics agree, 1 if not or it crashed, 2 if refused.
 
     Raises:
         ValueError: the finished run has no metrics, or more than MOST_NUMBERS.
-        InUse: another process is training in the new directory.
+        RunInUseError: another process is training in the new directory.
         SystemExit: 130 or 143 after an interruption; the new run can be resumed like any other.
     """
     with without_collector():
@@ -129,24 +129,26 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
         from triptych.results.report.text import printable
         from triptych.run import run
 
-    numbers = comparable(asked.original)
+    original, directory = reproduction.original, reproduction.directory
+    numbers = comparable(original)
     if not any(value is not None for value in numbers.values()):
-        raise ValueError(f"{asked.original.directory} has no metrics to compare with")
-    if len(numbers) > MOST_NUMBERS:
-        raise ValueError(f"{asked.original.directory} has {len(numbers):,} metrics, more than any run: it is damaged")
-    with _locked(asked.directory):
-        asked.begin()
-        _configure_logging(asked.directory)
-        if asked.original.changes:
-            changes = printable(" ".join(asked.original.changes))
+        raise ValueError(f"{original.directory} has no metrics to compare with")
+    if len(numbers) > MAX_METRICS:
+        raise ValueError(f"{original.directory} has {len(numbers):,} metrics, more than any run: it is damaged")
+    with _locked(directory):
+        reproduction.begin()
+        _configure_logging(directory)
+        if original.changes:
+            changes = printable(" ".join(original.changes))
             print(
                 f"The run started with other settings and was resumed with {changes}: a run with these from the start "
                 "may reach other numbers."
             )
         try:
-            run(asked.config, asked.directory, asked.choices["experiment"], fingerprint=asked.fingerprint)
+            experiment = reproduction.choices["experiment"]
+            run(reproduction.config, directory, experiment, fingerprint=reproduction.fingerprint)
         except Exception as error:
-            write_error(asked.directory, error)
+            write_error(directory, error)
             code = report_user_error(error)
             if code is None:
                 traceback.print_exc()
@@ -154,20 +156,20 @@ def repeat(asked: Reproduction, tolerance: float) -> int:
             return code
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return 0  # rank 0 compares and reports for all
-    repeated = read_record(asked.directory)
-    agreement = compare(asked.original, repeated, tolerance)
-    print_agreement(agreement, asked.original, repeated)
-    return 1 if agreement.apart else 0
+    repeated = read_record(directory)
+    agreement = compare(original, repeated, tolerance)
+    print_agreement(agreement, original, repeated)
+    return 1 if agreement.differing_metrics else 0
 
 
-def _print_which(resumed: Resumption) -> None:
+def _print_resumed_run(resumed: Resumption) -> None:
     """Print which run is resumed before its data are read: ``latest`` may not be the one the user expects."""
     began = datetime.fromtimestamp((resumed.directory / CONFIG).stat().st_mtime)
-    whence = (
+    starting_point = (
         "which has no checkpoint yet: it starts again" if resumed.checkpoint is None else "from its last checkpoint"
     )
     if global_rank() == 0:
-        print(f"Resuming {harmless(resumed.directory)}, started {began:%Y-%m-%d %H:%M}, {whence}.")
+        print(f"Resuming {harmless(resumed.directory)}, started {began:%Y-%m-%d %H:%M}, {starting_point}.")
 
 
 @contextmanager
@@ -175,16 +177,16 @@ def _locked(directory: Path) -> Iterator[None]:
     """Lock a run directory against training by other processes; rank 0 does so for all ranks of a run.
 
     Raises:
-        InUse: another process holds the lock.
+        RunInUseError: another process holds the lock.
     """
     with ExitStack() as lock:
 
-        def hold() -> str:
+        def find_other() -> str:
             free = lock.enter_context(try_lock(directory / LOCK))
             return "" if free else f"another process is training {directory}: wait for it, or stop it"
 
-        if why := broadcast_refusal("in_use", hold):
-            raise InUse(why)
+        if why := broadcast_refusal("in_use", find_other):
+            raise RunInUseError(why)
         yield
 
 
@@ -202,7 +204,7 @@ def write_error(directory: Path, error: Exception) -> None:
     text = f"{error}\n"
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
-    elif bug := _bug(error):
+    elif bug := _bug_traceback(error):
         text += f"\n{bug}"
     if global_rank() and (directory / ERROR).exists():
         return  # the process that failed first knows the cause
@@ -211,21 +213,21 @@ def write_error(directory: Path, error: Exception) -> None:
         (directory / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def print_failed(directory: Path, number: int) -> None:
+def print_job_failure(directory: Path, number: int) -> None:
     """Print that a job of a sweep failed, and why in one line."""
     why = read_record(directory).error or f"{directory / ERROR} could not be written; is the disk full?"
     print(f"job {number} failed: {harmless(why)}", file=sys.stderr)
 
 
-def _bug(error: Exception) -> str:
+def _bug_traceback(error: Exception) -> str:
     """The traceback of a ValueError from Python itself and not from a ``raise`` statement: a bug in the user's code.
 
     Empty for all other user errors, whose message is enough.
     """
     cause = error.__cause__
     frames = traceback.extract_tb(cause.__traceback__) if isinstance(cause, ValueError) else []
-    said = not frames or (frames[-1].line or "raise").startswith("raise")
-    return "" if said else "".join(traceback.format_exception(cause))
+    is_deliberate = not frames or (frames[-1].line or "raise").startswith("raise")
+    return "" if is_deliberate else "".join(traceback.format_exception(cause))
 
 
 def report_user_error(error: Exception) -> int | None:
@@ -236,7 +238,7 @@ def report_user_error(error: Exception) -> int | None:
     if lacking := lacking_memory(error):
         message, code = f"error: {lacking}", 2
     elif isinstance(error, UserError):
-        message, code = f"{harmless(_bug(error))}error: {harmless(error)}", 2
+        message, code = f"{harmless(_bug_traceback(error))}error: {harmless(error)}", 2
     elif isinstance(error, Diverged):
         message, code = f"Diverged: {harmless(error)}", 1
     elif isinstance(error, OutOfSpace):

@@ -111,7 +111,7 @@ class Graphed:
             tensors that it has returned.
     """
 
-    MOST = 4
+    MAX_GRAPHS = 4
 
     def __init__(self, function: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
         self.function = function
@@ -123,7 +123,7 @@ class Graphed:
             return self.function(inputs)
         key = tuple((each.shape, each.stride(), each.dtype, each.device) for each in inputs)
         with torch.cuda.device(inputs[0].device):  # for the streams below
-            if key not in self.graphs and len(self.graphs) < self.MOST:
+            if key not in self.graphs and len(self.graphs) < self.MAX_GRAPHS:
                 self.graphs[key] = self._record(inputs)
             if key not in self.graphs:
                 return self.function(inputs)

@@ -22,7 +22,9 @@ def global_rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes torchrun or `srun` started for this run."""
+    """How many processes torchrun or `srun` started for this run; 1 if neither did."""
+    if not launched_externally():
+        return 1
     return int(os.environ["WORLD_SIZE" if launched_by_torchrun() else "SLURM_NTASKS"])
 
 
@@ -48,7 +50,7 @@ def launched_externally() -> bool:
 
 
 def broadcast(key: str, make: Callable[[], str]) -> str:
-    """The same text in all externally launched processes: rank 0 makes it, the others fetch it by its key."""
+    """Return rank 0's text in every externally launched process; otherwise each process makes its own."""
     if not launched_externally():
         return make()
     store = _store()
@@ -58,14 +60,14 @@ def broadcast(key: str, make: Callable[[], str]) -> str:
     return store.get(key).decode()
 
 
-def broadcast_refusal(key: str, ask: Callable[[], str]) -> str:
-    """Why the run is refused, "" if it is not: rank 0 asks, and its answer holds for all.
+def broadcast_refusal(key: str, find_refusal: Callable[[], str]) -> str:
+    """Return why rank 0 refuses the run, in all processes; "" if it does not.
 
     Otherwise externally launched processes would wait for one that has exited until their timeout.
     """
     if not launched_externally():
-        return "" if global_rank() else ask()
-    why, store = broadcast(key, ask), _store()
+        return "" if global_rank() else find_refusal()
+    why, store = broadcast(key, find_refusal), _store()
     if not why:
         return ""
     # Where rank 0 serves the store, the answer is lost when it exits: it waits until the others have read it.
@@ -85,7 +87,7 @@ def _store() -> Any:
         return _stores[0]
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    host, port = _master_address()
+    host, port = _master_endpoint()
     # torchrun already runs a server there, which outlives a restart of the processes.
     serves = global_rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     store = TCPStore(
@@ -100,7 +102,7 @@ def _key(name: str) -> str:
     return f"triptych/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
 
 
-def _master_address() -> tuple[str, int]:
+def _master_endpoint() -> tuple[str, int]:
     """Host and port of rank 0."""
     if launched_by_torchrun():
         return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -18,7 +18,7 @@ class ProgressBar(RichProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=REDRAWS)
-        self.redrawn = 0.0
+        self.last_redraw = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Rich would draw before the first step, and again from its own thread.
@@ -32,6 +32,6 @@ class ProgressBar(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now, last = time.monotonic(), trainer.is_last_batch or trainer.global_step == trainer.max_steps
-        if last or now - self.redrawn >= 1 / REDRAWS:
-            self.redrawn = now
+        if last or now - self.last_redraw >= 1 / REDRAWS:
+            self.last_redraw = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -52,7 +52,7 @@ class Reproduction:
         (self.directory / HYDRA).write_text(yaml.safe_dump({"hydra": kept}))
 
 
-def reproduction(
+def plan_reproduction(
     run: str, root: str | None = None, output: Path | None = None, trust: Sequence[str] = ()
 ) -> Reproduction:
     """Read the run to repeat. Its directory is untrusted, and is only read.

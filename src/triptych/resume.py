@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from triptych.composed import Composer, Refusal
+from triptych.composed import Composer, CompositionError
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.hint import did_you_mean
@@ -56,7 +56,7 @@ class Resumption:
         (folder / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
 
 
-def resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption | None:
+def parse_resumption(arguments: Sequence[str], conf: Path | None = None) -> Resumption | None:
     """The run that ``resume=RUN`` among the arguments asks to resume; None without it.
 
     Args:
@@ -108,17 +108,17 @@ def refuse_used_folder(arguments: Sequence[str]) -> None:
     """
     named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
 
-    def ask() -> str:
+    def find_runs() -> str:
         for argument in named:
             folder = Path(argument.partition("=")[2].strip("'\""))
             if any(folder.glob(f"**/{CONFIG}")) or (folder / SWEEP).exists():
                 return (
-                    f"{argument}: there are runs in that folder; name another, or go on with one by resume=RUN, "
-                    "with a whole sweep by -m resume=SWEEP"
+                    f"{argument}: there are runs in that folder; name another, resume one with resume=RUN, "
+                    "or a whole sweep with -m resume=SWEEP"
                 )
         return ""
 
-    if named and (why := broadcast_refusal("used_folder", ask)):
+    if named and (why := broadcast_refusal("used_folder", find_runs)):
         raise ConfigError(why)
 
 
@@ -146,7 +146,7 @@ def _declared(choices: Mapping[str, str], conf: Path) -> Declared:
         composer = Composer(conf, PRIMARY, None, [])
         there = [group for group in composer.groups() if choices.get(group) in composer.options(group)]
         declared = composer.compose(composer.parse(f"{group}={choices[group]}" for group in there)).declared
-    except Refusal:  # the current files do not fit the choices of that time
+    except CompositionError:  # the current files do not fit the choices of that time
         return found
     gone = tuple(f"{group.replace('/', '.')}." for group in choices if group not in there)
     found.keys = {key: declaration for key, declaration in declared.keys.items() if not f"{key}.".startswith(gone)}

@@ -41,7 +41,7 @@ from triptych.results.provenance import environment, provenance, record_start
 from triptych.results.record import read_record
 from triptych.results.summary import print_summary
 from triptych.terminal import quiet_lightning
-from triptych.trainer import build_trainer, compiled, exit_codes, spare_idle_hooks
+from triptych.trainer import build_trainer, compiled, disable_idle_hooks, exit_codes
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Pat
     batches = trainer.fit_loop.epoch_loop.batch_progress.total
     begin = LambdaCallback(on_train_start=lambda *_: started.append(batches.completed))
     trainer.callbacks.append(begin)  # type: ignore[attr-defined]
-    spare_idle_hooks(trainer)
+    disable_idle_hooks(trainer)
     try:
         trainer.fit(model, datamodule, ckpt_path=resume_from, weights_only=True)
     except MisconfigurationException as error:

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
 
 
-def mend_sharding(strategy: FSDPStrategy) -> None:
+def patch_sharding(strategy: FSDPStrategy) -> None:
     """Patch the strategy so that a sharded network trains as on one device, is tested as trained, and can be resumed.
 
     By default Lightning shards the network again for the test, although it is sharded already, passes hooks a

@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from triptych.composed import Composer, Refusal
+from triptych.composed import Composer, CompositionError
 from triptych.config import ConfigError
 from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, REPORT, SWEEP, SWEEP_LOCK, is_locked, write_json
 from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
@@ -75,7 +75,7 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
     try:
         at_places = [argument for argument in given if argument.startswith(f"{SEARCHPATH}=")]
         composer = Composer(conf, places.config_name or PRIMARY, places.config_dir, at_places)
-    except Refusal as refusal:
+    except CompositionError as refusal:
         raise ConfigError(str(refusal)) from refusal
     set_places = [f"--{name.replace('_', '-')}={place}" for name, place in vars(places).items() if place is not None]
     command = [*_saved_command(folder, composer, [*set_places, *given]), *given]
@@ -124,7 +124,7 @@ def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
 
 
 def record_job_count(folder: Path, count: int) -> None:
-    """Note in a sweep's directory how many jobs it is to have in total."""
+    """Record in a sweep's directory how many jobs it is to have in total."""
     write_json(folder / JOBS, {"jobs": count})
 
 
@@ -137,7 +137,7 @@ def may_change(override: str) -> bool:
 
 
 def job_status(directory: Path, overrides: Iterable[str]) -> str:
-    """What remains to be done for a job of a sweep, judging by its directory.
+    """Return the status of a job of a sweep, judging by its directory.
 
     Args:
         directory: the job's run directory, which may not exist yet.

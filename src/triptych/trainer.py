@@ -26,13 +26,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from triptych.build import build, resolve
-from triptych.checkpoint_io import WholeCheckpointIO
+from triptych.checkpoint_io import AtomicCheckpointIO
 from triptych.device import training_device
-from triptych.direct_steps import HOOKS, has_own, write_out_steps
+from triptych.direct_steps import HOOKS, has_own, use_direct_loop
 from triptych.precision import choose_precision
 from triptych.processes import launched_externally, world_size
 from triptych.progress_bar import ProgressBar
-from triptych.sharding import check_sharding, mend_sharding
+from triptych.sharding import check_sharding, patch_sharding
 
 log = logging.getLogger(__name__)
 
@@ -68,37 +68,40 @@ class _Interrupt:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.code = 130
-        self.first: float | None = None
-        self.deferring = self.deferred = False
+        self.first_signal_time: float | None = None
+        self.in_validation = self.signal_pending = False
         # A sweep signals its jobs repeatedly, and has its own way to end those that do not react.
-        self.alone = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self.is_standalone = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def __call__(self, number: int, _: Any) -> None:
         now = time.monotonic()
-        if self.first is None:
-            self.first, self.code = now, 128 + number
+        if self.first_signal_time is None:
+            self.first_signal_time, self.code = now, 128 + number
             lightning_listens = signal.getsignal(signal.SIGTERM) is not self
             if not (lightning_listens and self.trainer.state.fn == TrainerFn.FITTING):
                 raise KeyboardInterrupt
             if number == signal.SIGINT:
                 signal.raise_signal(signal.SIGTERM)
-            if self.deferring:
-                more = "; Ctrl-C once more stops at once" if self.alone and number == signal.SIGINT else ""
+            if self.in_validation:
+                again = self.is_standalone and number == signal.SIGINT
+                more = "; Ctrl-C once more stops at once" if again else ""
                 log.info("Stopping after this validation%s.", more)
-        elif self.alone and number == signal.SIGINT and now - self.first > 1:  # not the same key, held down
-            raise KeyboardInterrupt
-        if self.deferring:
+        elif self.is_standalone and number == signal.SIGINT and now - self.first_signal_time > 1:
+            raise KeyboardInterrupt  # another Ctrl-C, not the same key held down
+        if self.in_validation:
             self.defer()
 
     def defer(self, *_: Any) -> None:
         """Hide a signal from Lightning, which would abandon the validation and could not resume within it."""
         signals = self.trainer._signal_connector
-        self.deferring, self.deferred, signals.received_sigterm = True, self.deferred or signals.received_sigterm, False
+        self.in_validation = True
+        self.signal_pending = self.signal_pending or signals.received_sigterm
+        signals.received_sigterm = False
 
     def deliver(self, *_: Any) -> None:
         """Pass the signal on to Lightning, now that the validation is over."""
-        self.deferring = False
-        if self.deferred:
+        self.in_validation = False
+        if self.signal_pending:
             self.trainer._signal_connector.received_sigterm = True
 
 
@@ -161,7 +164,7 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
             **arguments,
             callbacks=callbacks,
             logger=loggers,
-            plugins=[WholeCheckpointIO()],
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=str(directory),
             use_distributed_sampler=False,  # it would repeat samples to pad the shards; see DistributedBatchSampler
         )
@@ -172,10 +175,10 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("trainer.compile needs a C++ compiler on a CPU: install g++, or leave it false")
-    write_out_steps(trainer)
+    use_direct_loop(trainer)
     if isinstance(trainer.strategy, FSDPStrategy):
         check_sharding(trainer, settings["optimizer"]["_target_"])
-        mend_sharding(trainer.strategy)
+        patch_sharding(trainer.strategy)
     # With max_steps Lightning would take a checkpoint between two epochs for one in the middle of the earlier epoch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
@@ -241,7 +244,7 @@ def end_with_a_validation(trainer: Trainer, *_: Any) -> None:
         trainer.should_stop = True
 
 
-def spare_idle_hooks(trainer: Trainer) -> None:
+def disable_idle_hooks(trainer: Trainer) -> None:
     """Disable the per-step hooks that callbacks inherit as no-ops, which Lightning would call six times a step.
 
     Where Lightning runs the steps, a dozen callbacks would cost a small network a third of its step rate. Lightning

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from triptych import cli, job
 from triptych.config import ConfigError
-from triptych.resume import resumption
+from triptych.resume import parse_resumption
 from triptych.terminal import harmless
 
 
@@ -41,7 +41,7 @@ def reproduce(run: Path, table: Path) -> int:
 def resume(run: Path, table: Path) -> int:
     # As train.py does.
     try:
-        resumed = resumption([f"resume={run}"])
+        resumed = parse_resumption([f"resume={run}"])
     except ConfigError as error:
         print(f"error: {harmless(error)}")
         return 2

@@ -33,7 +33,7 @@ def test_the_gpu_is_busy_for_part_of_a_step():
     given = ("trainer=gpu", "trainer.max_epochs=3", "trainer.limit_train_batches=20", "trainer.compile=false")
     found = step_rate.measure(FASTEST, 1, *given, ways=("bare loop", "triptych"))
     assert all(pace.memory > 0 for (pace,) in found.values())
-    assert 0 < on_gpu.busy(FASTEST, *given) <= found["bare loop"][0].step
+    assert 0 < on_gpu.gpu_seconds_per_step(FASTEST, *given) <= found["bare loop"][0].step
 
 
 def test_a_start_has_three_stages(tmp_path: Path):

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tests.tiny import Batch, Batches, fit, regressor, rows
 
 from triptych.callbacks.last_checkpoint import LastCheckpoint, restore_best
-from triptych.checkpoint_io import WholeCheckpointIO
-from triptych.results.checkpoints import is_whole
+from triptych.checkpoint_io import AtomicCheckpointIO
+from triptych.results.checkpoints import is_intact
 
 
 class Happening(Callback):
@@ -38,7 +38,7 @@ def train(folder: Path, *callbacks: Callback, held_out: Sequence[Batch] = ()) ->
         max_epochs=3,
         enable_checkpointing=True,
         callbacks=[*callbacks, LastCheckpoint(str(folder))],
-        plugins=[WholeCheckpointIO()],
+        plugins=[AtomicCheckpointIO()],
     )
 
 
@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatc
 
     with pytest.raises(OSError, match="No space left"):
         train(tmp_path, Happening("on_train_epoch_start", 8, lambda: monkeypatch.setattr("os.fsync", full)))
-    assert is_whole(tmp_path / "last.ckpt")
+    assert is_intact(tmp_path / "last.ckpt")
     assert step(tmp_path / "last.ckpt") == 8
 
 
@@ -109,7 +109,7 @@ def best_and_last(folder: Path, *callbacks: Callback) -> None:
     best = ModelCheckpoint(folder, "best", monitor="val/loss", enable_version_counter=False)
     last = LastCheckpoint(str(folder))
     data = Batches(rows(4, 4, 4, 4), rows(4))
-    given: dict[str, Any] = {"enable_checkpointing": True, "plugins": [WholeCheckpointIO()], "val_check_interval": 2}
+    given: dict[str, Any] = {"enable_checkpointing": True, "plugins": [AtomicCheckpointIO()], "val_check_interval": 2}
     fit(regressor(), data, folder, max_epochs=2, callbacks=[*callbacks, best, last], **given)
 
 

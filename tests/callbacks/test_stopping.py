@@ -26,7 +26,7 @@ def test_a_signal_to_any_process_stops_all_after_a_step_or_validation(asked: boo
     trainer: Any = SimpleNamespace(strategy=Others(others), _signal_connector=signals)
     stop = StopTogether()
     if asked:
-        stop._note()
+        stop._request_stop()
     assert not signals.received_sigterm
     getattr(stop, hook)(trainer, None)
     assert signals.received_sigterm == (asked or others)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from triptych.data import augment
-from triptych.data.augment import BatchAffine, BatchExposure, BatchNoise, BatchTurns, chosen
+from triptych.data.augment import BatchAffine, BatchExposure, BatchNoise, BatchTurns, select_augmentations
 
 KNOWN = ("rotation", "flip")
 
@@ -44,13 +44,13 @@ def largest(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_augment_takes_all_none_or_names(asked: bool | str | list[str], names: list[str]):
-    assert chosen(asked, KNOWN) == names
+    assert select_augmentations(asked, KNOWN) == names
 
 
 @pytest.mark.parametrize("asked", ["flp", ["flip", "flp"]])
 def test_an_unknown_name_is_refused_with_the_known_ones(asked: str | list[str]):
     with pytest.raises(ValueError, match=r"data.augment=flp: choose all, none, or some of rotation, flip"):
-        chosen(asked, KNOWN)
+        select_augmentations(asked, KNOWN)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, TensorDataset, WeightedRandomSampler
 
-from triptych.data.distributed import DistributedBatchSampler, Shuffled, evaluation_rows, training_batches
+from triptych.data.distributed import DistributedBatchSampler, Shuffled, evaluation_index_batches, training_batches
 
 ROWS = TensorDataset(torch.arange(23))
 
@@ -54,7 +54,7 @@ def test_indices_are_tensors_for_samples_on_a_device(weighted: bool):
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_each_row_is_evaluated_once_in_equally_many_batches(processes: int, batch_size: int):
     for size in range(processes, 14):
-        parts = [evaluation_rows(size, batch_size, process, processes) for process in range(processes)]
+        parts = [evaluation_index_batches(size, batch_size, process, processes) for process in range(processes)]
         assert sorted(chain(*chain(*parts))) == list(range(size))
         sizes = [len(batch) for part in parts for batch in part]
         assert 1 <= min(sizes) <= max(sizes) <= batch_size

@@ -68,10 +68,10 @@ def see_through_palette() -> Image.Image:
 )
 def test_every_mode_becomes_8_bit_grey_on_white_paper(suffix: str, image: Image.Image, grey: int, tmp_path: Path):
     image.save(tmp_path / f"image.{suffix}")
-    decoded = decode(tmp_path / f"image.{suffix}")
-    assert decoded.dtype == np.uint8
-    assert decoded.shape == (2, 3)
-    np.testing.assert_allclose(decoded.astype(int), grey, atol=1 if suffix in ("jpeg", "jpg", "webp") else 0)
+    load_images = decode(tmp_path / f"image.{suffix}")
+    assert load_images.dtype == np.uint8
+    assert load_images.shape == (2, 3)
+    np.testing.assert_allclose(load_images.astype(int), grey, atol=1 if suffix in ("jpeg", "jpg", "webp") else 0)
 
 
 PAGE = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -83,9 +83,9 @@ def test_every_grey_level_of_every_kind_of_file_is_decoded_correctly(kind: str, 
     monkeypatch.setattr(module, "BAND", band)
     picture = whole(PAGE, kind)
     (tmp_path / "page.png").write_bytes(picture.content)
-    decoded = decode(tmp_path / "page.png")
-    assert decoded.dtype == np.uint8
-    np.testing.assert_allclose(decoded.astype(int), picture.grey, rtol=0, atol=picture.error)
+    load_images = decode(tmp_path / "page.png")
+    assert load_images.dtype == np.uint8
+    np.testing.assert_allclose(load_images.astype(int), picture.grey, rtol=0, atol=picture.error)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_a_page_of_10_000_by_10_000_is_read(tmp_path: Path):
     page = flat("1", 1, (10_000, 10_000))
     page.paste(0, (9_000, 9_999, 10_000, 10_000))
     page.save(tmp_path / "large.png")
-    decoded = decode(tmp_path / "large.png")
-    assert decoded.shape == (10_000, 10_000)
-    assert (decoded[9_999, :9_000] == 255).all()
-    assert np.count_nonzero(decoded == 0) == 1000
+    load_images = decode(tmp_path / "large.png")
+    assert load_images.shape == (10_000, 10_000)
+    assert (load_images[9_999, :9_000] == 255).all()
+    assert np.count_nonzero(load_images == 0) == 1000
 
 
 # Not getrusage, whose peak is inherited from the parent process.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from triptych.data.errors import DataError
-from triptych.data.stored import StoredImages, decoded
+from triptych.data.stored import StoredImages, load_images
 
 FILES = [Path(f"{number}.png") for number in range(5)]
 """They need not exist: ``Decoder`` invents their pixels."""
@@ -65,8 +65,8 @@ def test_the_second_call_decodes_nothing_in_memory_or_on_disk(
     in_memory: bool, then_in_memory: bool, tmp_path: Path, decode: Decoder
 ):
     folder = tmp_path / "new" / "folder"
-    assert_whole(decoded(folder, "key", FILES, decode, in_memory))
-    assert_whole(decoded(folder, "key", FILES, decode, then_in_memory))
+    assert_whole(load_images(folder, "key", FILES, decode, in_memory))
+    assert_whole(load_images(folder, "key", FILES, decode, then_in_memory))
     assert decode.calls == len(FILES)
     assert names(folder) == ["key.npz", "key.pixels"]
 
@@ -74,7 +74,7 @@ def test_the_second_call_decodes_nothing_in_memory_or_on_disk(
 @BOTH
 def test_another_key_is_decoded_separately(in_memory: bool, tmp_path: Path, decode: Decoder):
     for key in ("key", "other"):
-        decoded(tmp_path, key, FILES, decode, in_memory)
+        load_images(tmp_path, key, FILES, decode, in_memory)
     assert decode.calls == 2 * len(FILES)
 
 
@@ -83,7 +83,7 @@ def test_other_files_order_or_pillow_version_are_decoded_again(
     in_memory: bool, tmp_path: Path, decode: Decoder, monkeypatch: pytest.MonkeyPatch
 ):
     def assert_right(files: list[Path]) -> None:
-        images = decoded(tmp_path, "key", files, decode, in_memory)
+        images = load_images(tmp_path, "key", files, decode, in_memory)
         found = [images[index][...].tolist() for index in range(len(images))]
         assert found == [Decoder()(path).tolist() for path in files]
 
@@ -99,18 +99,18 @@ def test_other_files_order_or_pillow_version_are_decoded_again(
 
 @BOTH
 def test_an_index_with_another_number_of_images_is_rebuilt(in_memory: bool, tmp_path: Path, decode: Decoder):
-    decoded(tmp_path, "key", FILES, decode, in_memory)
-    decoded(tmp_path / "few", "key", FILES[:3], decode, in_memory)
+    load_images(tmp_path, "key", FILES, decode, in_memory)
+    load_images(tmp_path / "few", "key", FILES[:3], decode, in_memory)
     for suffix in ("npz", "pixels"):
         kept(tmp_path, suffix).write_bytes(kept(tmp_path / "few", suffix).read_bytes())
-    assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory))
+    assert_whole(load_images(tmp_path, "key", FILES, decode, in_memory))
 
 
 @BOTH
 @pytest.mark.parametrize("suffix", ["npz", "pixels"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "half", "noise", "folder"])
 def test_a_damaged_cache_is_rebuilt(damage: str, suffix: str, in_memory: bool, tmp_path: Path, decode: Decoder):
-    decoded(tmp_path, "key", FILES, decode, in_memory)
+    load_images(tmp_path, "key", FILES, decode, in_memory)
     path = kept(tmp_path, suffix)
     whole = path.read_bytes()
     path.unlink()
@@ -120,39 +120,39 @@ def test_a_damaged_cache_is_rebuilt(damage: str, suffix: str, in_memory: bool, t
         path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "noise": b"noise" * 99}[damage])
     if damage == "folder" and not in_memory:
         with pytest.raises(DataError, match=r"cannot be kept here"):
-            decoded(tmp_path, "key", FILES, decode, in_memory)
+            load_images(tmp_path, "key", FILES, decode, in_memory)
         return
     for _ in range(2):
-        assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory))
+        assert_whole(load_images(tmp_path, "key", FILES, decode, in_memory))
     assert decode.calls == (3 if damage == "folder" else 2) * len(FILES)
 
 
 def test_an_index_containing_a_pickle_is_rebuilt(tmp_path: Path, decode: Decoder):
-    decoded(tmp_path, "key", FILES, decode, in_memory=False)
+    load_images(tmp_path, "key", FILES, decode, in_memory=False)
     np.savez(kept(tmp_path, "npz"), shapes=np.array([{"an": "object"}], dtype=object))
-    assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=False))
+    assert_whole(load_images(tmp_path, "key", FILES, decode, in_memory=False))
     assert decode.calls == 2 * len(FILES)
 
 
 def test_a_corrupt_pixel_is_rebuilt_in_memory_and_reported_on_disk(tmp_path: Path, decode: Decoder):
-    decoded(tmp_path, "key", FILES, decode, in_memory=False)
+    load_images(tmp_path, "key", FILES, decode, in_memory=False)
     path = kept(tmp_path, "pixels")
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
     path.write_bytes(changed)
-    images = decoded(tmp_path, "key", FILES, decode, in_memory=False)
+    images = load_images(tmp_path, "key", FILES, decode, in_memory=False)
     np.testing.assert_array_equal(images[0][...], Decoder()(FILES[0]))
     for read in (lambda: images[4][...], lambda: images.stacked([4])):  # type: ignore[union-attr]
         with pytest.raises(
             DataError, match=r"key-\w+\.pixels: .* damaged \(a checksum differs\); remove this file, and"
         ):
             read()
-    assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=True))
+    assert_whole(load_images(tmp_path, "key", FILES, decode, in_memory=True))
     assert_whole(images)  # the file has been rebuilt
 
 
 def test_a_cache_file_lost_while_in_use_is_named(tmp_path: Path, decode: Decoder):
-    images = decoded(tmp_path, "key", FILES, decode, in_memory=False)
+    images = load_images(tmp_path, "key", FILES, decode, in_memory=False)
     path = kept(tmp_path, "pixels")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"key-\w+\.pixels: .* damaged \(it ends too early\)"):
@@ -170,14 +170,14 @@ def a_file(folder: Path) -> Path:
 def test_an_unwritable_cache_is_skipped_in_memory(tmp_path: Path, decode: Decoder):
     folder = a_file(tmp_path)
     for _ in range(2):
-        assert_whole(decoded(folder, "key", FILES, decode, in_memory=True))
+        assert_whole(load_images(folder, "key", FILES, decode, in_memory=True))
     assert decode.calls == 2 * len(FILES)
 
 
 def test_an_unwritable_cache_is_an_error_with_a_remedy_on_disk(tmp_path: Path, decode: Decoder):
     folder = a_file(tmp_path)
     with pytest.raises(DataError, match=rf"{folder}: .* cannot be kept here \(.*; make room, or .* data\.cache_dir="):
-        decoded(folder, "key", FILES, decode, in_memory=False)
+        load_images(folder, "key", FILES, decode, in_memory=False)
     assert decode.calls == 0
 
 
@@ -189,7 +189,7 @@ def test_failed_decoding_leaves_no_files(in_memory: bool, tmp_path: Path):
         return Decoder()(path)
 
     with pytest.raises(DataError, match=r"^3\.png: not a readable image"):
-        decoded(tmp_path, "key", FILES, fail, in_memory)
+        load_images(tmp_path, "key", FILES, fail, in_memory)
     assert names(tmp_path) == []
 
 
@@ -207,11 +207,11 @@ def small_disk() -> Iterator[None]:
 
 def test_a_full_disk_leaves_no_partial_files(tmp_path: Path, decode: Decoder):
     with small_disk():
-        images = decoded(tmp_path, "key", FILES, decode, in_memory=True)
+        images = load_images(tmp_path, "key", FILES, decode, in_memory=True)
     assert_whole(images)
     assert names(tmp_path) == []
     with small_disk(), pytest.raises(DataError, match=r"cannot be kept here \(File too large\).* data\.cache_dir="):
-        decoded(tmp_path, "key", FILES, decode, in_memory=False)
+        load_images(tmp_path, "key", FILES, decode, in_memory=False)
     assert names(tmp_path) == []
 
 
@@ -221,7 +221,7 @@ def test_concurrent_runs_all_get_complete_images(in_memory: bool, tmp_path: Path
 
     def start(_: int) -> None:
         together.wait(timeout=30)
-        assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory))
+        assert_whole(load_images(tmp_path, "key", FILES, decode, in_memory))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(start, range(6)))
@@ -234,13 +234,13 @@ SLOW = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from triptych.data.stored import decoded
+from triptych.data.stored import load_images
 
 def decode(path):
     time.sleep(0.05)
     return np.zeros((100, 100), np.uint8)
 
-decoded(Path(sys.argv[1]), "key", [Path(f"{number}.png") for number in range(10_000)], decode, in_memory=False)
+load_images(Path(sys.argv[1]), "key", [Path(f"{number}.png") for number in range(10_000)], decode, in_memory=False)
 """
 
 
@@ -250,7 +250,7 @@ def test_killed_while_decoding_leaves_no_usable_partial_cache(tmp_path: Path, de
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     process.wait(timeout=30)
     assert names(tmp_path) == [".key.pixels"]
-    assert_whole(decoded(tmp_path, "key", FILES, decode, in_memory=False))
+    assert_whole(load_images(tmp_path, "key", FILES, decode, in_memory=False))
     assert names(tmp_path) == ["key.npz", "key.pixels"]
 
 
@@ -267,7 +267,7 @@ def squares(tmp_path: Path) -> tuple[StoredImages, np.ndarray]:
     """Thirty stored images of one size, and their pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (30, 6, 7), dtype=np.uint8)
     files = [Path(str(number)) for number in range(30)]
-    images = decoded(tmp_path, "squares", files, lambda path: pixels[int(path.name)], in_memory=False)
+    images = load_images(tmp_path, "squares", files, lambda path: pixels[int(path.name)], in_memory=False)
     assert isinstance(images, StoredImages)
     return images, pixels
 

@@ -89,7 +89,7 @@ def remote_job(monkeypatch: pytest.MonkeyPatch, directory: Path, recorded: str, 
     """
 
     def run_or_resume(job: Job, *_: object) -> int:
-        (job.directory / "performed").write_text(f"{job.status} {job.threads}")
+        (job.directory / "ran").write_text(f"{job.status} {job.threads}")
         return 0
 
     monkeypatch.setattr(_remote, "run_or_resume", run_or_resume)
@@ -109,7 +109,7 @@ def test_a_different_number_of_threads_is_still_the_same_job(
     recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert remote_job(monkeypatch, tmp_path / "0", recorded, "seed=0") == 0
-    assert (tmp_path / "0/performed").read_text() == "begun 4"
+    assert (tmp_path / "0/ran").read_text() == "begun 4"
     assert not (tmp_path / "0/error.txt").exists()
 
 
@@ -118,7 +118,7 @@ def test_a_job_other_than_the_begun_one_is_refused(
     planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert remote_job(monkeypatch, tmp_path / "0", "[seed=0, threads=1]", *planned) == 0
-    assert not (tmp_path / "0/performed").exists()
+    assert not (tmp_path / "0/ran").exists()
     assert "is the directory of another job" in (tmp_path / "0/error.txt").read_text().splitlines()[0]
 
 

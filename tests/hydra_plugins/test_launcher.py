@@ -364,9 +364,9 @@ def test_a_job_dies_with_its_sweep(tmp_path: Path) -> None:
     script = tmp_path / "sweep.py"
     script.write_text(
         "import multiprocessing, os, sys, time\n"
-        "from hydra_plugins.triptych._job import _die_with_the_sweep\n"
+        "from hydra_plugins.triptych._job import _exit_with_parent\n"
         "def job():\n"
-        "    _die_with_the_sweep()\n"
+        "    _exit_with_parent()\n"
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(100)\n"
         "if __name__ == '__main__':\n"

@@ -33,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from triptych.models import metric_buffer
 from triptych.models.base import Model, regression_loss
-from triptych.models.metric_buffer import MOST
+from triptych.models.metric_buffer import MAX_BATCHES
 from triptych.models.regressor import Regressor
 from triptych.progress_bar import ProgressBar
 from triptych.results.history import History
@@ -81,7 +81,7 @@ def test_a_ragged_last_batch_is_weighted_by_its_size(tmp_path: Path):
 
 
 def test_training_metrics_see_every_buffered_batch(tmp_path: Path):
-    batches = rows(*[3] * (2 * MOST), 2, 1)
+    batches = rows(*[3] * (2 * MAX_BATCHES), 2, 1)
     model = regressor(optimizer=STILL)
     logged = fit(model, Batches(batches, batches), tmp_path, max_epochs=2).callback_metrics
     assert not model.metric_buffer.batches
@@ -147,7 +147,7 @@ class Looks(TorchDispatchMode):
 
 
 def test_no_step_between_logged_losses_synchronises_with_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metric_buffer, "MOST", 8)
+    monkeypatch.setattr(metric_buffer, "MAX_BATCHES", 8)
     looks, points = Looks(), Points()
     begin = LambdaCallback(on_train_start=lambda trainer, _: setattr(looks, "trainer", trainer))
     options = {"log_every_n_steps": 5, "callbacks": [begin, ProgressBar()], "enable_progress_bar": True}

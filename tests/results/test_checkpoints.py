@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych.results.checkpoints import is_whole, resumable
+from triptych.results.checkpoints import is_intact, resumable
 
 
 def save(path: Path) -> int:
@@ -30,9 +30,9 @@ def cut(path: Path, start: int, end: int) -> None:
 def test_damage_anywhere_is_detected(damage: object, where: float, tmp_path: Path):
     path = tmp_path / "last.ckpt"
     size = save(path)
-    assert is_whole(path)
+    assert is_intact(path)
     damage(path, int(where * size), min(size, int(where * size) + 512))  # type: ignore[operator]
-    assert not is_whole(path)
+    assert not is_intact(path)
 
 
 def test_the_previous_checkpoint_replaces_a_damaged_last_one(tmp_path: Path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results.directory import (
     DONE,
     METRICS,
@@ -170,7 +170,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
 
 
 def test_the_temporary_file_keeps_the_suffix_of_the_target(tmp_path: Path):
-    with replaced(tmp_path / "page.png") as aside:
+    with atomic_write(tmp_path / "page.png") as aside:
         assert aside.suffix == ".png"
         assert aside.parent == tmp_path
         aside.write_text("whole")
@@ -181,7 +181,7 @@ def test_the_temporary_file_keeps_the_suffix_of_the_target(tmp_path: Path):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_interrupted_write_leaves_nothing(error: type[BaseException], tmp_path: Path):
     def write(path: Path) -> None:
-        with replaced(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text("half")
             raise error
 

@@ -57,12 +57,12 @@ def test_a_checkpoint_flushes_earlier_events(tmp_path: Path):
     """A killed run resumes after the checkpoint and would never log them again."""
     board = TensorBoard(str(tmp_path), name="", version="")
     board.log_metrics({"train/loss_step": 3.0, "epoch": 0}, 0)
-    assert [step for _, step, _ in board.waiting] == [0]
+    assert [step for _, step, _ in board.buffer] == [0]
     board.log_metrics({"loss": 2.0, "epoch": 0}, 1)  # at the end of an epoch, before its checkpoint
-    assert not board.waiting
+    assert not board.buffer
     board.log_metrics({"train/loss_step": 1.0, "epoch": 1}, 2)
     board.after_save_checkpoint(None)  # one within an epoch
-    assert not board.waiting
+    assert not board.buffer
     board.experiment.flush()  # nothing is pending but the queue of the writer's thread
     events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
     assert [(point.step, point.value) for point in events.Scalars("train/loss_step")] == [(0, 3.0), (2, 1.0)]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from triptych import job as runs
 from triptych.results.record import config_places, read_record
-from triptych.resume import resumption
+from triptych.resume import parse_resumption
 from triptych.sweeps import may_change
 from triptych.terminal import harmless
 
@@ -32,7 +32,7 @@ class Job:
         number: its number, which names its directory.
         overrides: those the sweep plans it with.
         directory: its run directory, which may not exist yet.
-        standing: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.job_status``.
+        status: ``new``, ``begun`` or ``ended``, see ``triptych.sweeps.job_status``.
         threads: the number of CPU threads that its launcher assigns; None for that of its config.
     """
 
@@ -56,8 +56,8 @@ class Place:
     shared: bool = False
 
 
-def run_in_process(job: Job, place: Place, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
-    """Run or resume one job in this process. Errors are left in its directory; exits with 1 if one cannot be.
+def job_process_main(job: Job, place: Place, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+    """Entry point of a job's process: set it up, then run or resume the job. Errors are recorded in its directory.
 
     Args:
         job: the job; ``new`` or ``begun``.
@@ -67,9 +67,9 @@ def run_in_process(job: Job, place: Place, context: HydraContext, config: DictCo
         task: Hydra's task function.
 
     Raises:
-        SystemExit: 130 or 143 after an interruption.
+        SystemExit: 130 or 143 after an interruption, 1 if an error could not be recorded.
     """
-    _die_with_the_sweep()
+    _exit_with_parent()
     interrupt_once()
     set_start_method(None, force=True)  # DataLoader workers start as in any other process, not as this one did
     if place.gpu is not None:
@@ -91,7 +91,7 @@ def run_or_resume(job: Job, context: HydraContext, config: DictConfig, task: Tas
 
     Raises:
         SystemExit: the job was interrupted.
-        Exception: it failed before its task began, and the error could not be left in its directory.
+        Exception: it failed before its task began, and the error could not be recorded in its directory.
     """
     try:
         if job.status == "begun":
@@ -100,7 +100,7 @@ def run_or_resume(job: Job, context: HydraContext, config: DictConfig, task: Tas
             _start(job, context, config, task)
     except KeyboardInterrupt:
         return 130
-    except runs.InUse as error:  # the directory is that other process's to write to
+    except runs.RunInUseError as error:  # the directory is that other process's to write to
         print(f"job {job.number} is left alone: {harmless(error)}", file=sys.stderr)
     except Exception as error:  # before the task began, which records its own errors
         record_failure(job, error)
@@ -112,7 +112,7 @@ def record_failure(job: Job, error: Exception) -> None:
     runs.write_error(job.directory, error)
     if not read_record(job.directory).error:
         raise error
-    runs.print_failed(job.directory, job.number)
+    runs.print_job_failure(job.directory, job.number)
 
 
 def _start(job: Job, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
@@ -141,7 +141,7 @@ def _resume(job: Job) -> None:
     # A mapping cannot be set as a whole, and an unchanged one need not be.
     anew = [line for line in job.overrides if may_change(line) and not ("={" in line and line in recorded)]
     arguments = [f"resume={job.directory}", *(line.lstrip("+") for line in anew)]
-    resumed = resumption(arguments)
+    resumed = parse_resumption(arguments)
     assert resumed is not None
     runs.resume_training(resumed)
 
@@ -160,7 +160,7 @@ class _SharedTerminal(io.TextIOWrapper):
         return False
 
 
-def _die_with_the_sweep() -> None:
+def _exit_with_parent() -> None:
     """End this process at once when the one that runs the sweep has ended, even if it was killed."""
     sweep = parent_process()
     assert sweep is not None

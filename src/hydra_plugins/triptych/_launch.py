@@ -19,7 +19,7 @@ from hydra_plugins.triptych._job import Job
 from triptych.config import ConfigError
 from triptych.results.directory import DONE, ERROR, SWEEP_LOCK
 from triptych.results.record import config_places, read_record
-from triptych.results.sweep import untold
+from triptych.results.sweep import unrecorded_failures
 from triptych.sweeps import job_status, record_job_count
 
 SHARED = ("search",)
@@ -33,12 +33,12 @@ class SweepLauncher(Launcher):
     """
 
     lock: Any = None
-    side_by_side = 1
+    num_concurrent = 1
     """The largest number of concurrent jobs of any batch so far."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.told: list[signal.Signals] = []
+        self.received_signals: list[signal.Signals] = []
 
     @abstractmethod
     def concurrency(self) -> int:
@@ -49,7 +49,7 @@ class SweepLauncher(Launcher):
         """
 
     @abstractmethod
-    def threads(self, side_by_side: int) -> int | None:
+    def threads(self, num_concurrent: int) -> int | None:
         """The number of CPU threads of a job if so many run at a time; None leaves it to torch."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class SweepLauncher(Launcher):
         """Wait a while for jobs to end, and yield those that did; record why one died in its directory."""
 
     @abstractmethod
-    def has_running(self) -> bool:
+    def has_running_jobs(self) -> bool:
         """Whether there are jobs that were started and have not ended."""
 
     @abstractmethod
@@ -92,7 +92,7 @@ class SweepLauncher(Launcher):
         try:
             self._lock_sweep()
             self._check_subdir()
-            threads = self.threads(self._side_by_side(len(job_overrides)))
+            threads = self.threads(self._num_concurrent(len(job_overrides)))
             self._record_job_count(initial_job_idx + len(job_overrides))
             jobs = [self._plan(initial_job_idx + place, job, threads) for place, job in enumerate(job_overrides)]
             self._run([job for job in jobs if job.status != "ended"], len(jobs))
@@ -121,7 +121,7 @@ class SweepLauncher(Launcher):
     def _is_shared(self) -> bool:
         return self.config.hydra.runtime.choices.get("hydra/sweeper") in SHARED
 
-    def _side_by_side(self, jobs: int) -> int:
+    def _num_concurrent(self, jobs: int) -> int:
         """The number of jobs that run at a time and share the cores.
 
         The same for all jobs of a sweep, even for the rest when it is resumed: results depend on the number of threads,
@@ -129,8 +129,8 @@ class SweepLauncher(Launcher):
         """
         concurrency = self.concurrency()
         # The batches of a search vary in size; in other sweeps, if there are several, the first is the largest.
-        self.side_by_side = concurrency if self._is_shared() else max(self.side_by_side, min(concurrency, jobs))
-        return self.side_by_side
+        self.num_concurrent = concurrency if self._is_shared() else max(self.num_concurrent, min(concurrency, jobs))
+        return self.num_concurrent
 
     def _record_job_count(self, so_far: int) -> None:
         trials = OmegaConf.select(self.config, "hydra.sweeper.trials") if self._is_shared() else None
@@ -139,10 +139,10 @@ class SweepLauncher(Launcher):
 
     def _plan(self, number: int, overrides: Sequence[str], threads: int | None) -> Job:
         directory = self.folder.absolute() / str(number)
-        todo = job_status(directory, overrides)
+        status = job_status(directory, overrides)
         asked = OmegaConf.select(self.config, "threads") is not None
         asked = asked or any(override.startswith("threads=") for override in overrides)
-        return Job(number, tuple(overrides), directory, todo, None if asked else threads)
+        return Job(number, tuple(overrides), directory, status, None if asked else threads)
 
     def _run(self, jobs: Iterable[Job], planned: int) -> None:
         waiting = deque(jobs)
@@ -151,17 +151,17 @@ class SweepLauncher(Launcher):
         failed: Job | None = None
         with self._listening():
             try:
-                while self.has_running() or waiting:
-                    if not self.told:
+                while self.has_running_jobs() or waiting:
+                    if not self.received_signals:
                         self.start(waiting)
                     for job in self.ended():
                         failed = failed or (job if _failed(job) and not self._is_finding(job) else None)
-                    if self.told:
-                        self._stop(self.told[0])
+                    if self.received_signals:
+                        self._stop(self.received_signals[0])
                         places = config_places(OmegaConf.to_container(self.config.hydra))
                         again = shlex.join(["python", "train.py", "-m", *places, f"resume={self.folder}"])
                         print(f"Interrupted. Continue with: {again}")
-                        sys.exit(128 + self.told[0])
+                        sys.exit(128 + self.received_signals[0])
                     if failed and OmegaConf.select(self.config, "sweep.fail_fast"):
                         self._stop(signal.SIGTERM)
                         self._end_after(failed, [job.number for job in waiting])
@@ -177,9 +177,9 @@ class SweepLauncher(Launcher):
         """Record Ctrl-C and SIGTERM: as exceptions, raised anywhere, they could be lost or leave a job half started."""
 
         def note(number: int, _: Any) -> None:
-            self.told.append(signal.Signals(number))
+            self.received_signals.append(signal.Signals(number))
 
-        self.told.clear()
+        self.received_signals.clear()
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -189,12 +189,12 @@ class SweepLauncher(Launcher):
 
     def _stop(self, sent: signal.Signals) -> None:
         """Tell all jobs to save and end, and wait for them; another Ctrl-C gives up waiting, and they are killed."""
-        before = self.told.count(signal.SIGINT)
-        while self.has_running():
+        before = self.received_signals.count(signal.SIGINT)
+        while self.has_running_jobs():
             self.ask_to_stop(sent)
             for _ in self.ended():
                 pass
-            if self.told.count(signal.SIGINT) > before:
+            if self.received_signals.count(signal.SIGINT) > before:
                 print("Stopped without saving.", file=sys.stderr)
                 return
 
@@ -218,22 +218,22 @@ def _failed(job: Job) -> bool:
     """Whether a job that has ended left an error, or tried to and could not."""
     record = read_record(job.directory)
     if record.error and record.ended:  # refused, as another job's run has ended there
-        untold[job.directory] = record.error
-    return (job.directory / ERROR).exists() or job.directory in untold
+        unrecorded_failures[job.directory] = record.error
+    return (job.directory / ERROR).exists() or job.directory in unrecorded_failures
 
 
-def print_started(job: Job) -> None:
+def print_job_start(job: Job) -> None:
     """Print that a job starts or resumes, and with which settings."""
     verb = "resumes" if job.status == "begun" else "starts"
     print(f"\njob {job.number} {verb}: {' '.join(filter_overrides(job.arguments))}", flush=True)
 
 
-def record_death(job: Job, what: str) -> None:
+def record_crash(job: Job, what: str) -> None:
     """Write to the directory of a job that died, and print, what is known about its end."""
     try:
         job.directory.mkdir(exist_ok=True)
         (job.directory / ERROR).write_text(f"{what}\n")
     except OSError as error:
         what = f"{what}; its directory cannot be written: {error}"
-        untold[job.directory] = what
+        unrecorded_failures[job.directory] = what
     print(f"job {job.number} failed: {what}", file=sys.stderr)

@@ -49,7 +49,7 @@ class RemoteJob:
         """Run or resume the job; returns 0, or 130 or 143 if it was told to stop and has saved.
 
         Raises:
-            Exception: it failed before its task began, and the error could not be left in its directory.
+            Exception: it failed before its task began, and the error could not be recorded in its directory.
         """
         from filelock import FileLock
 
@@ -72,13 +72,13 @@ class RemoteJob:
             locks.mkdir(exist_ok=True)
             with FileLock(locks / str(self.job.number)):
                 try:
-                    todo = job_status(self.job.directory, self.job.overrides)
+                    status = job_status(self.job.directory, self.job.overrides)
                 except ConfigError as error:  # another job, planned and submitted before this one, has begun there
                     record_failure(self.job, error)
                     return 0
-                if todo == "ended":
+                if status == "ended":
                     return 0
-                return run_or_resume(replace(self.job, status=todo), self.context, self.config, self.task)
+                return run_or_resume(replace(self.job, status=status), self.context, self.config, self.task)
         except SystemExit as error:
             return int(error.code or 0)
         except KeyboardInterrupt:  # told to stop while it waited

@@ -13,8 +13,8 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych._job import Job, Place, count_gpus, run_in_process
-from hydra_plugins.triptych._launch import SweepLauncher, print_started, record_death
+from hydra_plugins.triptych._job import Job, Place, count_gpus, job_process_main
+from hydra_plugins.triptych._launch import SweepLauncher, print_job_start, record_crash
 from triptych.config import ConfigError
 from triptych.results.directory import DONE
 
@@ -49,8 +49,8 @@ class ProcessLauncher(SweepLauncher):
         self.free = deque(self.slots())
         return len(self.free)
 
-    def threads(self, side_by_side: int) -> int | None:
-        return max(1, _cores() // side_by_side) if side_by_side > 1 else None
+    def threads(self, num_concurrent: int) -> int | None:
+        return max(1, _cores() // num_concurrent) if num_concurrent > 1 else None
 
     def slots(self) -> list[str | None]:
         """The GPU of each concurrent job, None if a job is not restricted to one."""
@@ -78,11 +78,11 @@ class ProcessLauncher(SweepLauncher):
         shared = len(self.running) + min(len(self.free), len(waiting)) > 1
         while waiting and self.free:
             job, gpu = waiting.popleft(), self.free.popleft()
-            print_started(job)
+            print_job_start(job)
             task = wrap_non_picklable_objects(self.task)  # a script's task cannot be pickled by name
             place = Place(gpu, shared)
             process = self.processes.Process(
-                target=run_in_process, args=(job, place, self.context, self.config, task), name=f"job {job.number}"
+                target=job_process_main, args=(job, place, self.context, self.config, task), name=f"job {job.number}"
             )
             process.start()
             self.running[process] = job, gpu
@@ -96,10 +96,10 @@ class ProcessLauncher(SweepLauncher):
             self.free.append(gpu)
             code = process.exitcode
             if code and code not in INTERRUPTED and not (job.directory / DONE).exists():
-                record_death(job, _death(code))
+                record_crash(job, _describe_crash(code))
             yield job
 
-    def has_running(self) -> bool:
+    def has_running_jobs(self) -> bool:
         return bool(self.running)
 
     def ask_to_stop(self, sent: signal.Signals) -> None:
@@ -112,10 +112,10 @@ class ProcessLauncher(SweepLauncher):
             process.kill()
 
 
-def _death(code: int) -> str:
+def _describe_crash(code: int) -> str:
     """What is known about a process that ended without recording an error."""
     if code > 0:
-        return f"its process ended with exit code {code} and left no word in its directory"
+        return f"its process ended with exit code {code} and recorded no error"
     name = signal.Signals(-code).name
     return f"its process was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
 

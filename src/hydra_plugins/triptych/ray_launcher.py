@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from hydra_plugins.triptych._job import Job
-from hydra_plugins.triptych._launch import SweepLauncher, print_started, record_death
+from hydra_plugins.triptych._launch import SweepLauncher, print_job_start, record_crash
 from hydra_plugins.triptych._remote import RemoteJob
 from triptych.config import ConfigError
-from triptych.job import print_failed
+from triptych.job import print_job_failure
 from triptych.results.directory import DONE
 from triptych.results.record import read_record
 
@@ -59,7 +59,7 @@ class RayLauncher(SweepLauncher):
         except (ConnectionError, ValueError) as error:
             raise ConfigError(f"hydra.launcher.address={self.address}: no Ray cluster there ({error})") from error
 
-    def threads(self, side_by_side: int) -> int | None:
+    def threads(self, num_concurrent: int) -> int | None:
         return self.cpus
 
     def start(self, waiting: deque[Job]) -> None:
@@ -70,7 +70,7 @@ class RayLauncher(SweepLauncher):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CUDA_"))}
         while waiting:
             job = waiting.popleft()
-            print_started(job)
+            print_job_start(job)
             remote_job = RemoteJob(job, self.context, self.config, self.task, environment=environment)
             self.running[task.options(name=f"job {job.number}").remote(remote_job)] = job
 
@@ -83,15 +83,15 @@ class RayLauncher(SweepLauncher):
             try:
                 ray.get(reference)
             except ray.exceptions.RayError as error:
-                if not self.told and not (job.directory / DONE).exists():
+                if not self.received_signals and not (job.directory / DONE).exists():
                     cause = getattr(error, "cause", error)  # what the task raised; a process that died raised nothing
-                    record_death(job, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
+                    record_crash(job, f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}")
             else:
                 if read_record(job.directory).error:
-                    print_failed(job.directory, job.number)
+                    print_job_failure(job.directory, job.number)
             yield job
 
-    def has_running(self) -> bool:
+    def has_running_jobs(self) -> bool:
         return bool(self.running)
 
     def ask_to_stop(self, sent: signal.Signals) -> None:

@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych.space import Parameter, debug_keys, flat, given, key, parameter
+from hydra_plugins.triptych.space import Parameter, debug_keys, flat, key, merge_overrides, parameter
 from triptych.results.record import as_read
 from triptych.sweeps import may_change
 
@@ -74,19 +74,19 @@ class SearchSweeper(Sweeper):
         """Launch trials until all have ended; a user error ends the program with exit code 2."""
         from filelock import FileLock
 
-        from triptych.files import replaced
+        from triptych.files import atomic_write
         from triptych.results.directory import SWEEP
         from triptych.results.trials import create_study
 
         try:
-            asked = self._plan(arguments)
-            self.concurrency = self._jobs_at_once()
+            definition = self._plan(arguments)
+            self.concurrency = self._launcher_concurrency()
             (self.folder / "controllers").mkdir(parents=True, exist_ok=True)
             self.lock = FileLock(self.folder / "search.lock")
             with self.lock:
-                self.study = create_study(self.folder, asked)
+                self.study = create_study(self.folder, definition)
                 if not (self.folder / SWEEP).exists():
-                    with replaced(self.folder / SWEEP) as aside:
+                    with atomic_write(self.folder / SWEEP) as aside:
                         OmegaConf.save(self.config, aside)
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -111,7 +111,7 @@ class SearchSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=loader)
         debug = debug_keys(loader, self.config)
         own = {name: value for name, value in self.params.items() if name not in debug}
-        overrides = given(own, arguments, parser)
+        overrides = merge_overrides(own, arguments, parser)
         self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
         # The config without the searched settings; a searched group must have some option, so has its first.
         searched = [override for override in overrides if override.is_sweep_override()]
@@ -120,16 +120,17 @@ class SearchSweeper(Sweeper):
             for override in searched
             if loader.get_group_options(override.key_or_group)
         ]
-        usual = loader.load_sweep_config(self.config, [*self.fixed, *first])
+        base_config = loader.load_sweep_config(self.config, [*self.fixed, *first])
         self.space: list[Parameter] = []
         for override in searched:
-            self.space.append(parameter(override, OmegaConf.select(usual, key(override)), parser))
+            self.space.append(parameter(override, OmegaConf.select(base_config, key(override)), parser))
         if not self.space:
             raise ValueError(
                 "there is nothing to search: give settings several values, such as optimizer.lr=interval(1e-4,1e-2), "
                 "or choose search=NAME"
             )
-        self.objectives = self.objectives or {usual.monitor: "maximize" if usual.mode == "max" else "minimize"}
+        direction = "maximize" if base_config.mode == "max" else "minimize"
+        self.objectives = self.objectives or {base_config.monitor: direction}
         for metric, direction in self.objectives.items():
             if direction not in ("minimize", "maximize"):
                 raise ValueError(f"hydra.sweeper.objectives: {metric}: choose one of minimize, maximize")
@@ -161,7 +162,7 @@ class SearchSweeper(Sweeper):
             for trial in batch:
                 self._tell(trial.number, final=True)
 
-    def _jobs_at_once(self) -> int:
+    def _launcher_concurrency(self) -> int:
         """How many jobs the launcher runs at a time, by its ``concurrency`` or else its ``n_jobs``; by default 1."""
         concurrency = getattr(self.launcher, "concurrency", None)
         return concurrency() if concurrency else max(1, int(self.config.hydra.launcher.get("n_jobs") or 1))

@@ -54,7 +54,7 @@ def flat(params: Mapping[str, Any] | None, above: str = "") -> dict[str, Any]:
     return found
 
 
-def given(params: Mapping[str, Any], arguments: Sequence[str], parser: OverridesParser) -> list[Override]:
+def merge_overrides(params: Mapping[str, Any], arguments: Sequence[str], parser: OverridesParser) -> list[Override]:
     """The overrides of ``hydra.sweeper.params`` and of the command line, which takes precedence."""
     planned = parser.parse_overrides([f"{key}={show(value)}" for key, value in params.items()])
     last = parser.parse_overrides(list(arguments))
@@ -79,12 +79,12 @@ def key(override: Override) -> str:
     return override.get_key_element().lstrip("+~")
 
 
-def parameter(override: Override, usual: object, parser: OverridesParser) -> Parameter:
+def parameter(override: Override, default: object, parser: OverridesParser) -> Parameter:
     """The search parameter that an override with several values describes.
 
     Args:
         override: one with ``interval``, ``range``, ``choice``, ``glob`` or values separated by commas.
-        usual: the value that the setting has without it.
+        default: the value that the setting has without it.
         parser: Hydra's.
 
     Raises:
@@ -98,7 +98,7 @@ def parameter(override: Override, usual: object, parser: OverridesParser) -> Par
     is_log = LOG in swept.tags
     try:
         if isinstance(swept, IntervalSweep):
-            distribution = _interval(swept.start, swept.end, is_log, usual)
+            distribution = _interval(swept.start, swept.end, is_log, default)
         elif isinstance(swept, RangeSweep):
             distribution = _range([*override.sweep_iterator()], is_log)
         else:
@@ -109,12 +109,12 @@ def parameter(override: Override, usual: object, parser: OverridesParser) -> Par
     return Parameter(key(override), element[: len(element) - len(key(override))], distribution)
 
 
-def _interval(start: float | None, end: float | None, is_log: bool, usual: object) -> "BaseDistribution":
+def _interval(start: float | None, end: float | None, is_log: bool, default: object) -> "BaseDistribution":
     from optuna.distributions import FloatDistribution, IntDistribution
 
     if start is None or end is None:
         raise ValueError("an interval has two ends")
-    counts = isinstance(usual, int) and not isinstance(usual, bool)
+    counts = isinstance(default, int) and not isinstance(default, bool)
     if isinstance(start, int) or (counts and start.is_integer() and end.is_integer()):
         # By request, with int(interval(...)), or because the setting is an integer; both ends are included.
         return IntDistribution(int(start), int(end), log=is_log)

@@ -15,8 +15,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.triptych.space import debug_keys, flat, given
-from triptych.files import replaced
+from hydra_plugins.triptych.space import debug_keys, flat, merge_overrides
+from triptych.files import atomic_write
 from triptych.results.directory import SWEEP
 
 
@@ -67,7 +67,7 @@ class StudySweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         # An existing file is from the process that began the sweep and may still run it: the launcher will find out.
         if not (folder / SWEEP).exists():
-            with replaced(folder / SWEEP) as aside:
+            with atomic_write(folder / SWEEP) as aside:
                 OmegaConf.save(self.config, aside)
         return self.launcher.launch(jobs, initial_job_idx=0)
 
@@ -91,13 +91,13 @@ def plan(
     jobs: list[list[str]] = []
     for arm, settings in (arms or {"": {}}).items():
         own = {key: value for key, value in {**params, **settings}.items() if key not in debug}
-        named = [_named(arm, parser)] if arm else []
-        (batch,) = BasicSweeper.split_arguments([*given(own, arguments, parser), *named], max_batch_size=None)
+        named = [_arm_override(arm, parser)] if arm else []
+        (batch,) = BasicSweeper.split_arguments([*merge_overrides(own, arguments, parser), *named], max_batch_size=None)
         jobs += batch
     return jobs
 
 
-def _named(arm: str, parser: OverridesParser) -> Override:
+def _arm_override(arm: str, parser: OverridesParser) -> Override:
     """The override that tells a job its arm, quoted if Hydra would not read this very string: 1e-3, true, L1 (0.1)."""
     try:
         plain = parser.parse_override(f"+study.arm={arm}")

@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hydra_plugins.triptych._job import Job
-from hydra_plugins.triptych._launch import SweepLauncher, print_started, record_death
+from hydra_plugins.triptych._launch import SweepLauncher, print_job_start, record_crash
 from hydra_plugins.triptych._remote import RemoteJob
 from triptych.config import ConfigError
-from triptych.job import print_failed
+from triptych.job import print_job_failure
 from triptych.results.directory import DONE, new_run_id
 from triptych.results.record import read_record
 
@@ -93,7 +93,7 @@ class SubmititLauncher(SweepLauncher):
                 raise ConfigError(f"hydra/launcher=submitit_{self.kind}: {error}") from error
         return self.parallel
 
-    def threads(self, side_by_side: int) -> int | None:
+    def threads(self, num_concurrent: int) -> int | None:
         return self.cpus
 
     def start(self, waiting: deque[Job]) -> None:
@@ -102,19 +102,17 @@ class SubmititLauncher(SweepLauncher):
         jobs = [waiting.popleft() for _ in range(min(room, len(waiting)))]
         if not jobs:
             return
+        tasks = [Preemptible(RemoteJob(job, self.context, self.config, self.task)) for job in jobs]
         try:
             with self.executor.batch():
-                sent = [
-                    self.executor.submit(Preemptible(RemoteJob(job, self.context, self.config, self.task)))
-                    for job in jobs
-                ]
+                sent = [self.executor.submit(task) for task in tasks]
         except RuntimeError as error:  # submitit's, with sbatch's message
             raise ConfigError(f"the cluster did not accept the jobs: {error}") from error
         # Links with absolute paths, which would point outside the sweep's directory once it is moved.
         for link in self.executor.folder.glob(".submission_file_*"):
             link.unlink()
         for job in jobs:
-            print_started(job)
+            print_job_start(job)
         self.running += zip(jobs, sent, strict=True)
 
     def ended(self) -> Iterator[Job]:
@@ -123,19 +121,19 @@ class SubmititLauncher(SweepLauncher):
         self.running = [pair for pair in self.running if pair not in done]
         for job, sent in done:
             if read_record(job.directory).error:
-                print_failed(job.directory, job.number)
-            elif not (job.directory / DONE).exists() and not self.told and sent.exception() is not None:
-                record_death(job, self._death(sent))
+                print_job_failure(job.directory, job.number)
+            elif not (job.directory / DONE).exists() and not self.received_signals and sent.exception() is not None:
+                record_crash(job, self._describe_crash(sent))
             yield job
 
-    def _death(self, sent: Any) -> str:
+    def _describe_crash(self, sent: Any) -> str:
         """What is known about a job that ended without recording an error; submitit's own message if there is one."""
         complaint = (sent.stderr() or "").strip().splitlines() if sent.paths.result_pickle.exists() else []
         state = f" ({sent.state}, says SLURM)" if self.kind == "slurm" else " (out of memory?)"
         log = os.path.relpath(sent.paths.stderr, self.folder)
         return f"{complaint[-1] if complaint else f'its process died{state}'}; what it printed: {log}"
 
-    def has_running(self) -> bool:
+    def has_running_jobs(self) -> bool:
         return bool(self.running)
 
     def ask_to_stop(self, sent: signal.Signals) -> None:

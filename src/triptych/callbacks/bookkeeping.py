@@ -60,7 +60,7 @@ class Bookkeeping(Callback):
 
     def __init__(self, directory: Path, start: Start, began: float, record: Callable[[], None]) -> None:
         self.directory, self.start, self.began, self.record = directory, start, began, record
-        self.under_way = False
+        self.has_started = False
 
     @property
     def seconds(self) -> float:
@@ -73,9 +73,9 @@ class Bookkeeping(Callback):
     @rank_zero_only
     def begin(self) -> None:
         """Record that the run is in progress; idempotent."""
-        if self.under_way:
+        if self.has_started:
             return
-        self.under_way = True
+        self.has_started = True
         for end in (DONE, ERROR):
             (self.directory / end).unlink(missing_ok=True)
         if self.start.checkpoint is not None:

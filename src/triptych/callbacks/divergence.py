@@ -9,7 +9,7 @@ from torch import Tensor
 
 from triptych.callbacks.measurement import check_at_least_one
 
-MOST = 8
+MAX_NAMED_SAMPLES = 8
 """Maximum number of samples named in the error message."""
 
 
@@ -81,6 +81,6 @@ def _samples(trainer: Trainer, batch: Any) -> str:
     # Among the inputs, NaN is a missing value that the model imputes: only infinite values are wrong.
     wrong = parts[0].isinf().any(dim=1) | ~parts[1].isfinite().all(dim=1)
     chosen = [name for name, is_wrong in zip(names, wrong.tolist(), strict=True) if is_wrong] or names
-    more = f" and {len(chosen) - MOST} more" if len(chosen) > MOST else ""
+    more = f" and {len(chosen) - MAX_NAMED_SAMPLES} more" if len(chosen) > MAX_NAMED_SAMPLES else ""
     what = "no finite numbers in" if wrong.any() else "of"
-    return f", {what} {', '.join(chosen[:MOST])}{more}"
+    return f", {what} {', '.join(chosen[:MAX_NAMED_SAMPLES])}{more}"

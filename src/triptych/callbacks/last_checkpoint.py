@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from triptych.callbacks.bookkeeping import Start
-from triptych.results.checkpoints import is_whole
+from triptych.results.checkpoints import is_intact
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ def restore_best(folder: Path, step: int) -> None:
     """
     for kept in folder.glob(f"*{KEPT}"):
         best = kept.with_suffix("")
-        if is_whole(kept) and Start.read(kept).step <= step and not (is_whole(best) and Start.read(best).step <= step):
+        if not (is_intact(kept) and Start.read(kept).step <= step):
+            continue
+        if not (is_intact(best) and Start.read(best).step <= step):
             kept.replace(best)
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from triptych.callbacks.sharding import whole_weights
+from triptych.callbacks.sharding import unsharded_weights
 
 
 class Measurement(Callback):
@@ -63,13 +63,13 @@ def is_due(trainer: Trainer, every_n_epochs: int) -> bool:
 def evaluation_mode(model: LightningModule) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards modes and random states are restored for the training.
 
-    Must be entered by every process, because sharded weights are gathered meanwhile: see ``whole_weights``.
+    Must be entered by every process, because sharded weights are gathered meanwhile: see ``unsharded_weights``.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         cuda = [model.device] if model.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(cuda), whole_weights(model):
+        with torch.no_grad(), torch.random.fork_rng(cuda), unsharded_weights(model):
             yield
     finally:
         for module, training in modes:

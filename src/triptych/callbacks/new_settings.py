@@ -58,9 +58,8 @@ class NewSettings(Callback):
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 for _ in range(done):
                     scheduler.step()
-        log.warning(
-            "The schedule is rebuilt: the learning rate continues at %.3g, not %.3g.", _learning_rate(optimizer), before
-        )
+        after = _learning_rate(optimizer)
+        log.warning("The schedule is rebuilt: the learning rate continues at %.3g, not %.3g.", after, before)
 
 
 def _learning_rate(optimizer: Any) -> float:

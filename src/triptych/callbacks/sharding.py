@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import FSDPStrategy
 
 
-def whole_weights(model: LightningModule) -> AbstractContextManager[None]:
+def unsharded_weights(model: LightningModule) -> AbstractContextManager[None]:
     """Context manager in which a sharded model has its whole weights in their original shapes; otherwise a no-op.
 
     All processes must enter it together, because each sends its shards to the others. Within it, a single process may

@@ -14,23 +14,23 @@ class StopTogether(Callback):
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
 
     def attach(self, trainer: Trainer) -> None:
         """Replace Lightning's signal handling with this callback, and add it to the Trainer."""
-        trainer._signal_connector._sigterm_notifier_fn = self._note  # type: ignore[method-assign, assignment]
+        trainer._signal_connector._sigterm_notifier_fn = self._request_stop  # type: ignore[method-assign, assignment]
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         trainer.callbacks.append(self)  # type: ignore[attr-defined]
 
-    def _note(self, *_: Any) -> None:
-        self.asked = True
+    def _request_stop(self, *_: Any) -> None:
+        self.stop_requested = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self._ask(trainer)
+        self._sync_stop(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._ask(trainer)
+        self._sync_stop(trainer)
 
-    def _ask(self, trainer: Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+    def _sync_stop(self, trainer: Trainer) -> None:
+        if trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False):
             trainer._signal_connector.received_sigterm = True

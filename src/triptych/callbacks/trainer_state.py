@@ -65,12 +65,11 @@ class TrainerState(Callback):
         for name, state in epoch["metrics"].items():
             metric = pl_module.get_submodule(name)
             for key, value in state.items():
-                setattr(metric, key, _copied(value, metric.device))
-        pl_module.metric_buffer.batches = [
-            tuple(_copied(batch, pl_module.device)) for batch in epoch.get("waiting", [])
-        ]
+                setattr(metric, key, _copy_to_device(value, metric.device))
+        device = pl_module.device
+        pl_module.metric_buffer.batches = [tuple(_copy_to_device(batch, device)) for batch in epoch.get("waiting", [])]
         for name, gradient in epoch["gradients"].items():
-            pl_module.get_parameter(name).grad = _copied(gradient, pl_module.device)
+            pl_module.get_parameter(name).grad = _copy_to_device(gradient, device)
         loop = trainer.fit_loop.epoch_loop
         if trainer.enable_validation and loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
             # Stopped right after a validation within the epoch: a resume skips it, but Lightning counts a step for it.
@@ -112,6 +111,8 @@ def _in_use(part: Any) -> bool:
     return isinstance(part, Metric) and part.update_called
 
 
-def _copied(value: Any, device: Any) -> Any:
+def _copy_to_device(value: Any, device: Any) -> Any:
     """Copy to the device: metrics of a compute group share one saved state, and would all update it in place."""
-    return value.to(device, copy=True) if isinstance(value, Tensor) else [_copied(part, device) for part in value]
+    if isinstance(value, Tensor):
+        return value.to(device, copy=True)
+    return [_copy_to_device(part, device) for part in value]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from triptych.callbacks.layers import layers_with_weights, weights_of
 from triptych.callbacks.measurement import Measurement, check_at_least_one
 
-MOST = 100_000
+MAX_HISTOGRAM_VALUES = 100_000
 """Approximate number of values per output of an activation that its histogram takes, evenly spaced."""
 
 
@@ -66,12 +66,12 @@ def _activations(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     for name, module in network.named_modules():
         if type(module).__module__ == nn.ReLU.__module__:
 
-            def save_figure(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+            def record_output(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
                 if isinstance(output, Tensor):
-                    step = max(1, output.numel() // MOST)
+                    step = max(1, output.numel() // MAX_HISTOGRAM_VALUES)
                     outputs.setdefault(name, []).append(output.flatten()[::step].clone())
 
-            hooks.append(module.register_forward_hook(save_figure))
+            hooks.append(module.register_forward_hook(record_output))
     try:
         yield outputs
     finally:

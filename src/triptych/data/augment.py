@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 
-def chosen(augment: bool | str | Sequence[str], known: Sequence[str]) -> list[str]:
+def select_augmentations(augment: bool | str | Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the names that ``data.augment`` selects from those that the data set knows.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from triptych.data import device_placement, distributed, loader, splits
-from triptych.data.augment import chosen
+from triptych.data.augment import select_augmentations
 from triptych.data.cache import cache_folder
 from triptych.data.datasets import Batch, as_is, spread
 from triptych.data.description import Description, identity, refuse_others
@@ -89,7 +89,7 @@ class DataModule(LightningDataModule, Generic[Samples]):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
-        self.augment_names = chosen(augment, self.augmentations)
+        self.augment_names = select_augmentations(augment, self.augmentations)
         self.cache = cache_folder(cache_dir)
         self.in_memory = in_memory
         self.on_device = on_device

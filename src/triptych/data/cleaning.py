@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from triptych.data.errors import DataError, reason
 from triptych.data.images import decode
-from triptych.files import plain, replaced
+from triptych.files import atomic_write, plain
 
 MADE_FROM = "triptych:made_from"
 """PNG text key in a cleaned page, under which is a digest of the dirty page and the weights it was made from."""
@@ -108,7 +108,7 @@ def save(page: Page) -> Page:
     text.add_text(MADE_FROM, page.made_from)
     try:
         page.target.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(page.target) as aside:
+        with atomic_write(page.target) as aside:
             Image.fromarray(page.pixels).save(aside, pnginfo=text)
     except OSError as error:
         if error.errno not in OF_ONE_NAME:
@@ -123,7 +123,7 @@ def write_submission(pages: Iterable[Path], output: Path) -> None:
 
     The values are those of the PNGs, in steps of 1/255; that adds less than 0.0001 to an RMSE of 0.025.
     """
-    with replaced(output / "submission.csv") as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(output / "submission.csv") as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
         file.write("id,value\n")
         for path in pages:
             file.writelines(_submission_rows(path.stem, decode(path)))

@@ -41,8 +41,8 @@ class DistributedBatchSampler(BatchSampler):
         sampler: draws the samples, identically on all processes.
         batch_size: samples of all processes together, at least one per process.
         drop_last: whether to drop a smaller last batch.
-        process: rank of this process.
-        processes: number of processes.
+        rank: rank of this process.
+        world_size: number of processes.
         device: where the samples lie, if they are gathered by an index tensor there: the order of a whole epoch is
             moved at once; None: batches are NumPy arrays.
     """
@@ -52,17 +52,17 @@ class DistributedBatchSampler(BatchSampler):
         sampler: Sampler[int],
         batch_size: int,
         drop_last: bool,
-        process: int = 0,
-        processes: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
         device: torch.device | None = None,
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
-        self.process, self.processes, self.device = process, processes, device
+        self.rank, self.world_size, self.device = rank, world_size, device
 
     def __iter__(self) -> Iterator[Any]:
         # Slices of the epoch's order; torch's own sampler collects each batch index by index.
         for part in self._order().split(self.batch_size)[: len(self)]:
-            own = part if self.processes == 1 else part[self.process :: self.processes]
+            own = part if self.world_size == 1 else part[self.rank :: self.world_size]
             yield own.numpy() if self.device is None else own
 
     def _order(self) -> Tensor:
@@ -79,10 +79,10 @@ class DistributedBatchSampler(BatchSampler):
         1 for a batch that is divided evenly; otherwise larger for processes that have one sample more.
         """
         whole = min(self.batch_size, len(self.sampler) - number * self.batch_size)  # type: ignore[arg-type]
-        return len(range(self.process, whole, self.processes)) * self.processes / whole
+        return len(range(self.rank, whole, self.world_size)) * self.world_size / whole
 
 
-def evaluation_rows(size: int, batch_size: int, process: int, processes: int) -> list[list[int]]:
+def evaluation_index_batches(size: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
     """Return the rows of a split that one process evaluates, in batches; over all processes every row comes once.
 
     All processes get equally many batches, because some wait for each other at each batch. Batches of one cannot be
@@ -91,17 +91,17 @@ def evaluation_rows(size: int, batch_size: int, process: int, processes: int) ->
     Args:
         size: rows of the split, at least one per process.
         batch_size: maximum rows per batch.
-        process: rank of this process.
-        processes: number of processes.
+        rank: rank of this process.
+        world_size: number of processes.
     """
-    rows = np.arange(process, size, processes)
+    rows = np.arange(rank, size, world_size)
     if batch_size == 1:
         return rows[:, None].tolist()
-    most = -(-size // processes)
+    most = -(-size // world_size)
     return [part.tolist() for part in np.array_split(rows, -(-most // batch_size))]
 
 
-def place(trainer: Trainer | None) -> tuple[int, int]:
+def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
     """Return the rank of this process and the number of processes."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
@@ -127,21 +127,21 @@ def training_batches(
     Raises:
         ValueError: a batch is smaller than the number of processes.
     """
-    process, processes = place(trainer)
+    rank, world_size = rank_and_world_size(trainer)
     size = len(dataset)  # type: ignore[arg-type]
-    if batch_size < processes:
+    if batch_size < world_size:
         raise ValueError(
-            f"data.batch_size={batch_size}: these are the samples of all {processes} processes together; choose at "
-            f"least {processes}, or fewer of trainer.devices"
+            f"data.batch_size={batch_size}: these are the samples of all {world_size} processes together; choose at "
+            f"least {world_size}, or fewer of trainer.devices"
         )
     # In a ragged last batch, a process with one sample has no variance for batch norm, and one with none has no mean:
     # such a batch is dropped (other samples each epoch).
-    fewest = 2 * processes if batch_size >= 2 * processes else processes
+    fewest = 2 * world_size if batch_size >= 2 * world_size else world_size
     drop_last = 0 < size % batch_size < fewest
     if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
         sampler = SequentialSampler(dataset)  # type: ignore[arg-type]  # the same few batches in each epoch
     sampler = sampler or Shuffled(size, generator)
-    return {"batch_sampler": DistributedBatchSampler(sampler, batch_size, drop_last, process, processes, device)}
+    return {"batch_sampler": DistributedBatchSampler(sampler, batch_size, drop_last, rank, world_size, device)}
 
 
 def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, trainer: Trainer | None) -> dict[str, Any]:
@@ -150,13 +150,13 @@ def evaluation_batches(dataset: Dataset[Any], name: str, batch_size: int, traine
     Raises:
         ValueError: the split has fewer samples than there are processes.
     """
-    process, processes = place(trainer)
-    if processes == 1:
+    rank, world_size = rank_and_world_size(trainer)
+    if world_size == 1:
         return {"batch_size": batch_size}
     size = len(dataset)  # type: ignore[arg-type]
-    if size < processes:
+    if size < world_size:
         raise ValueError(
-            f"trainer.devices: {processes} processes cannot share the {size} samples of the {name} split; choose at "
+            f"trainer.devices: {world_size} processes cannot share the {size} samples of the {name} split; choose at "
             f"most {size}"
         )
-    return {"batch_sampler": evaluation_rows(size, batch_size, process, processes)}
+    return {"batch_sampler": evaluation_index_batches(size, batch_size, rank, world_size)}

@@ -32,7 +32,7 @@ from triptych.data.predicting import (
 from triptych.data.serving import pages
 from triptych.data.serving.contract import Sample, Serving
 from triptych.data.splits import Split
-from triptych.data.stored import StoredImage, decoded
+from triptych.data.stored import StoredImage, load_images
 from triptych.data.synthetic.pages import write_pages
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class DocumentDataModule(DataModule[Pages]):
             raise DataError(f"{folder / there / name} has no twin {folder / lacking / name}: add that, or remove both")
         files = [*dirty.values(), *clean.values()]
         mark = fingerprint(folder, files)
-        images = decoded(self.cache, f"documents-{mark}-{DECODER}", files, decode, self.in_memory)
+        images = load_images(self.cache, f"documents-{mark}-{DECODER}", files, decode, self.in_memory)
         # Both folders are sorted by the same names.
         pages = [(name, images[index], images[len(dirty) + index]) for index, name in enumerate(dirty)]
         for name, page, twin in pages:
@@ -132,7 +132,7 @@ class DocumentDataModule(DataModule[Pages]):
         dirty = [_page(samples[index][1]) for index in indices]
         clean = [_page(samples[index][2]) for index in indices]
         if training:
-            self._judge_size(min((samples[index][:2] for index in indices), key=lambda page: min(page[1].shape)))
+            self._check_page_size(min((samples[index][:2] for index in indices), key=lambda page: min(page[1].shape)))
             return CropDataset(dirty, clean, self.crop_size, self.crops_per_page)
         if self.eval_batch_size > 1 and len({tuple(page.shape) for page in dirty}) > 1:
             raise DataError(
@@ -140,7 +140,7 @@ class DocumentDataModule(DataModule[Pages]):
             )
         return PageDataset(dirty, clean)
 
-    def _judge_size(self, smallest: tuple[str, np.ndarray | StoredImage]) -> None:
+    def _check_page_size(self, smallest: tuple[str, np.ndarray | StoredImage]) -> None:
         """Warn if a side of the smallest training page is below ``crop_size``: all crops then shrink to it.
 
         Raises:

@@ -69,7 +69,7 @@ class ResumableLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator function: all of this runs at the first batch, once random states have been restored.
         if not self.resumed:
-            self.seed, self.taken = _agreed(int(torch.empty((), dtype=torch.int64).random_())), 0
+            self.seed, self.taken = _broadcast_seed(int(torch.empty((), dtype=torch.int64).random_())), 0
         self.resumed = False
         batches = self._batches()
         attributes = vars(self)  # bypasses DataLoader.__setattr__, which checks each assignment
@@ -79,8 +79,8 @@ class ResumableLoader(DataLoader[Batch]):
 
     def indices(self) -> Sequence[int]:
         """Return the indices in the dataset of the samples in the last batch returned."""
-        self._begin()
-        numbers = next(islice(self._drawn(), self.taken - 1, None))
+        self._reseed()
+        numbers = next(islice(self._index_batches(), self.taken - 1, None))
         return numbers.tolist() if hasattr(numbers, "tolist") else numbers  # torch's own batch sampler yields lists
 
     def weight(self) -> float:
@@ -95,11 +95,11 @@ class ResumableLoader(DataLoader[Batch]):
 
     def _batches(self) -> Iterator[Batch]:
         """The batches of the epoch that are still to come."""
-        self._begin()
+        self._reseed()
         fetch = getattr(self.dataset, "__getitems__", None)
         if not (self.num_workers or self.pin_memory or fetch is None):
             # What torch's iterator does, without its profiler event, which costs as much as a small batch.
-            return (self.collate_fn(fetch(indices)) for indices in islice(self._drawn(), self.taken, None))
+            return (self.collate_fn(fetch(indices)) for indices in islice(self._index_batches(), self.taken, None))
         batches = super().__iter__()
         if self.taken:
             # Workers have random states of their own, which only replaying the batches already taken restores.
@@ -108,16 +108,16 @@ class ResumableLoader(DataLoader[Batch]):
                     pass
         return batches
 
-    def _drawn(self) -> Iterator[Any]:
+    def _index_batches(self) -> Iterator[Any]:
         """Yield the sample indices of each batch of the epoch."""
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # torch draws its workers' seed first
         yield from self.batch_sampler  # type: ignore[misc]
 
-    def _begin(self) -> None:
+    def _reseed(self) -> None:
         self.generator.manual_seed(self.seed)
 
 
-def _agreed(number: int) -> int:
+def _broadcast_seed(number: int) -> int:
     """Broadcast the number of rank 0 to all processes, each of which has random numbers of its own."""
     numbers = [number]
     if dist.is_available() and dist.is_initialized():

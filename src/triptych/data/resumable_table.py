@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from triptych.data.errors import DataError
-from triptych.files import replaced
+from triptych.files import atomic_write
 
 
 class ResumableTable:
@@ -79,7 +79,7 @@ class ResumableTable:
         self.inputs += inputs
         self.skipped += skipped
         state = {"key": self.key, "inputs": self.inputs, "bytes": self.bytes, "skipped": self.skipped}
-        with replaced(self.state) as aside:
+        with atomic_write(self.state) as aside:
             aside.write_text(json.dumps(state) + "\n", "utf-8")
 
     def __exit__(

@@ -46,11 +46,11 @@ def marker(images: np.ndarray) -> np.ndarray:
     return np.percentile(corners.reshape(len(images), -1), 99, axis=1)
 
 
-def atypicality(images: np.ndarray | StoredImages, labels: np.ndarray) -> np.ndarray:
+def other_class_probability(images: np.ndarray | StoredImages, labels: np.ndarray) -> np.ndarray:
     """How unlikely an X-ray's own class is, given the measures above: (N, side, side), (N,) -> (N,) in [0, 1]."""
-    measures = np.stack([_each(measure, images) for measure in (brightness, contrast, margin, marker)], axis=1)
-    judge = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(measures, labels)
-    return 1 - judge.predict_proba(measures)[np.arange(len(labels)), labels]
+    measures = np.stack([_measure_each(measure, images) for measure in (brightness, contrast, margin, marker)], axis=1)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(measures, labels)
+    return 1 - classifier.predict_proba(measures)[np.arange(len(labels)), labels]
 
 
 MEASURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -95,7 +95,7 @@ def select_atypical(
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
     if kind == "names":
         return ~np.isin(owner, owner[_has_common_name(names, labels)])
-    scores = atypicality(images, labels) if kind == "contrary" else _each(MEASURES[kind], images)
+    scores = other_class_probability(images, labels) if kind == "contrary" else _measure_each(MEASURES[kind], images)
     mean = np.bincount(owner, scores) / np.bincount(owner)
     held_out = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -107,7 +107,7 @@ def select_atypical(
     return held_out
 
 
-def _each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | StoredImages) -> np.ndarray:
+def _measure_each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | StoredImages) -> np.ndarray:
     """Measure the images, a few at a time; returns (N,)."""
     part = max(1, PART // math.prod(images[0].shape))
     starts = range(0, len(images), part)
@@ -118,12 +118,12 @@ def _each(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray | Stor
 def _has_common_name(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
     """Whether the name of each file is of the commonest family in its class: bool (N,)."""
     families = np.array([_family(name) for name in names])
-    usual = np.zeros(len(names), bool)
+    is_common = np.zeros(len(names), bool)
     for label in np.unique(labels):
         own = labels == label
         found, counts = np.unique(families[own], return_counts=True)
-        usual |= own & (families == found[counts.argmax()])
-    return usual
+        is_common |= own & (families == found[counts.argmax()])
+    return is_common
 
 
 def _family(name: str) -> str:

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from triptych.data.errors import DataError, reason
 from triptych.data.predicting import submit_ahead
-from triptych.files import replaced
+from triptych.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +42,17 @@ class StoredImage:
     checksum: int
 
     def __getitem__(self, window: Window) -> np.ndarray:
-        with _opened(self.path) as file:
+        with _open_file(self.path) as file:
             if isinstance(window, EllipsisType):
                 return self.read(file, np.empty(self.shape, np.uint8))
             rows, columns = window
             height, width = self.shape
             top, bottom, _ = rows.indices(height)
-            return _filled(file, self.offset + top * width, np.empty((bottom - top, width), np.uint8))[:, columns]
+            return _read_pixels(file, self.offset + top * width, np.empty((bottom - top, width), np.uint8))[:, columns]
 
     def read(self, file: FileIO, pixels: np.ndarray) -> np.ndarray:
         """Fill ``pixels``, uint8 (height, width), in place from the open ``file`` and verify the checksum."""
-        _filled(file, self.offset, pixels)
+        _read_pixels(file, self.offset, pixels)
         if zlib.crc32(pixels.data) != self.checksum:
             raise _damaged(self.path, "a checksum differs")
         return pixels
@@ -97,7 +97,7 @@ class StoredImages:
         """Read the images at these indices, all of one size: uint8 (len(indices), height, width)."""
         rows = np.asarray(indices)
         pixels = np.empty((len(rows), *self.shapes[rows[0]]), np.uint8)
-        with _opened(self.path) as file:
+        with _open_file(self.path) as file:
             # In file order, which a hard disk reads fastest.
             for place in np.argsort(self.offsets[rows]):
                 self[rows[place]].read(file, pixels[place])
@@ -108,7 +108,7 @@ Images = list[np.ndarray] | StoredImages
 """Images uint8 (height, width), in memory or on disk: ``images[index][...]`` is the pixels of one."""
 
 
-def decoded(
+def load_images(
     folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray], in_memory: bool
 ) -> Images:
     """Return the images of ``files`` from the cache, decoding and caching them if they are not there.
@@ -132,20 +132,20 @@ def decoded(
     if in_memory:
         return _in_memory(folder, key, files, decode)
     with suppress(Exception):
-        return _found(folder, key, len(files))
+        return _open_cache(folder, key, len(files))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{shared}.lock"):
             with suppress(Exception):
-                return _found(folder, key, len(files))
+                return _open_cache(folder, key, len(files))
             # Left by a run that was killed while decoding, whatever its files and its version of Pillow.
             for leftover in folder.glob(f".{shared}-*"):
                 leftover.unlink(missing_ok=True)
             log.info(
                 "Decoding %d images into %s, once: data.in_memory=false reads them from there.", len(files), folder
             )
-            _write(folder, key, _each(files, decode))
-            return _found(folder, key, len(files))
+            _write(folder, key, _decode_each(files, decode))
+            return _open_cache(folder, key, len(files))
     except (OSError, NotImplementedError) as error:  # the latter if the file system has no locks
         raise DataError(
             f"{folder}: the decoded images cannot be kept here ({reason(error)}), and data.in_memory=false reads them "
@@ -164,16 +164,16 @@ def _digest(files: Sequence[Path]) -> str:
 def _in_memory(folder: Path, key: str, files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> list[np.ndarray]:
     # A damaged index raises one of many exceptions (zipfile alone has several); rebuilding it helps in every case.
     with suppress(Exception):
-        found = _found(folder, key, len(files))
+        found = _open_cache(folder, key, len(files))
         return [found[index][...] for index in range(len(found))]
-    images = list(_each(files, decode))
+    images = list(_decode_each(files, decode))
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, key, images)
     return images
 
 
-def _each(files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> Iterator[np.ndarray]:
+def _decode_each(files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> Iterator[np.ndarray]:
     with ThreadPoolExecutor() as pool:
         for _, image in submit_ahead(pool, decode, files, AHEAD):
             yield image.result()
@@ -181,18 +181,18 @@ def _each(files: Sequence[Path], decode: Callable[[Path], np.ndarray]) -> Iterat
 
 def _write(folder: Path, key: str, images: Iterable[np.ndarray]) -> None:
     shapes, checksums = [], []
-    with replaced(folder / f"{key}.pixels", mark=f"{key}-") as aside, aside.open("wb") as file:
+    with atomic_write(folder / f"{key}.pixels", mark=f"{key}-") as aside, aside.open("wb") as file:
         for image in images:
             pixels = np.ascontiguousarray(image)
             file.write(pixels.data)
             shapes.append(pixels.shape)
             checksums.append(zlib.crc32(pixels.data))
     # The index is written last: if it exists, the pixels are complete.
-    with replaced(folder / f"{key}.npz", mark=f"{key}-") as aside:
+    with atomic_write(folder / f"{key}.npz", mark=f"{key}-") as aside:
         np.savez(aside, allow_pickle=False, shapes=np.array(shapes), checksums=np.array(checksums, np.uint32))
 
 
-def _found(folder: Path, key: str, count: int) -> StoredImages:
+def _open_cache(folder: Path, key: str, count: int) -> StoredImages:
     """Open the ``count`` images cached under ``key``; raises any of many exceptions if they are missing or damaged."""
     path = folder / f"{key}.pixels"
     with np.load(folder / f"{key}.npz", allow_pickle=False) as index:
@@ -204,14 +204,14 @@ def _found(folder: Path, key: str, count: int) -> StoredImages:
     return images
 
 
-def _opened(path: Path) -> FileIO:
+def _open_file(path: Path) -> FileIO:
     try:
         return FileIO(path)
     except OSError as error:
         raise _damaged(path, reason(error)) from error
 
 
-def _filled(file: FileIO, offset: int, pixels: np.ndarray) -> np.ndarray:
+def _read_pixels(file: FileIO, offset: int, pixels: np.ndarray) -> np.ndarray:
     file.seek(offset)
     if file.readinto(pixels.data) != pixels.nbytes:
         raise _damaged(Path(str(file.name)), "it ends too early")

@@ -29,7 +29,7 @@ from triptych.data.serving import xrays
 from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.slices import SLICES, select_atypical
 from triptych.data.splits import Split
-from triptych.data.stored import StoredImages, decoded
+from triptych.data.stored import StoredImages, load_images
 from triptych.data.synthetic.chests import write_chests
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -116,7 +116,7 @@ class XrayDataModule(DataModule[Xrays]):
         parts = [part for part in ("train", "val", "test") if part != "val" or (top / part).exists()]
         labelled = {path: label for part in parts for label in CLASSES for path in find_images(top / part / label)}
         for part in parts:
-            if others := list(_of_no_class(top / part)):
+            if others := list(_images_outside_classes(top / part)):
                 raise DataError(
                     f"{others[0]} is neither in {' nor in '.join(CLASSES)} ({len(others)} such in {part}): "
                     "put it into the folder of its class, or move it out"
@@ -124,7 +124,7 @@ class XrayDataModule(DataModule[Xrays]):
         files = list(labelled)
         mark = fingerprint(folder, files)
         key = f"xrays-{self.image_size}-{mark}-{DECODER}"
-        images = decoded(self.cache, key, files, partial(decode, size=self.image_size), self.in_memory)
+        images = load_images(self.cache, key, files, partial(decode, size=self.image_size), self.in_memory)
         labels = np.array([CLASSES.index(label) for label in labelled.values()])
         names = [path.relative_to(top).as_posix() for path in files]
         return Xrays(names, images if isinstance(images, StoredImages) else np.stack(images), labels), mark
@@ -133,14 +133,14 @@ class XrayDataModule(DataModule[Xrays]):
         in_test = np.array([name.startswith("test/") for name in samples.names])
         groups = self.groups(samples) if self.split_rule == "grouped" else None
         if self.hold_out is not None:
-            return self._without_slice(samples, groups, np.flatnonzero(~in_test))
+            return self._hold_out_split(samples, groups, np.flatnonzero(~in_test))
         split = self.draw_split(samples, groups, np.flatnonzero(in_test))
         if in_test.sum() == OFFICIAL_TEST:
             return split
         stand_in = f"the test folder holds {in_test.sum()} X-rays, not the official {OFFICIAL_TEST}"
         return Split(split.train, split.val, split.test, stand_in)
 
-    def _without_slice(self, samples: Xrays, groups: list[str] | None, known: np.ndarray) -> Split:
+    def _hold_out_split(self, samples: Xrays, groups: list[str] | None, known: np.ndarray) -> Split:
         """Split that tests on the slice ``hold_out`` of the X-rays ``known``; X-rays not in ``known`` are left out."""
         assert self.hold_out is not None
         names = [samples.names[index] for index in known]
@@ -274,7 +274,7 @@ class XrayDataModule(DataModule[Xrays]):
         indices = self.split.val if len(self.split.val) else self.split.train
         drawn = indices[spread(16, len(indices))]
         paths = [Path(self.description.root) / "chest_xray" / self.samples.names[index] for index in drawn]
-        halved = [xrays.as_training_decodes(path, self.image_size) for path in paths]
+        halved = [xrays.decode_as_in_training(path, self.image_size) for path in paths]
         whole = [decode(path) for path in paths]
         part = whole[0][: 2 * len(whole[0]) // 3 + 1, 1:]
         speck = part[len(part) // 2 :, part.shape[1] // 2 :][:9, :7]
@@ -302,7 +302,7 @@ class XrayDataModule(DataModule[Xrays]):
                 "Training decodes a JPEG at a half, quarter or eighth of its size while both sides stay at least "
                 f"{self.image_size} pixels (Pillow's `image.draft('L', ({self.image_size}, {self.image_size}))`). "
                 "Fed with the fully decoded pixels, the probability moved by up to "
-                f"{xrays.moved(graph, halved, whole):.2g} on {len(whole)} X-rays; decode as training does "
+                f"{xrays.largest_difference(graph, halved, whole):.2g} on {len(whole)} X-rays; decode as training does "
                 "for the same probability.",
             ],
         )
@@ -313,7 +313,7 @@ class XrayDataModule(DataModule[Xrays]):
         return self.prepare_batch((images, images), training=False)[0]
 
 
-def _of_no_class(folder: Path) -> Iterator[Path]:
+def _images_outside_classes(folder: Path) -> Iterator[Path]:
     """Yield the X-rays below ``folder`` that lie outside the folders of CLASSES."""
     for entry in sorted(folder.iterdir()):
         if entry.name not in CLASSES and not entry.name.startswith("."):

@@ -89,10 +89,10 @@ class Model(LightningModule):
         self.train_metrics = metrics.clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        self.metric_buffer = MetricBuffer(partial(self._measure, "train"))
+        self.metric_buffer = MetricBuffer(partial(self._update_split_metrics, "train"))
         self.measured_epoch = -1
         """The epoch whose training metrics have been logged; -1 before the first."""
-        self.step_rate: float | None = None
+        self.step_learning_rate: float | None = None
         """The learning rate of the last training step; None before the first."""
         for metric in (self.train_loss, *self.train_metrics.values()):
             metric.compute = self.metric_buffer.flushing(metric.compute)  # type: ignore[method-assign]
@@ -115,7 +115,7 @@ class Model(LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set at every step, the first around every hook: skip nn.Module's check for parameters and submodules.
-        if name in ("_current_fx_name", "step_loss", "step_rate"):
+        if name in ("_current_fx_name", "step_loss", "step_learning_rate"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -130,7 +130,7 @@ class Model(LightningModule):
         if split == "train":
             self.metric_buffer.add(outputs.detach(), targets, loss.detach())
         else:
-            self._measure(split, outputs.detach(), targets, loss.detach(), len(inputs))
+            self._update_split_metrics(split, outputs.detach(), targets, loss.detach(), len(inputs))
         if first:
             self._log_metrics(split, len(inputs))
         return loss
@@ -148,7 +148,7 @@ class Model(LightningModule):
         for key, metric in zip(keys, logged.values(), strict=True):
             known.update_metrics(key, metric, samples)
 
-    def _measure(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
+    def _update_split_metrics(self, split: str, outputs: Tensor, targets: Tensor, loss: Tensor, samples: int) -> None:
         self.update_metrics(getattr(self, f"{split}_metrics"), outputs, targets)
         # The mean loss is a metric so that a checkpoint can store its state; a ragged last batch counts by its samples.
         getattr(self, f"{split}_loss").update(loss, samples)
@@ -160,13 +160,13 @@ class Model(LightningModule):
         if first:
             self.measured_epoch = epoch
         if self.distributed:
-            loss = loss * self._weight()
-        self.step_loss, self.step_rate = loss.detach(), self._learning_rate()
+            loss = loss * self._loss_weight()
+        self.step_loss, self.step_learning_rate = loss.detach(), self._learning_rate()
         if self.step_loss.is_cuda and not self.distributed and self._is_logged_step():
             # Synchronise with the GPU here, where less work is queued than after the optimizer's step.
             self.step_loss = self.step_loss.cpu()
         if self.l1:
-            loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._weights())
+            loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._decayed_parameters())
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -194,19 +194,19 @@ class Model(LightningModule):
         """The current learning rate; None without a Trainer."""
         return None if self._trainer is None else self._trainer.optimizers[0].param_groups[0]["lr"]
 
-    def _weight(self) -> float:
+    def _loss_weight(self) -> float:
         """Weight of this process's mean loss: gradients are averaged over processes, however many samples each has."""
         loader: Any = self.trainer.train_dataloader
         return loader.weight() if hasattr(loader, "weight") else 1.0
 
     def on_train_epoch_end(self) -> None:
         # That of the last step: the scheduler has moved on since.
-        rate: Any = self._learning_rate() if self.step_rate is None else self.step_rate
+        rate: Any = self._learning_rate() if self.step_learning_rate is None else self.step_learning_rate
         self.log("learning_rate", rate, sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
             metric = self.trainer.callback_metrics.get(str(config.monitor))
-            follows = isinstance(config.scheduler, ReduceLROnPlateau) and schedules.was_validated(self.trainer)
-            if follows and metric is not None:
+            steps_on_metric = isinstance(config.scheduler, ReduceLROnPlateau) and schedules.was_validated(self.trainer)
+            if steps_on_metric and metric is not None:
                 config.scheduler.step(metric)  # type: ignore[arg-type]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -217,7 +217,7 @@ class Model(LightningModule):
 
     # Optimizer
 
-    def _weights(self) -> list[nn.Parameter]:
+    def _decayed_parameters(self) -> list[nn.Parameter]:
         """Matrices and kernels: the parameters that L1 and weight decay apply to.
 
         Biases and norm parameters are vectors, except where each feature or member has its own layer, whose biases form
@@ -228,7 +228,7 @@ class Model(LightningModule):
 
     def make_optimizer(self) -> Optimizer:
         """Build the configured optimizer, with weight decay on weights only; ValueError for invalid ``betas``."""
-        weights = self._weights()
+        weights = self._decayed_parameters()
         ids = {id(weight) for weight in weights}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         groups = [
@@ -289,15 +289,15 @@ class Model(LightningModule):
         refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | arguments.keys())
 
     def on_fit_start(self) -> None:
-        self.metric_buffer.batches, self.measured_epoch, self.step_rate = [], -1, None
+        self.metric_buffer.batches, self.measured_epoch, self.step_learning_rate = [], -1, None
         # For every batch, Lightning looks up whether its three transfer hooks are the model's or the datamodule's.
         selector: Any = self.trainer._data_connector._datahook_selector
         selector.get_instance = cache(selector.get_instance)
         batch_size = getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
         self.distributed = self.trainer.world_size > 1
         # Each process gets a part of every batch.
-        single = isinstance(batch_size, int) and batch_size < 2 * self.trainer.world_size
-        if single and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
+        may_have_batch_of_one = isinstance(batch_size, int) and batch_size < 2 * self.trainer.world_size
+        if may_have_batch_of_one and any(isinstance(module, nn.BatchNorm1d) for module in self.network.modules()):
             raise ValueError(
                 "batch norm has no variance to divide by in a batch of one: set model.norm=layer, or a larger "
                 "data.batch_size"

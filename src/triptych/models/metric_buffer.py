@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MOST = 256
+MAX_BATCHES = 256
 """Maximum number of buffered batches."""
-MOST_NUMBERS = 2**22
+MAX_ELEMENTS = 2**22
 """Maximum number of buffered elements, outputs and targets of all batches together."""
 
 
@@ -34,7 +34,7 @@ class MetricBuffer:
         if outputs.is_cuda:
             outputs = outputs.clone()  # a network compiled to CUDA graphs reuses the memory
         self.batches.append((outputs, targets, loss))
-        if len(self.batches) == MOST or len(self.batches) * (outputs.numel() + targets.numel()) > MOST_NUMBERS:
+        if len(self.batches) == MAX_BATCHES or len(self.batches) * (outputs.numel() + targets.numel()) > MAX_ELEMENTS:
             self.flush()
 
     def flush(self) -> None:

@@ -49,10 +49,10 @@ class LocalKriging(nn.Module):
     ) -> None:
         super().__init__()
         self.place, self.similar, self.aspect, self.neighbours = list(place), list(similar), aspect, neighbours
-        self.seen = [*place, *similar, *range(num_features - NearestRows.SPACINGS, num_features)]
+        self.input_columns = [*place, *similar, *range(num_features - NearestRows.SPACINGS, num_features)]
         described = len(similar) + features
         self.learnt = nn.Sequential(
-            nn.Linear(len(self.seen), width),
+            nn.Linear(len(self.input_columns), width),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(width, width),
@@ -79,10 +79,10 @@ class LocalKriging(nn.Module):
             return self._predict(row, rows[:, : self.neighbours], targets[:, : self.neighbours])
 
     def _predict(self, x: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        everyone = torch.cat([rows, x[:, None]], dim=1)  # the row itself comes last
-        learnt = self.learnt(columns(everyone, self.seen))
-        description = torch.cat([columns(everyone, self.similar), self.features(learnt)], dim=2)
-        covariance = self._covariance(columns(everyone, self.place), description)
+        all_rows = torch.cat([rows, x[:, None]], dim=1)  # the row itself comes last
+        learnt = self.learnt(columns(all_rows, self.input_columns))
+        description = torch.cat([columns(all_rows, self.similar), self.features(learnt)], dim=2)
+        covariance = self._covariance(columns(all_rows, self.place), description)
         noise = (self.noise() * torch.exp(self.noisiness(learnt[:, :-1]).squeeze(2))).square() + self.JITTER
         among = covariance[:, :-1, :-1] + torch.diag_embed(noise)
         to_row = covariance[:, :-1, -1:]

@@ -35,15 +35,15 @@ class Agreement:
         return all(then == now for then, now in self.numbers.values())
 
     @property
-    def apart(self) -> list[str]:
+    def differing_metrics(self) -> list[str]:
         """The metrics that differ by more than the tolerance."""
         return [name for name, (then, now) in self.numbers.items() if not _agree(then, now, self.tolerance)]
 
     @property
     def verdict(self) -> str:
         """One line: ``Reproduced: exactly``, ``Reproduced: within X`` or ``Not reproduced: METRICS``."""
-        if self.apart:
-            return f"Not reproduced: {', '.join(map(printable, self.apart))}"
+        if self.differing_metrics:
+            return f"Not reproduced: {', '.join(map(printable, self.differing_metrics))}"
         return "Reproduced: exactly" if self.exact else f"Reproduced: within {self.tolerance:g}"
 
 

@@ -25,7 +25,7 @@ def refuse_bomb(path: Path) -> None:
         raise ValueError(f"{path} is not a checkpoint of this run (compressed, it unpacks to {unpacked:,} bytes)")
 
 
-def is_whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether the checkpoint is intact, by its checksums.
 
     Torch detects a truncated file, but reads bytes lost in the middle as zeros.
@@ -44,7 +44,7 @@ def resumable(directory: Path) -> tuple[Path | None, list[Path]]:
     for name in RESUMABLE:
         path = directory / CHECKPOINTS / name
         if path.is_file():
-            if is_whole(path):
+            if is_intact(path):
                 return path, damaged
             damaged.append(path)
     return None, damaged

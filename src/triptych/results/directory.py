@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results.untrusted import read_json, read_text
 
 LOGS = Path("logs")
@@ -142,7 +142,7 @@ def record_resume(directory: Path, step: int) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically. NaN and infinities, which JSON lacks, become null."""
-    with replaced(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(_finite(content), indent=2) + "\n")
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results.directory import read_history
 
 SECONDS = 1.0
 """Interval between two writes of the step losses; all other metrics are written at once."""
-OFTEN = {"train/loss_step", "epoch"}
+STEP_METRICS = {"train/loss_step", "epoch"}
 """Metrics logged so often that they may be written with a delay."""
 
 
@@ -37,8 +37,8 @@ class History(Logger):
         self.rows: dict[int, dict[str, Any]] = {}
         self.columns: list[str] = []
         self.unwritten: dict[int, None] = {}
-        self.stale = True  # whether the file must be rewritten, not only appended to
-        self.due, self.written = False, 0.0
+        self.needs_rewrite = True  # whether the file must be rewritten, not only appended to
+        self.write_due, self.last_write = False, 0.0
         if path.exists():
             self.rows = {int(row.pop("step")): row for row in read_history(path) if int(row["step"]) < first_step}
             self.columns = sorted({name for row in self.rows.values() for name in row})
@@ -68,29 +68,29 @@ class History(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         step = step or 0
         if step in self.rows and step not in self.unwritten:
-            self.stale = True
+            self.needs_rewrite = True
         self.rows.setdefault(step, {}).update(metrics)
         self.unwritten[step] = None
-        self.due |= not metrics.keys() <= OFTEN
+        self.write_due |= not metrics.keys() <= STEP_METRICS
         new = sorted(set(metrics) - set(self.columns))
         if new:
             self.columns += new
-            self.stale = True
+            self.needs_rewrite = True
 
     @rank_zero_only
     def save(self) -> None:
         # Lightning calls this at every log, and opening and closing a file takes a tenth of a small step.
-        if self.due or time.monotonic() - self.written >= SECONDS:
+        if self.write_due or time.monotonic() - self.last_write >= SECONDS:
             self._save()
 
     def _save(self) -> None:
-        if self.stale:
-            with replaced(self.path) as aside:
+        if self.needs_rewrite:
+            with atomic_write(self.path) as aside:
                 self._write(aside, "w", sorted(self.rows))
         elif self.unwritten:
             self._write(self.path, "a", list(self.unwritten))
-        self.stale = self.due = False
-        self.written = time.monotonic()
+        self.needs_rewrite = self.write_due = False
+        self.last_write = time.monotonic()
         self.unwritten.clear()
 
     def _write(self, path: Path, mode: str, steps: list[int]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results.checkout import Code, lock_hash
 from triptych.results.directory import write_json
 from triptych.results.untrusted import read_json
@@ -55,7 +55,7 @@ def record_start(directory: Path, origin: dict[str, Any], patch: bytes, resumed:
     (directory / STARTED).parent.mkdir(exist_ok=True)
     if patch:
         name = f"code-{len(starts)}.patch" if starts else "code.patch"
-        with replaced(directory / ".hydra" / name) as aside:
+        with atomic_write(directory / ".hydra" / name) as aside:
             aside.write_bytes(patch)
     write_json(directory / STARTED, {"starts": [*starts, origin]})
 

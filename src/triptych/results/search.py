@@ -15,7 +15,7 @@ from triptych.results.record import Record
 from triptych.results.report.scales import figure_text
 from triptych.results.section import Section
 from triptych.results.summary import format_number
-from triptych.results.trials import ASKED, read_study
+from triptych.results.trials import DEFINITION, read_study
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -47,7 +47,7 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
     """
     try:
         with read_study(folder) as study:
-            objectives = {str(name): str(way) for name, way in study.user_attrs[ASKED]["objectives"].items()}
+            objectives = {str(name): str(way) for name, way in study.user_attrs[DEFINITION]["objectives"].items()}
             trials = [
                 Trial(
                     trial.number,
@@ -63,7 +63,8 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return [Section("Search", [f"The search cannot be shown: {error}"])]
     runs = {record.name: record for record in records if record.directory.resolve().parent == folder.resolve()}
-    return [_found(trials, best, objectives, runs), _matters(importances, sum(bool(trial.values) for trial in trials))]
+    completed = sum(bool(trial.values) for trial in trials)
+    return [_trials_section(trials, best, objectives, runs), _importance_section(importances, completed)]
 
 
 def _importances(study: "Study", place: int) -> dict[str, float]:
@@ -96,7 +97,7 @@ def _best_share(completed: int) -> float:
     return max(0.25, LEAST_BEST / completed)
 
 
-def _found(
+def _trials_section(
     trials: Sequence[Trial], best: Sequence[Trial], objectives: Mapping[str, str], runs: Mapping[str, Record]
 ) -> Section:
     """Return the section on how the trials ended and on the best ones, with the command that trains the best."""
@@ -132,7 +133,7 @@ def _found(
     return Section("Search", lines, ["trial", *objectives, *keys], rows, figures)
 
 
-def _matters(importances: Mapping[str, Mapping[str, float]], count: int) -> Section:
+def _importance_section(importances: Mapping[str, Mapping[str, float]], count: int) -> Section:
     """Return the section on the importance of the settings, from ``count`` completed trials."""
     title = "Which settings matter"
     keys = list(dict.fromkeys(key for shares in importances.values() for key in shares))

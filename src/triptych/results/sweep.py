@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from triptych.results.directory import REPORT
 from triptych.results.record import ENDED, Record, read_records
 
-untold: dict[Path, str] = {}
+unrecorded_failures: dict[Path, str] = {}
 """Failed jobs of this process's sweep whose directories do not record it, with the reason; filled by the launchers."""
 
 
@@ -25,8 +25,8 @@ class SweepSummary(Callback):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         _report(folder, records)
-        missing = {directory: why for directory, why in untold.items() if directory.parent == folder.absolute()}
-        for directory, why in missing.items():
+        missing = [failure for failure in unrecorded_failures.items() if failure[0].parent == folder.absolute()]
+        for directory, why in missing:
             print(f"job {directory.name} failed, which the report cannot tell: {why}", file=sys.stderr)
         # In a study, a diverged run is a finding, not a failure.
         well = (*ENDED, "diverged") if config.get("study") else ENDED

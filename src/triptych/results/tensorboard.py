@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from triptych.results.history import OFTEN
+from triptych.results.history import STEP_METRICS
 
 SECONDS = 1.0
 """Least time between two flushes; a killed process loses what was logged since the last one."""
@@ -28,8 +28,8 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.saved = -SECONDS
-        self.waiting: list[tuple[Mapping[str, Any], int | None, float]] = []
+        self.last_flush = -SECONDS
+        self.buffer: list[tuple[Mapping[str, Any], int | None, float]] = []
         """Buffered metrics by name, with their step and the Unix time."""
 
     @rank_zero_only
@@ -38,15 +38,15 @@ class TensorBoard(TensorBoardLogger):
             super().log_metrics(metrics, step)  # a dict is several curves in one plot; all else is refused there
             return
         numbers = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
-        self.waiting.append((numbers, step, time.time()))
-        if not numbers.keys() <= OFTEN:
+        self.buffer.append((numbers, step, time.time()))
+        if not numbers.keys() <= STEP_METRICS:
             self._write()  # a checkpoint may follow, from which a killed run is resumed
 
     @rank_zero_only
     def save(self) -> None:
         now = time.monotonic()
-        if now - self.saved >= SECONDS:
-            self.saved = now
+        if now - self.last_flush >= SECONDS:
+            self.last_flush = now
             self._write()
             super().save()
 
@@ -55,7 +55,7 @@ class TensorBoard(TensorBoardLogger):
         self._write()
 
     def _write(self) -> None:
-        waiting, self.waiting = self.waiting, []
+        waiting, self.buffer = self.buffer, []
         for numbers, step, then in waiting:
             for name, number in _add_prefix(numbers, self._prefix, self.LOGGER_JOIN_CHAR).items():
                 self.experiment.add_scalar(name, number, step, walltime=then)

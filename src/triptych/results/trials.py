@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 
 DATABASE = "search.db"
 NAME = "search"
-ASKED = "asked"
+DEFINITION = "asked"
 """User attribute of the study that records the request: ``objectives``, ``settings`` and ``pruning``."""
 PATIENCE = 60.0
 """Seconds to wait while another process writes to the database."""
 
 
-def create_study(folder: Path, asked: Mapping[str, Any]) -> "Study":
+def create_study(folder: Path, definition: Mapping[str, Any]) -> "Study":
     """Create the study of a sweep, or load it if it exists; the caller must hold the sweep's lock.
 
     Args:
         folder: the sweep's directory.
-        asked: ``objectives`` (metric to ``minimize`` or ``maximize``), ``settings`` (the overrides of every job; those
-            that are searched as parsed by Hydra) and ``pruning`` (null, or ``startup_trials`` and ``warmup_epochs``).
+        definition: ``objectives`` (metric to ``minimize`` or ``maximize``), ``settings`` (the overrides of every job;
+            those that are searched as parsed by Hydra) and ``pruning`` (null, or ``startup_trials`` and
+            ``warmup_epochs``).
 
     Raises:
         ValueError: the existing study has other objectives or settings.
@@ -41,17 +42,17 @@ def create_study(folder: Path, asked: Mapping[str, Any]) -> "Study":
     study = optuna.create_study(
         storage=_storage(folder / DATABASE, "rwc"),
         study_name=NAME,
-        directions=list(asked["objectives"].values()),
+        directions=list(definition["objectives"].values()),
         load_if_exists=True,
     )
-    before = study.user_attrs.get(ASKED, asked)
+    before = study.user_attrs.get(DEFINITION, definition)
     for key in ("objectives", "settings"):
-        if before[key] != asked[key]:
+        if before[key] != definition[key]:
             raise ValueError(
-                f"the search in {folder} has other {key}: {_difference(before[key], asked[key])}. Go on with it as it "
+                f"the search in {folder} has other {key}: {_difference(before[key], definition[key])}. Resume it as it "
                 "is, with python train.py -m resume=PATH, or begin another"
             )
-    study.set_user_attr(ASKED, asked)
+    study.set_user_attr(DEFINITION, definition)
     return study
 
 
@@ -61,7 +62,7 @@ def open_study(folder: Path) -> "Study":
 
     _quiet()
     study = optuna.load_study(study_name=NAME, storage=_storage(folder / DATABASE, "rw"))
-    pruning = study.user_attrs[ASKED]["pruning"]
+    pruning = study.user_attrs[DEFINITION]["pruning"]
     study.pruner = optuna.pruners.NopPruner()
     if pruning:
         startup, warmup = int(pruning["startup_trials"]), int(pruning["warmup_epochs"])

@@ -28,7 +28,7 @@ MOST_THREADS = 1024
 """Limit on the threads of a run; more could bring a machine down."""
 
 # An absolute path, home folder, drive or address, which leads out of the folder it is joined to, or a `..` on the way.
-ELSEWHERE = re.compile(r"^[/~]|^[A-Za-z]:|\\|:/|(^|/)\.\.(/|$)|[\0\n]")
+OUTSIDE = re.compile(r"^[/~]|^[A-Za-z]:|\\|:/|(^|/)\.\.(/|$)|[\0\n]")
 # A metric in a checkpoint's file name. Other format specs can spell a path, such as {epoch:/>9}.
 FIELD = re.compile(r"\{[A-Za-z][\w/ -]*(:0?\d{0,2}(\.\d\d?)?[defg]?)?\}")
 # MLflow's own database below the working directory, as in conf/logger/mlflow.yaml.
@@ -145,7 +145,7 @@ def leads_outside(text: str) -> bool:
     if LOCAL_DATABASE.fullmatch(text):
         text = text.removeprefix("sqlite:///")
     rest = FIELD.sub("0", text)
-    return bool(ELSEWHERE.search(rest) or re.search("[{}]", rest))
+    return bool(OUTSIDE.search(rest) or re.search("[{}]", rest))
 
 
 def strings(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

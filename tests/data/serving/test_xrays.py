@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from triptych.data.images import decode
-from triptych.data.serving.xrays import RawXrays, as_training_decodes, resized
+from triptych.data.serving.xrays import RawXrays, decode_as_in_training, resized
 
 
 class Pixels(nn.Module):
@@ -34,7 +34,7 @@ def test_a_resized_file_equals_what_training_decodes(name: str, options: dict[st
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
     path = tmp_path / name
     Image.fromarray(pixels).resize((403, 302)).convert(options.get("mode", "L")).save(path)
-    raw = as_training_decodes(path, 32)
+    raw = decode_as_in_training(path, 32)
     # A JPEG is decoded at 1/8 scale, here the smallest that is at least as large as the size requested.
     assert raw.shape == ((302, 403) if name.endswith("png") else (38, 51))
     assert np.array_equal(resized(raw, 32), decode(path, 32))
@@ -48,7 +48,7 @@ def test_a_jpeg_is_turned_upright_at_any_size(size: int, tmp_path: Path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     image.save(tmp_path / "x.jpeg", exif=exif)
-    raw, square = as_training_decodes(tmp_path / "x.jpeg", size), decode(tmp_path / "x.jpeg", size)
+    raw, square = decode_as_in_training(tmp_path / "x.jpeg", size), decode(tmp_path / "x.jpeg", size)
     assert raw.shape == ((50, 38) if size == 32 else (400, 300))
     assert np.array_equal(resized(raw, size), square)
     assert square[:, : size // 3].min() > 250

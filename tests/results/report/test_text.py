@@ -4,7 +4,7 @@ import pytest
 
 from triptych.results.report.text import (
     file_name,
-    first_few,
+    join_first,
     markdown,
     mean_and_deviation,
     number,
@@ -70,5 +70,5 @@ def test_the_sample_standard_deviation_is_shown():
 
 
 def test_long_lists_of_names_are_abbreviated():
-    assert first_few(["a", "b", "c"]) == "a, b, c"
-    assert first_few(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert join_first(["a", "b", "c"]) == "a, b, c"
+    assert join_first(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
+from triptych.results.study.verdict import Finding, compare, overall_verdict, seeds_for, spread
 
 
 def test_the_interval_is_students_t():
@@ -71,25 +71,25 @@ def test_the_verdict_is_that_of_the_weakest_expectation():
     def finding(verdict: str) -> Finding:
         return Finding(verdict, 0, 0, 0, 3, 0.01)
 
-    assert together([finding("holds"), finding("holds")]) == "holds"
-    assert together([finding("holds"), finding("undecided")]) == "undecided"
-    assert together([finding("does not hold"), finding("undecided")]) == "does not hold"
+    assert overall_verdict([finding("holds"), finding("holds")]) == "holds"
+    assert overall_verdict([finding("holds"), finding("undecided")]) == "undecided"
+    assert overall_verdict([finding("does not hold"), finding("undecided")]) == "does not hold"
 
 
 def test_one_failure_among_many_may_be_chance():
     # Mean -2, deviation 1: t = 2 * sqrt(5) = 4.472, beyond which t(4) has a one-sided tail of 0.0055.
     fails = compare([-1.0, -1.0, -2.0, -3.0, -3.0], "higher", "difference", 0)
     assert fails.verdict == "does not hold"
-    assert fails.chance == pytest.approx(0.00553, abs=1e-4)
+    assert fails.p_value == pytest.approx(0.00553, abs=1e-4)
     others = [Finding("holds", 0, 0, 0, 5)]
-    assert together([fails, *others * 3]) == "does not hold"  # 0.025 / 4 = 0.00625
-    assert together([fails, *others * 4]) == "undecided"  # 0.025 / 5 = 0.005
+    assert overall_verdict([fails, *others * 3]) == "does not hold"  # 0.025 / 4 = 0.00625
+    assert overall_verdict([fails, *others * 4]) == "undecided"  # 0.025 / 5 = 0.005
     # chi-squared with 3 degrees of freedom has a probability of 0.025 below 0.2158.
     share = math.sqrt(2 / 3) / 10
-    assert spread([[9.0, 10.0, 11.0, 10.0]], share * math.sqrt(3 / 0.2158)).chance == pytest.approx(0.025, abs=1e-4)
-    assert together([spread([[2.0, 2.0, 2.0]], 0.0)]) == "does not hold"
+    assert spread([[9.0, 10.0, 11.0, 10.0]], share * math.sqrt(3 / 0.2158)).p_value == pytest.approx(0.025, abs=1e-4)
+    assert overall_verdict([spread([[2.0, 2.0, 2.0]], 0.0)]) == "does not hold"
     certain = compare([-1.0, -1.0, -1.0], "higher", "difference", 0)
-    assert together([certain, *others * 99]) == "does not hold"
+    assert overall_verdict([certain, *others * 99]) == "does not hold"
 
 
 def test_the_number_of_seeds_matches_cohens_tables():

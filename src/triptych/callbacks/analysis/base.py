@@ -31,31 +31,31 @@ class Analysis(Callback):
         self.directory = Path(directory) / "figures"
         self.enabled = enabled
 
-    def predict_test(self, trainer: Trainer, model: Any) -> Any:
+    def compute_predictions(self, trainer: Trainer, model: Any) -> Any:
         """Compute, once, what ``measure`` and ``figures`` need: by default the predictions for the test split."""
         return predict_split(trainer, model, "test")
 
     def measure(self, predictions: Any) -> dict[str, float]:
-        """Return values by the names that they are logged under, from the result of ``predict_test``."""
+        """Return values by the names that they are logged under, from the result of ``compute_predictions``."""
         return {}
 
     @abstractmethod
     def figures(self, trainer: Trainer, model: Any, predictions: Any) -> Iterator[tuple[str, Figure]]:
-        """Yield named figures, given the result of ``predict_test``, in evaluation mode without gradients."""
+        """Yield named figures of the predictions; called in evaluation mode, without gradients."""
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.enabled or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         with evaluation_mode(pl_module):
             # On every process: each sees the whole splits, and Lightning requires all of them to log a metric.
-            predictions = self.predict_test(trainer, pl_module)
+            predictions = self.compute_predictions(trainer, pl_module)
             pl_module.log_dict(self.measure(predictions), on_step=False, on_epoch=True, sync_dist=True)
             if trainer.is_global_zero:
                 for name, figure in self.figures(trainer, pl_module, predictions):
                     save_figure(trainer, figure, self.directory / f"test-{name}.png", f"test/{name}")
 
 
-def split_batches(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+def batches_of_split(trainer: Trainer, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     """All batches of ``val`` or ``test``, on the CPU; no more than the Trainer's ``limit_<split>_batches``."""
     datamodule, limit = trainer.datamodule, getattr(trainer, f"limit_{split}_batches")  # type: ignore[attr-defined]
     if isinstance(limit, float):
@@ -84,7 +84,7 @@ def predict_split(trainer: Trainer, model: Any, split: str) -> tuple[dict[str, n
     """
     found: list[dict[str, Tensor]] = []
     targets: list[Tensor] = []
-    for inputs, truth in split_batches(trainer, split):
+    for inputs, truth in batches_of_split(trainer, split):
         found.append(predict_batch(trainer, model, inputs))
         targets.append(truth)
     if not found:

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 
 from triptych.callbacks.analysis import price_plots as plots
-from triptych.callbacks.analysis.base import Analysis, predict_batch, predict_split, split_batches
+from triptych.callbacks.analysis.base import Analysis, batches_of_split, predict_batch, predict_split
 from triptych.callbacks.analysis.importance import column_groups, grouped_importances
 from triptych.callbacks.analysis.intervals import conformal_quantile
 from triptych.callbacks.measurement import check_at_least_one
@@ -18,7 +18,7 @@ MAP = ("longitude", "latitude")
 
 
 class Predictions(NamedTuple):
-    """The data of the analysis, in dollars."""
+    """Prices of the test split, true and predicted, and half the width of their intervals, in dollars."""
 
     true: np.ndarray
     """True prices of the test rows (N,)."""
@@ -63,7 +63,7 @@ class PriceAnalysis(Analysis):
         self.samples = samples
         self.groups = groups or {}
 
-    def predict_test(self, trainer: Trainer, model: Any) -> Predictions:
+    def compute_predictions(self, trainer: Trainer, model: Any) -> Predictions:
         true, predicted = prices(trainer, model, "val")
         half = conformal_quantile(np.abs(predicted - true), self.coverage) if len(true) else None
         return Predictions(*prices(trainer, model, "test"), half)
@@ -76,7 +76,7 @@ class PriceAnalysis(Analysis):
 
     def figures(self, trainer: Trainer, model: Any, predictions: Predictions) -> Iterator[tuple[str, Figure]]:
         names: list[str] = model.hparams["feature_names"]
-        rows = torch.cat([inputs for inputs, _ in split_batches(trainer, "test")]).numpy()
+        rows = torch.cat([inputs for inputs, _ in batches_of_split(trainer, "test")]).numpy()
         true, predicted, half = predictions
         if not np.isfinite(predicted).all():
             return  # the network diverged, as its metrics show

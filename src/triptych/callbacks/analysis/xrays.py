@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from triptych.callbacks.analysis import xray_plots as plots
-from triptych.callbacks.analysis.base import Analysis, split_batches
+from triptych.callbacks.analysis.base import Analysis, batches_of_split
 from triptych.callbacks.analysis.curves import Band, accuracy_interval, bands
 from triptych.callbacks.analysis.gradcam import grad_cam
 from triptych.callbacks.measurement import check_at_least_one
@@ -62,8 +62,8 @@ class XrayAnalysis(Analysis):
         self.maps = maps
         self.replicates = replicates
 
-    def predict_test(self, trainer: Trainer, model: Any) -> Predictions:
-        found, labels = super().predict_test(trainer, model)
+    def compute_predictions(self, trainer: Trainer, model: Any) -> Predictions:
+        found, labels = super().compute_predictions(trainer, model)
         probabilities = found["probability"]
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         groups = data.groups(data.samples)
@@ -152,7 +152,7 @@ def select_images(trainer: Trainer, rows: Sequence[int] | np.ndarray) -> Tensor:
     """The test images with these indices, float32 (len(rows), height, width), in [0, 1]; no others stay in memory."""
     found: dict[int, Tensor] = {}
     start = 0
-    for images, _ in split_batches(trainer, "test"):
+    for images, _ in batches_of_split(trainer, "test"):
         found |= {row: images[row - start, 0] for row in rows if start <= row < start + len(images)}
         start += len(images)
     return torch.stack([found[row] for row in rows]) if len(rows) else torch.empty(0, 1, 1)

@@ -17,7 +17,7 @@ PIL_BITS = 22
 """Fractional bits of the fixed-point weights with which PIL resizes 8-bit images."""
 
 
-def as_training_decodes(path: Path, size: int) -> np.ndarray:
+def decode_as_in_training(path: Path, size: int) -> np.ndarray:
     """Decode the pixels that training resizes to a square of ``size``: uint8 (height, width).
 
     A JPEG is decoded at a half, quarter or eighth of its size if that is still large enough.
@@ -38,10 +38,10 @@ def tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels)[None, None]
 
 
-def moved(graph: nn.Module, some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
+def largest_difference(graph: nn.Module, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
     """Return the largest difference in probability between two forms of the same X-rays, uint8 (height, width)."""
     with torch.inference_mode():
-        pairs = [(graph(tensor(a))[0], graph(tensor(b))[0]) for a, b in zip(some, others, strict=True)]
+        pairs = [(graph(tensor(a))[0], graph(tensor(b))[0]) for a, b in zip(first, second, strict=True)]
     return max(float((a - b).abs()) for a, b in pairs)
 
 

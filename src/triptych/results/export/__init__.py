@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.build import build
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results import load_run
 from triptych.results.export.card import CARD, model_card
 from triptych.results.export.errors import first_line
@@ -84,9 +84,9 @@ def export(
 
     program = trace(serving)
     path = folder / chosen.file
-    with replaced(path) as aside:
+    with atomic_write(path) as aside:
         chosen.write(program, serving, facts, aside)
         differences = largest_differences(serving, loaded.model, chosen.runner(aside))
-    with replaced(folder / CARD) as aside:
+    with atomic_write(folder / CARD) as aside:
         aside.write_text(model_card(record, serving, facts, form, differences), encoding="utf-8")
     return Exported(path, differences, len(serving.samples))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results.directory import CONFIG, LOGS, REPORT, SWEEP, find_run, new_run_id
 from triptych.results.output import make_folder
 from triptych.results.record import Record, read_records
@@ -54,18 +54,18 @@ def report(
             cannot be created.
     """
     places = [find_run(str(folder)) if str(folder) == "latest" else Path(folder) for folder in folders]
-    alone = len(places) == 1 and not (places[0] / CONFIG).exists()
+    is_single_sweep = len(places) == 1 and not (places[0] / CONFIG).exists()
     # A sweep may vary the data. Its own report ranks those runs separately, so repeating the report must work too.
-    apart = apart or (alone and not mixed and (places[0] / SWEEP).exists())
+    apart = apart or (is_single_sweep and not mixed and (places[0] / SWEEP).exists())
     comparison = compare(read_records(places), monitor, mode, mixed, apart)
     if output is None:
-        output = places[0] if alone else LOGS / f"report-{new_run_id()}"
+        output = places[0] if is_single_sweep else LOGS / f"report-{new_run_id()}"
     make_folder(output)
     if (output / CONFIG).exists():
         raise ValueError(f"{output} is a run, and its files stay as they are: name another folder with --output")
     if (output / "figures").is_symlink():
         raise ValueError(f"{output / 'figures'} is a link, and pictures written there would change other files")
-    answers = [section for place in places for section in _answers(place, comparison.records)]
+    answers = [section for place in places for section in _sweep_sections(place, comparison.records)]
     names = [place.resolve().name for place in places]
     content = document(comparison, answers, ", ".join(dict.fromkeys(names[:3])) + (" and more" if names[3:] else ""))
     _write(output, comparison, content)
@@ -78,7 +78,7 @@ def _write(folder: Path, comparison: Comparison, content: Document) -> None:
     drawn = pictures(content.sections)
     make_folder(folder / "figures")
     for name, png in drawn.values():
-        with replaced(folder / "figures" / name) as aside:
+        with atomic_write(folder / "figures" / name) as aside:
             aside.write_bytes(png)
     texts = {
         "results.csv": results(comparison, folder),
@@ -86,18 +86,18 @@ def _write(folder: Path, comparison: Comparison, content: Document) -> None:
         REPORT: page.render(content, {figure: png for figure, (_, png) in drawn.items()}),
     }
     for name, text in texts.items():
-        with replaced(folder / name) as aside:
+        with atomic_write(folder / name) as aside:
             aside.write_text(text, "utf-8", errors="replace", newline="\n")
 
 
-def _answers(place: Path, records: Sequence[Record]) -> list[Section]:
+def _sweep_sections(place: Path, records: Sequence[Record]) -> list[Section]:
     """Return the sections of the study or the search that the sweep in this folder belongs to."""
     from triptych.results import search, study
     from triptych.results.trials import DATABASE
 
     own = [record for record in records if place.resolve() == record.directory.resolve().parent]
     found = []
-    for asked, maker in ((_asks(own), study.sections), ((place / DATABASE).exists(), search.sections)):
+    for asked, maker in ((_has_study(own), study.sections), ((place / DATABASE).exists(), search.sections)):
         try:
             found += maker(own, place) if asked else []
         except Exception as error:
@@ -106,7 +106,7 @@ def _answers(place: Path, records: Sequence[Record]) -> list[Section]:
     return found
 
 
-def _asks(records: Sequence[Record]) -> bool:
+def _has_study(records: Sequence[Record]) -> bool:
     """Whether the runs belong to a study."""
     asking = next((record for record in records if any(line.startswith("study=") for line in record.overrides)), None)
     content = asking.config.get("study") if asking else None

@@ -10,7 +10,7 @@ from typing import Any
 from triptych.results.metric_mode import mode_of
 from triptych.results.record import Record
 from triptych.results.report.settings import REPEATS, Settings, same, swept
-from triptych.results.report.text import first_few, printable, shortened
+from triptych.results.report.text import join_first, printable, shortened
 from triptych.results.untrusted import mapping
 
 
@@ -177,7 +177,7 @@ def compare(
         return Comparison(records, [_ranking("", records, monitor, mode)], [])
     if apart:
         titles = _titles(list(parted), list(next(iter(kinds.values()))))
-        _place(records, list(parted.values()))
+        _assign_unfinished(records, list(parted.values()))
         rankings = [_ranking(title, alike, monitor, mode) for title, alike in zip(titles, parted.values(), strict=True)]
         return Comparison(records, rankings, differences)
     monitors = {record.monitor for record in ended}
@@ -261,7 +261,8 @@ def _differences(kinds: dict[Path, dict[str, str]], labels: dict[Path, str]) -> 
         for directory, kind in kinds.items():
             runs.setdefault(kind.get(key, "none"), []).append(labels[directory])
         if len(runs) > 1:
-            lines.append(f"{key} is " + ", ".join(f"{value} (run {first_few(names)})" for value, names in runs.items()))
+            values = (f"{value} (run {join_first(names)})" for value, names in runs.items())
+            lines.append(f"{key} is {', '.join(values)}")
     return lines
 
 
@@ -277,7 +278,7 @@ def _titles(kinds: list[tuple[str, ...]], keys: list[str]) -> list[str]:
     return titles
 
 
-def _place(records: list[Record], parts: list[list[Record]]) -> None:
+def _assign_unfinished(records: list[Record], parts: list[list[Record]]) -> None:
     """Add each unfinished run, whose data are unknown, to the part whose data settings match, in place.
 
     A run that matches several parts, or none, is added to none.

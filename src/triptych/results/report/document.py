@@ -8,7 +8,7 @@ from triptych.results.record import STATES, Record
 from triptych.results.report.charts import MOST_CURVES, curves, parallel, parameter
 from triptych.results.report.comparison import Comparison, Ranking, data_of
 from triptych.results.report.settings import REPEATS
-from triptych.results.report.text import file_name, first_few, mean_and_deviation, printable, setting, settings_line
+from triptych.results.report.text import file_name, join_first, mean_and_deviation, printable, setting, settings_line
 from triptych.results.section import Section
 from triptych.results.summary import format_number
 
@@ -72,7 +72,7 @@ def headline(comparison: Comparison) -> list[str]:
     states = ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
     runs = f"{len(comparison.records)} run{'s' if len(comparison.records) > 1 else ''}: {states}."
     compared = list(dict.fromkeys(key for ranking in comparison.rankings for key in ranking.keys))
-    lines = [f"{runs} Compared: {first_few(compared, 12)}." if compared else runs]
+    lines = [f"{runs} Compared: {join_first(compared, 12)}." if compared else runs]
     lines += [line for ranking in comparison.rankings if (line := _data(ranking))]
     for ranking in comparison.rankings:
         where = f"{ranking.title}: " if ranking.title else ""
@@ -219,7 +219,7 @@ def _data(ranking: Ranking) -> str:
 def _experiments(records: Sequence[Record]) -> str:
     names = [record.metrics.get("experiment") or record.settings.get("experiment") for record in records]
     given = [printable(name) for name in names if isinstance(name, str)]
-    return first_few(list(dict.fromkeys(filter(None, given)))) or "Runs"
+    return join_first(list(dict.fromkeys(filter(None, given)))) or "Runs"
 
 
 def _of(ranking: Ranking) -> str:

@@ -86,7 +86,7 @@ def mean_and_deviation(values: list[float]) -> str:
     return f"{shown} ± {deviation:,.0f}" if deviation >= 100 else f"{shown} ± {deviation:.2g}"
 
 
-def first_few(names: list[str], count: int = 3) -> str:
+def join_first(names: list[str], count: int = 3) -> str:
     """Return the first ``count`` names and how many more there are, as in ``0, 1, 2 and 6 more``."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

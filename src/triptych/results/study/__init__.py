@@ -14,7 +14,7 @@ from triptych.results.study.charts import draw
 from triptych.results.study.measures import Unit, Value, as_number, chosen_units, measure, units_of
 from triptych.results.study.reading import read_study
 from triptych.results.study.spec import FAILS, Expectation, Study
-from triptych.results.study.verdict import Finding, compare, seeds_for, spread, together
+from triptych.results.study.verdict import Finding, compare, overall_verdict, seeds_for, spread
 from triptych.results.summary import format_number
 
 GAINS = (0.01, 0.03, 0.1)
@@ -42,8 +42,8 @@ def sections(records: Sequence[Record], folder: Path) -> list[Section]:
         # A measure over the chosen key needs the runs of all its values.
         over = kind.target == study.choose and kind.kind in ("largest", "preferred")
         measured[name] = measure(kind, units if over else counted)
-    findings = [judge(expectation, measured[expectation.measure], study.choose) for expectation in study.expect]
-    verdict = together(findings)
+    findings = [evaluate_expectation(each, measured[each.measure], study.choose) for each in study.expect]
+    verdict = overall_verdict(findings)
 
     lines = [study.claim, f"Verdict: {verdict}"]
     lines += [_finding_line(expectation, finding) for expectation, finding in zip(study.expect, findings, strict=True)]
@@ -91,7 +91,7 @@ def study_of(records: Sequence[Record]) -> Study:
     raise ValueError("none of these runs belongs to a study")
 
 
-def judge(expectation: Expectation, values: Sequence[Value], chosen: str = "") -> Finding:
+def evaluate_expectation(expectation: Expectation, values: Sequence[Value], chosen: str = "") -> Finding:
     """Compare what was measured with what was expected; the ``chosen`` key may differ within a pair.
 
     Other swept keys (grids, arms under several settings) are averaged out within each seed first, for both sides over

@@ -84,10 +84,10 @@ def measure(kind: Measure, units: Sequence[Unit]) -> list[Value]:
     units = [unit for unit in units if unit.counts]
     if not units:
         return []
-    if kind.compared:
-        own = _with_monitor(units)
-        judge = _steps_to if kind.kind == "steps_to" else _over_key
-        return judge(kind, kind.better_mode(own.monitor, own.mode), units)
+    if kind.compared_metric:
+        own = _record_with_monitor(units)
+        measure_jointly = _steps_to if kind.kind == "steps_to" else _over_key
+        return measure_jointly(kind, kind.resolve_mode(own.monitor, own.mode), units)
     one = ONE_RUN[kind.kind]
     return [Value(unit.arm, unit.swept, unit.seed, one(unit, kind.target)) for unit in units]
 
@@ -112,11 +112,11 @@ def chosen_units(units: Sequence[Unit], key: str) -> tuple[list[Unit], dict[str,
             known = [score for score in scores if score is not None]
             # A value with which a run diverges, or ends without a finite monitor, is not eligible; a run that failed or
             # was interrupted says nothing about the value.
-            went_astray = len(known) < len(scores) or any(unit.record.state == "diverged" for unit in members)
-            if known and not went_astray:
+            is_ineligible = len(known) < len(scores) or any(unit.record.state == "diverged" for unit in members)
+            if known and not is_ineligible:
                 means[value] = float(np.mean(known))
         if by_value:
-            best = max if _with_monitor(units).mode == "max" else min
+            best = max if _record_with_monitor(units).mode == "max" else min
             choices[arm] = best(means, key=lambda value: means[value]) if means else None
         kept += [unit for unit in units if unit.arm == arm and unit.swept.get(key) == choices.get(arm)]
     return kept, choices
@@ -208,7 +208,7 @@ def _over_key(kind: Measure, mode: str, units: Sequence[Unit]) -> list[Value]:
     return values
 
 
-def _with_monitor(units: Sequence[Unit]) -> Record:
+def _record_with_monitor(units: Sequence[Unit]) -> Record:
     """Return a run that has a monitor, the same for all runs; one that failed at its start has no config."""
     return next((unit.record for unit in units if unit.record.monitor), units[0].record)
 

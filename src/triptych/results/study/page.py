@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.files import replaced
+from triptych.files import atomic_write
 from triptych.results.record import Record, read_records
 from triptych.results.section import Section
 from triptych.results.study import sections
@@ -41,12 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
         records = read_records([sweep])
         (section,) = sections(records, sweep)
         for figure in section.figures.values():
-            with replaced(images / f"{sweep.name}.png") as aside:
+            with atomic_write(images / f"{sweep.name}.png") as aside:
                 figure.savefig(aside, dpi=80)
         parts.append(_part(sweep.name, section, records))
         verdict = next(line.partition(": ")[2] for line in section.lines if line.startswith("Verdict:"))
         index.append(f"| [{sweep.name}](#{sweep.name}) | {section.lines[0]} | {verdict} |")
-    with replaced(options.output) as aside:
+    with atomic_write(options.output) as aside:
         aside.write_text("\n".join([HEAD, *index, "", *parts]))
 
 

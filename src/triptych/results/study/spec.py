@@ -62,20 +62,21 @@ class Measure:
     mode: str = ""
 
     @property
-    def compared(self) -> str:
+    def compared_metric(self) -> str:
         """The metric for which it matters which values are better; empty for kinds that do not compare values."""
         return {"steps_to": self.target, "largest": self.of, "preferred": self.of}.get(self.kind, "")
 
-    def better_mode(self, monitor: str, mode: str) -> str:
-        """Return ``min`` or ``max``: which values of ``compared`` are better, in runs with this monitor and mode.
+    def resolve_mode(self, monitor: str, mode: str) -> str:
+        """Return ``min`` or ``max``: which values of the metric are better, in runs with this monitor and mode.
 
         Raises:
             ValueError: neither ``mode``, the monitor nor the metric's name tells.
         """
-        found = self.mode or mode_of(self.compared, monitor, mode)
+        metric = self.compared_metric
+        found = self.mode or mode_of(metric, monitor, mode)
         if found is None:
             raise ValueError(
-                f"measures.{self.name}: which values of {self.compared} are better? Add mode: min or mode: max to it"
+                f"measures.{self.name}: which values of {metric} are better? Add mode: min or mode: max to it"
             )
         return found
 
@@ -138,8 +139,8 @@ class Study:
             if key not in given:
                 raise ValueError(f"{where}: no arm and no hydra.sweeper.params sets {key}{did_you_mean(key, given)}")
         for measure in self.monitoring(monitor).measures.values():
-            if measure.compared:
-                measure.better_mode(monitor, mode)
+            if measure.compared_metric:
+                measure.resolve_mode(monitor, mode)
 
     def _keys(self) -> dict[str, str]:
         """Return the keys that the study assumes to be swept, by the place in its file that names them."""

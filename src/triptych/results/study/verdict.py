@@ -25,7 +25,7 @@ class Finding:
         effect: the mean difference, the geometric mean of the ratios, or the relative deviation; NaN without values.
         low, high: the ends of the 95 % interval of the effect.
         seeds: the number of seeds behind it.
-        chance: the one-sided p-value: the probability of an effect that falls at least this far short of what is
+        p_value: the one-sided p-value: the probability of an effect that falls at least this far short of what is
             expected, if the true effect is exactly that.
     """
 
@@ -34,7 +34,7 @@ class Finding:
     low: float
     high: float
     seeds: int
-    chance: float = 1.0
+    p_value: float = 1.0
 
 
 def compare(differences: Sequence[float], direction: str, scale: str, by: float) -> Finding:
@@ -61,13 +61,13 @@ def compare(differences: Sequence[float], direction: str, scale: str, by: float)
     margin = error * float(stats.t.ppf(1 - TAIL, seeds - 1)) if 0 < error < math.inf else error
     verdict = _decided(sign * mean - margin, sign * mean + margin, least, seeds)
     # Without any variance the outcome is certain.
-    chance = float(verdict != FAILS)
+    p_value = float(verdict != FAILS)
     if 0 < error < math.inf:
-        chance = float(stats.t.cdf((sign * mean - least) / error, seeds - 1))
+        p_value = float(stats.t.cdf((sign * mean - least) / error, seeds - 1))
     ends = np.array([mean, mean - margin, mean + margin])
     with np.errstate(over="ignore"):
         effect, low, high = map(float, np.exp(ends) if ratio else ends)
-    return Finding(verdict, effect, low, high, seeds, chance)
+    return Finding(verdict, effect, low, high, seeds, p_value)
 
 
 def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
@@ -89,17 +89,17 @@ def spread(settings: Sequence[Sequence[float]], above: float) -> Finding:
     share = math.sqrt(np.average(squares, weights=[len(values) - 1 for values in several]))
     low, high = (share * math.sqrt((seeds - 1) / stats.chi2.ppf(q, seeds - 1)) for q in (1 - TAIL, TAIL))
     verdict = _decided(low, high, above, seeds)
-    chance = float(stats.chi2.cdf((seeds - 1) * (share / above) ** 2, seeds - 1)) if above else float(verdict != FAILS)
-    return Finding(verdict, share, low, high, seeds, chance)
+    p_value = float(stats.chi2.cdf((seeds - 1) * (share / above) ** 2, seeds - 1)) if above else float(verdict != FAILS)
+    return Finding(verdict, share, low, high, seeds, p_value)
 
 
-def together(findings: Sequence[Finding]) -> str:
+def overall_verdict(findings: Sequence[Finding]) -> str:
     """Return the verdict on a claim: it holds if all its expectations do, and does not hold if any of them fails.
 
     The more expectations, the likelier one fails by chance, so a failure must be significant at the level divided by
     their number (Bonferroni). All of them holding by chance becomes less likely, and needs no correction.
     """
-    if any(finding.verdict == FAILS and finding.chance <= TAIL / len(findings) for finding in findings):
+    if any(finding.verdict == FAILS and finding.p_value <= TAIL / len(findings) for finding in findings):
         return FAILS
     return HOLDS if {finding.verdict for finding in findings} == {HOLDS} else UNDECIDED
 
