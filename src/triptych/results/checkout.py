@@ -23,7 +23,7 @@ FILES_LIMIT = 200
 SECONDS = 20
 
 # If set by a hook or an editor that starts a run, these would point Git to another checkout than the code's.
-OUTSIDE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 ASK_ONLY = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
@@ -144,7 +144,7 @@ def _name(piece: bytes) -> str:
 def _git(folder: Path, *arguments: str, may_fail: bool = False) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["git", "--no-pager", *NO_PROGRAMS, "-C", str(folder), *arguments],
-        env={name: value for name, value in os.environ.items() if name not in OUTSIDE} | ASK_ONLY,
+        env={name: value for name, value in os.environ.items() if name not in GIT_VARIABLES} | ASK_ONLY,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=not may_fail,
