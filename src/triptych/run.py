@@ -97,8 +97,10 @@ def run(
         threads = _set_threads(settings["threads"], start)
         seed_everything(settings["seed"], workers=True, verbose=False)
         log.info("%s: reading the data", experiment)
-        datamodule = _load_data(settings["data"], fingerprint)
+        datamodule: DataModule = build(settings["data"], kinds=(LightningDataModule,))
+        datamodule.setup("fit")
         data = datamodule.describe()
+        _check_fingerprint(data, fingerprint)
         model = _model(settings, datamodule)
         check_before_training(model, settings)
         history = History(directory / "metrics.csv", start.step)
@@ -178,17 +180,13 @@ def _set_threads(threads: int | None, start: Start) -> int | None:
     return threads
 
 
-def _load_data(config: dict[str, Any], fingerprint: str | None) -> DataModule:
-    """Build the config's datamodule and read its data; ValueError if they do not have the fingerprint."""
-    datamodule: DataModule = build(config, kinds=(LightningDataModule,))
-    datamodule.setup("fit")
-    data = datamodule.describe()
+def _check_fingerprint(data: dict[str, Any], fingerprint: str | None) -> None:
+    """Raise a ValueError if the data, as described, do not have the fingerprint; None accepts any."""
     if fingerprint not in (None, data["fingerprint"]):
         raise ValueError(
             f"the data in {data['root']} are not those of the run: their fingerprint is {data['fingerprint']}, "
             f"and was {fingerprint}; say with --root in which folder the run's data lie now"
         )
-    return datamodule
 
 
 def _model(settings: dict[str, Any], datamodule: DataModule) -> Model:

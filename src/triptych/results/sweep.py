@@ -25,8 +25,9 @@ class SweepSummary(Callback):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         _report(folder, records)
-        missing = [failure for failure in unrecorded_failures.items() if failure[0].parent == folder.absolute()]
-        for directory, why in missing:
+        here = folder.absolute()
+        missing = {directory: why for directory, why in unrecorded_failures.items() if directory.parent == here}
+        for directory, why in missing.items():
             print(f"job {directory.name} failed, which the report cannot tell: {why}", file=sys.stderr)
         # In a study, a diverged run is a finding, not a failure.
         well = (*ENDED, "diverged") if config.get("study") else ENDED
