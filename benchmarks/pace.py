@@ -41,7 +41,7 @@ SHORT = {
         "trainer.max_epochs=12",
     ),
     "denoise": ("trainer.max_epochs=2", "trainer.limit_train_batches=100"),
-    "pneumonia": ("trainer.max_epochs=2",),
+    "pneumonia": ("trainer.max_epochs=5",),
 }
 """Overrides that make an experiment's run, or its steps, short enough to be repeated."""
 HOMES = 20_640

@@ -16,8 +16,8 @@ from triptych.models.metric_buffer import MAX_BATCHES
 from triptych.results.provenance import environment
 
 STEPS = """\
-The same network, data, loss, augmentation, optimizer, schedule, clipping and precision, trained in three ways that
-alternate within one process ({rounds} rounds), on synthetic data in memory with as many houses as California's table:
+The same network, data, loss, augmentation, optimizer, schedule, clipping and precision, trained in three ways on
+synthetic data in memory, with as many houses as California's table:
 
 - *bare loop*: written by hand, with batches as slices of a permutation; nothing is measured, logged or saved.
 - *triptych*: `triptych.run`, as `train.py` calls it, with everything that is on by default: metrics, checkpoints,
@@ -27,9 +27,12 @@ alternate within one process ({rounds} rounds), on synthetic data in memory with
 
 {table}
 
-The share is the bare loop's seconds a step divided by those of the way: the median over the rounds, with the least and
-the most. An epoch's end lasts from its last step to the next epoch's first, without validation: two checkpoints are
-flushed to disk, metrics computed, curves written, and here a figure drawn, which the usual way does not do.
+The other two are run {rounds} times each, by turns of about {turn} s (at least a step) with the bare loop in the same
+process, so that other programs affect both alike. The share is the bare loop's seconds a step divided by those of the
+way, all turns of a run together: the median over the runs, with the least and the most. What a way does in other
+threads slows the bare loop as well, most of all Rich's progress bar. An epoch's end lasts from its last step to the
+next epoch's first, without validation: two checkpoints are flushed to disk, metrics computed, curves written, and here
+a figure drawn, which the usual way does not do.
 
 What a step costs, and what makes it cheap:
 
@@ -57,9 +60,9 @@ Measured on {cpu} with {threads}, torch {torch}, at {commit}.
 """
 
 GPU = """\
-The same three ways on one GPU ({rounds} rounds), in bfloat16, with the samples in its memory (`data.on_device`), and
-again with the network compiled to CUDA graphs (`trainer.compile=reduce-overhead`). Each epoch has one validation batch;
-there are enough X-rays for 22 steps an epoch.
+The same three ways on one GPU, one after another ({rounds} rounds), in bfloat16, with the samples in its memory
+(`data.on_device`), and again with the network compiled to CUDA graphs (`trainer.compile=reduce-overhead`). Each epoch
+has one validation batch; there are enough X-rays for 22 steps an epoch.
 
 {table}
 
@@ -100,6 +103,7 @@ def step_rates(rounds: int, threads: int) -> str:
     return STEPS.format(
         rounds=rounds,
         table=rows,
+        turn=step_rate.TURN,
         most=MAX_BATCHES,
         cpu=_cpu(),
         threads="one thread" if threads == 1 else f"{threads} threads",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pace import Clock, Pace, Parts
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichModelSummary, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
@@ -63,8 +63,14 @@ class Usual(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-def usual(parts: Parts, folder: Path) -> Pace:
-    """Run Lightning's Trainer on a DataLoader with default collation, callbacks, loggers and a progress bar."""
+def usual(parts: Parts, folder: Path, *more: Callback) -> Pace:
+    """Run Lightning's Trainer on a DataLoader with default collation, callbacks, loggers and a progress bar.
+
+    Args:
+        parts: the network, the data and the settings.
+        folder: for checkpoints and logs.
+        more: further callbacks.
+    """
     settings = parts.settings["trainer"]
     monitor, mode = parts.settings["monitor"], parts.settings["mode"]
     module = Usual(parts.model(), parts.datamodule)
@@ -87,6 +93,7 @@ def usual(parts: Parts, folder: Path) -> Pace:
             RichModelSummary(),
             RichProgressBar(),
             clock,
+            *more,
         ],
     )
     datasets, pin = parts.datamodule.datasets, trainer.strategy.root_device.type == "cuda"

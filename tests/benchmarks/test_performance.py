@@ -11,12 +11,24 @@ from tests.harness import FASTEST
 pytestmark = pytest.mark.slow
 
 
-def test_each_way_is_timed():
-    found = step_rate.measure(FASTEST, 1, "trainer.max_epochs=3", "trainer.limit_train_batches=5", "threads=1")
-    assert list(found) == ["bare loop", "triptych", "as usual"]
+def test_ways_are_timed_one_after_another():
+    ways = ("bare loop", "triptych")
+    found = step_rate.measure(FASTEST, 1, "trainer.max_epochs=3", "trainer.limit_train_batches=5", ways=ways)
+    assert tuple(found) == ways
     for (pace,) in found.values():
         assert 0 < pace.step < 1
-    assert all(found[way][0].epoch_end > 0 for way in ("triptych", "as usual"))
+    assert found["triptych"][0].epoch_end > 0
+
+
+def test_a_run_and_the_bare_loop_take_turns():
+    found = step_rate.measure_by_turns(FASTEST, 1, "trainer.max_epochs=3", "trainer.limit_train_batches=5", "threads=1")
+    assert list(found) == ["triptych", "as usual"]
+    turns = step_rate.Turns.last
+    assert turns.turns == 3 * (4 // turns.length)  # of an epoch's five steps the first is not timed
+    for ((pace, of_loop),) in found.values():
+        assert 0 < pace.step < 1
+        assert 0 < of_loop < 1
+        assert pace.epoch_end > 0
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
