@@ -133,7 +133,7 @@ def test_a_published_split_of_incomplete_data_is_marked_a_stand_in(data_root: Pa
     assert documents(data_root, split="mle_bench").describe()["stand_in"] is None
 
 
-@pytest.mark.parametrize(("key", "least"), [("crop_size", 2), ("crops_per_page", 1)])
+@pytest.mark.parametrize(("key", "least"), [("crop_size", 3), ("crops_per_page", 1)])
 def test_too_small_crop_settings_are_refused(key: str, least: int):
     with pytest.raises(ValueError, match=f"data.{key}={least - 1}: expected a number from {least}"):
         DocumentDataModule(**{key: least - 1})

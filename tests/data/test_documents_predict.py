@@ -126,6 +126,16 @@ def test_a_page_that_cannot_be_saved_is_skipped(pages: Path, tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.png", "2.png", "more", "submission.csv"]
 
 
+def test_any_page_name_is_one_cell_of_the_submission(pages: Path, tmp_path: Path):
+    (pages / "1.png").rename(pages / 'a, "b".png')
+    assert cleaned(Negative(), pages, tmp_path / "out", submission=True) == []
+    with (tmp_path / "out" / "submission.csv").open(newline="") as file:
+        ids, values = zip(*csv.reader(file), strict=True)
+    assert {'a, "b"_1_1', 'a, "b"_3_5', "2_40_30"} <= set(ids)
+    assert len(ids) == 1 + 3 * 5 + 40 * 30 + 7 * 64
+    assert all(0 <= float(value) <= 1 for value in values[1:])
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_a_disk_error_ends_the_prediction(number: int, pages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any, **__: Any) -> None:

@@ -1,5 +1,6 @@
 """CSV tables: cells unchanged, rows indexed by their line, and malformed files refused by line."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from triptych.data import tables as module
 from triptych.data.errors import DataError
-from triptych.data.tables import text_tables
+from triptych.data.tables import csv_text, text_tables
 
 
 @pytest.fixture
@@ -31,6 +32,18 @@ def test_cells_are_unchanged_and_rows_are_indexed_by_line(mark: str, newline: st
     assert list(table.columns) == ["a", "größe"]
     assert table.to_numpy().tolist() == [["007", ' "x"'], ["1,5", f'two{newline}lines "quoted"'], ["NA", "nan"]]
     assert table.index.tolist() == [3, 5, 8]
+
+
+def test_a_written_table_is_read_back_unchanged(path: Path):
+    lines = ["a,b", 'x,"a\rb"', '"c\nd, ""e""",', "007,f"]
+    path.write_bytes("\n".join(lines).encode())
+    (table,) = text_tables(path)
+    copy = path.with_name("copy.csv")
+    copy.write_bytes((csv_text(table[:1], header=True) + csv_text(table[1:], header=False)).encode())
+    (copied,) = text_tables(copy)
+    assert copied.to_dict("list") == table.to_dict("list")
+    with copy.open(newline="") as file:
+        assert list(csv.reader(file)) == [["a", "b"], ["x", "a\rb"], ['c\nd, "e"', ""], ["007", "f"]]
 
 
 def test_rows_come_in_chunks_and_none_is_lost_or_merged(path: Path):

@@ -58,6 +58,11 @@ def test_a_single_row_has_nan_r2(tmp_path: Path):
     assert math.isnan(metrics["r2"])
 
 
+def test_equal_prices_have_nan_r2(tmp_path: Path):
+    batches = [told(0.0, 200_001.0, 1.0, 200_001.0), told(2.0, 200_001.0)]
+    assert math.isnan(measured(teller(), batches, tmp_path)["r2"])
+
+
 def test_dollars_are_computed_in_single_precision():
     model = teller()
     metrics = model.test_metrics

@@ -41,6 +41,7 @@ from triptych.data.serving.contract import Port, Sample, Serving
 from triptych.data.serving.rows import RawRows
 from triptych.data.splits import Split
 from triptych.data.synthetic.homes import write_homes
+from triptych.data.tables import csv_text
 from triptych.files import plain
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ class CaliforniaDataModule(DataModule[Rows]):
                     features = torch.from_numpy(feature_matrix(left, model.hparams["feature_names"]))
                     prices = torch.cat([model.predict(few)[PREDICTION] for few in features.split(self.eval_batch_size)])
                     priced = left.assign(**{PREDICTION: [f"{price:.2f}" for price in prices.tolist()]})
-                    table.write(priced.to_csv(index=False, header=not table.bytes), len(left))
+                    table.write(csv_text(priced, header=not table.bytes), len(left))
                 progress(rows, max(rows, count))
         yield from ()
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,8 +132,10 @@ def write_submission(pages: Iterable[Path], output: Path) -> None:
 
 def _submission_rows(stem: str, page: np.ndarray) -> Iterator[str]:
     """Yield the lines of each row of pixels, joined from precomputed strings: a page has 200,000 lines."""
+    quote = '"' if re.search(r'[,"\r\n]', stem) else ""
+    page_id = quote + (stem.replace('"', '""') if quote else stem)
     values = [f"{value / 255:.4f}\n" for value in range(256)]
-    columns = [f"_{column}," for column in range(1, page.shape[1] + 1)]
+    columns = [f"_{column}{quote}," for column in range(1, page.shape[1] + 1)]
     for number, row in enumerate(page.tolist(), start=1):
-        start = f"{stem}_{number}"
+        start = f"{page_id}_{number}"
         yield "".join([start + column + values[value] for column, value in zip(columns, row, strict=True)])

@@ -73,8 +73,8 @@ class DocumentDataModule(DataModule[Pages]):
         self, crop_size: int = 96, crops_per_page: int = 8, eval_batch_size: int = 1, **arguments: Any
     ) -> None:
         super().__init__(eval_batch_size=eval_batch_size, **arguments)
-        if crop_size < 2:  # one pixel has no grain
-            raise ValueError(f"data.crop_size={crop_size}: expected a number from 2")
+        if crop_size < 3:  # too few pixels for the grain of stains
+            raise ValueError(f"data.crop_size={crop_size}: expected a number from 3")
         if crops_per_page < 1:
             raise ValueError(f"data.crops_per_page={crops_per_page}: expected a number from 1")
         self.crop_size = crop_size

@@ -57,6 +57,14 @@ def text_tables(path: Path, columns: Sequence[str] | None = None, rows: int = 10
         raise DataError(f"{path}: no rows; put some below the header")
 
 
+def csv_text(table: pd.DataFrame, header: bool) -> str:
+    """Return a table as CSV, with or without the line of its columns' names."""
+    text = table.to_csv(index=False, header=header, lineterminator="\n")
+    if "\r" in text:  # Python before 3.13 would leave it unquoted, and readers would start a new row there
+        text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    return text
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number, from 1, and the cells of each row that is not blank."""
     line = 1

@@ -26,10 +26,24 @@ class Specificity(BinarySpecificity):
 
 
 class R2(R2Score):
-    """Share of the variance that is explained; NaN for a single sample."""
+    """Share of the variance that is explained; NaN if there is none: for one sample, or if all targets are equal."""
+
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The variance itself would not do: a difference of large numbers, it is not exactly zero.
+        self.add_state("lowest", torch.tensor(torch.inf), dist_reduce_fx="min")
+        self.add_state("highest", torch.tensor(-torch.inf), dist_reduce_fx="max")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds, target)
+        self.lowest = torch.minimum(self.lowest, target.min())
+        self.highest = torch.maximum(self.highest, target.max())
 
     def compute(self) -> Tensor:
-        return super().compute() if self.total > 1 else torch.full((), torch.nan, device=self.device)
+        return super().compute() if self.lowest < self.highest else torch.full((), torch.nan, device=self.device)
 
 
 class MeanLoss(Metric):

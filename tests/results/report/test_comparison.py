@@ -50,6 +50,46 @@ def test_settings_not_given_are_read_from_the_saved_config(tmp_path: Path):
     }
 
 
+def test_the_spelling_of_a_value_makes_no_difference(tmp_path: Path):
+    done(tmp_path, "0", "model.clip=true", "data.augment=[flip,crop]", "data.root='/my data'", "model.width=8")
+    done(tmp_path, "1", "model.clip=True", "data.augment=[flip, 'crop']", 'data.root="/my data"', "model.width=9")
+    (ranking,) = comparison(tmp_path).rankings
+    assert ranking.keys == ["model.width"]
+
+
+@pytest.mark.parametrize("value", ["[" * 500, "'", "${x", "[a", "choice(1,2)", "{a:1}"])
+def test_a_value_that_no_run_could_have_is_kept_as_it_is(value: str, tmp_path: Path):
+    done(tmp_path, "0", f"model.clip={value}")
+    done(tmp_path, "1", "model.clip=1")
+    (ranking,) = comparison(tmp_path).rankings
+    assert [settings["model.clip"] for settings in ranking.settings.values()] == [value, "1"]
+
+
+@pytest.mark.parametrize("key", ["data.train_size", "trainer.limit_train_batches"])
+def test_one_and_all_are_different_settings(key: str, tmp_path: Path):
+    for name, value in enumerate(("1", "1.0", "1", "1.0", "0.5")):
+        done(tmp_path, str(name), f"{key}={value}", f"seed={name}", value=float(name))
+    (ranking,) = comparison(tmp_path).rankings
+    found = {group.settings[key]: group.values for group in ranking.groups}
+    assert found == {"1": [0.0, 2.0], "100%": [1.0, 3.0], "0.5": [4.0]}
+
+
+def test_shares_without_a_whole_one_stay_numbers(tmp_path: Path):
+    for name, value in enumerate(("0.5", "1.0", "100")):
+        done(tmp_path, str(name), f"data.train_size={value}")
+    (ranking,) = comparison(tmp_path).rankings
+    assert [settings["data.train_size"] for settings in ranking.settings.values()] == ["0.5", "1.0", "100"]
+
+
+def test_runs_with_different_samples_held_out_are_not_ranked_together(tmp_path: Path):
+    for name, (hold_out, seed) in enumerate((h, s) for h in ("dark", "bright") for s in (0, 1)):
+        config = CONFIG | {"data": {"hold_out": hold_out}}
+        done(tmp_path, str(name), f"data.hold_out={hold_out}", f"data.split_seed={seed}", config=config)
+    with pytest.raises(ValueError, match=r"data\.hold_out is dark \(run 0, 1\), bright \(run 2, 3\)"):
+        comparison(tmp_path)
+    assert len(comparison(tmp_path, apart=True).rankings) == 2
+
+
 @pytest.mark.parametrize(("mode", "order"), [("min", ["1", "0", "2"]), ("max", ["2", "0", "1"])])
 def test_the_mode_of_the_runs_decides_the_order(mode: str, order: list[str], tmp_path: Path):
     for name, value in (("0", 2.0), ("1", 1.0), ("2", 3.0), ("3", None)):

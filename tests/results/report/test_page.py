@@ -97,3 +97,17 @@ def test_a_click_sorts_a_table_and_a_second_reverses_it(page: Path, tmp_path: Pa
         table = seen.content.partition("<tbody>")[2].partition("</tbody>")[0]
         assert re.findall(r"<tr><td[^>]*>\d</td><td[^>]*>(\d)</td>", table) == order
         assert f'aria-sort="{"ascending" if clicks == 1 else "descending"}"' in seen.content
+
+
+def test_text_that_starts_with_a_number_is_sorted_as_text(tmp_path: Path):
+    for name, precision in enumerate(("32-true", "16-true", "16-mixed", "bf16-mixed", "16-true")):
+        done(tmp_path / "sweep", str(name), f"trainer.precision={precision}", f"seed={name % 4}", value=float(name))
+    page = report([tmp_path / "sweep"]).folder / "report.html"
+    free = re.sub("<meta http-equiv=.*", "", page.read_text("utf-8"))
+    click = "[...document.querySelectorAll('th button')].find(b => b.textContent === 'trainer.precision').click();"
+    page.write_text(free.replace("</body>", f"<script>{click}</script></body>"), "utf-8")
+    seen = visit(page, tmp_path)
+    assert seen.console == []
+    table = seen.content.partition('aria-sort="ascending"')[2].partition("</tbody>")[0]
+    found = re.findall(r">((?:bf)?\d\d-(?:true|mixed))<", table)
+    assert found == ["16-mixed", "16-true", "16-true", "32-true", "bf16-mixed"]

@@ -241,6 +241,7 @@ def _kinds(records: Sequence[Record], monitor: str | None) -> dict[Path, dict[st
         kind: dict[str, Any] = {
             "data fingerprint": about.get("fingerprint"),
             "data.split": about.get("split"),
+            "data.hold_out": mapping(record.config.get("data")).get("hold_out"),
             "data.folds": str(about["fold"]).rpartition(" ")[2] if about.get("fold") else None,
         }
         if monitor is None:

@@ -1,7 +1,8 @@
 // A click on a column's name sorts its table by that column, a second one the other way round.
+// A number, alone or as in 48,211 ± 312 and 4 of 5.
+const NUMBER = /^-?[\d,]*\.?\d+(e[+-]?\d+)?( ± .*| of \d+)?$/i;
 function sortable(text) {
-  const number = parseFloat(text.replace(/,/g, ""));
-  return { text, number: /^-?[\d.]/.test(text) && !Number.isNaN(number) ? number : null };
+  return { text, number: NUMBER.test(text) ? parseFloat(text.replace(/,/g, "")) : null };
 }
 function compare(a, b) {
   if (a.number !== null && b.number !== null) return a.number - b.number;
