@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from triptych import job
 from triptych.command_line import force_values, move_flags_first
 from triptych.config import ConfigError, check
+from triptych.output_folder import UnusedFolder, make_output_folder
 from triptych.processes import global_rank, launched_externally
-from triptych.resume import make_run_folder, parse_resumption, refuse_used_folder
+from triptych.resume import parse_resumption
 from triptych.sweeps import sweep_resumption
 from triptych.terminal import harmless
 
@@ -32,14 +33,14 @@ def main() -> None:
         if launched_externally() and {"-m", "--multirun"} & set(sys.argv[1:]):
             raise ConfigError("a sweep starts the processes of its jobs itself: leave out torchrun or srun, or the -m")
         arguments = sweep_resumption(sys.argv[1:], CONF)
+        UnusedFolder.resumes = arguments is not None
         if arguments is None:
             arguments = sys.argv[1:]
             resumed = parse_resumption(arguments, CONF)
             if resumed is not None:
                 sys.exit(job.resume_run(resumed))
-            refuse_used_folder(arguments)
         check(arguments, CONF)
-        make_run_folder(arguments)
+        make_output_folder(arguments)
         # Only rank 0 of a distributed run writes the config and the log.
         of_others = ["hydra.output_subdir=null", "hydra/job_logging=quiet"] if global_rank() else []
         given = {argument.partition("=")[0] for argument in arguments}

@@ -104,9 +104,10 @@ def packages(modules: set[str]) -> set[str]:
         ("composed", {"declared", "dotted", "hint"}),
         ("config", {"composed", "declared", "dotted", "hint"}),
         ("command_line", {"config"}),
+        ("output_folder", {"config", "processes", "results", "terminal"}),
         ("resume", {"composed", "config", "declared", "hint", "processes", "results"}),
-        ("reproduce", {"results"}),
-        ("sweeps", {"composed", "config", "results"}),
+        ("reproduce", {"dotted", "results"}),
+        ("sweeps", {"composed", "config", "dotted", "results"}),
     ],
 )
 def test_each_part_imports_only_the_parts_below_it(part: str, others: set[str]):
@@ -131,7 +132,7 @@ def test_networks_import_only_torch():
 HEAVY = {"torch", "torchvision", "torchmetrics", "lightning", "numpy", "pandas", "sklearn", "matplotlib", "PIL"}
 
 
-@pytest.mark.parametrize("start", ["config", "resume", "reproduce", "cli", "results.sweep"])
+@pytest.mark.parametrize("start", ["config", "output_folder", "resume", "reproduce", "cli", "results.sweep"])
 def test_config_check_needs_no_heavy_imports(start: str):
     seen, left = set(), [f"{NAME}.{start}"]
     while left:

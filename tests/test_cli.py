@@ -2,10 +2,12 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 from tests.harness import EXPERIMENTS, cheapest, small, train
 
@@ -181,6 +183,16 @@ def test_root_that_is_a_file_is_reported(action: str, tmp_path: Path, capsys: py
     (tmp_path / "taken").touch()
     assert call("data", action, min(data_sets()), "--root", tmp_path / "taken") == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'taken'} is a file: --root names a folder\n"
+
+
+def test_synthesized_data_set_is_named_as_a_command_line_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "it's = mine"
+    assert call("data", "synthesize", min(data_sets()), "--root", root) == 0
+    argument, source = shlex.split(capsys.readouterr().out.partition("train on it with ")[2])
+    (override,) = OverridesParser.create().parse_overrides([argument])
+    assert (override.key_or_group, override.value(), source) == ("data.root", str(root), "data.source=files")
 
 
 def test_synthesized_data_set_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

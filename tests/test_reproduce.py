@@ -100,7 +100,7 @@ def test_new_directory_is_an_ordinary_run_directory(run: Path) -> None:
     hydra = Path("again/.hydra")
     assert OmegaConf.load(hydra / "config.yaml") == asked.config
     assert yaml.safe_load((hydra / "overrides.yaml").read_text()) == [
-        *("experiment=sums", "seed=3", "threads=2", "data.source='files'", "data.root='/data'", "packages=[mine]")
+        *("experiment=sums", "seed=3", "threads=2", "data.source=files", "data.root=/data", "packages=[mine]")
     ]
     assert read_record(Path("again")).places == read_record(run).places == ["--config-dir=/my conf"]
     write(Path("again"), config=OmegaConf.to_container(asked.config), choices=asked.choices)

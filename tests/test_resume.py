@@ -14,7 +14,7 @@ from tests.harness import CONF, FASTEST
 from triptych.config import ConfigError
 from triptych.job import resume_run
 from triptych.results.directory import LOCK, try_lock
-from triptych.resume import make_run_folder, parse_resumption, refuse_used_folder
+from triptych.resume import parse_resumption
 
 SAVED = """
 data: {_target_: triptych.data.base.DataModule, batch_size: 32, form: null}
@@ -203,27 +203,3 @@ def test_untrusted_run_directory_is_refused(file: str, content: str, message: st
     (run / ".hydra" / file).write_text(content)
     with pytest.raises(ConfigError, match=message):
         parse_resumption([f"resume={run}"])
-
-
-@pytest.mark.parametrize(
-    "argument", ["hydra.run.dir=logs/sums/one", "hydra.sweep.dir=logs/sums", "hydra.run.dir='logs'"]
-)
-def test_folder_with_runs_is_not_overwritten(argument: str, run: Path) -> None:
-    with pytest.raises(ConfigError, match="resume=RUN"):
-        refuse_used_folder(["experiment=sums", argument])
-    refuse_used_folder(["experiment=sums", "hydra.run.dir=logs/sums/two", f"data.root={run}"])
-
-
-def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "taken").touch()
-    for key, folder in (("hydra.run.dir", "taken/run"), ("hydra.sweep.dir", "'taken'")):
-        with pytest.raises(ConfigError, match=rf"taken.*: .*{key}=FOLDER|taken is a file: {key}=FOLDER"):
-            make_run_folder(["experiment=sums", f"{key}={folder}"])
-    make_run_folder(["--help", "hydra.run.dir=taken/run"])
-    make_run_folder(["experiment=sums", "hydra.run.dir=taken/${seed}"])  # left to Hydra, which resolves it
-    make_run_folder(["-m", "experiment=sums", "hydra.sweep.dir='a sweep/of mine'"])
-    assert (tmp_path / "a sweep/of mine").is_dir()
-    assert not (tmp_path / "logs").exists()
-    (tmp_path / "logs").touch()
-    with pytest.raises(ConfigError, match=r"logs is a file: hydra\.run\.dir=FOLDER names"):
-        make_run_folder(["experiment=sums"])

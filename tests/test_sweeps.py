@@ -239,7 +239,7 @@ def test_trials_with_latest_apply_to_the_newest_search(tmp_path: Path, monkeypat
     search(tmp_path / "logs/sweeps/2026-11-01")
     arguments = sweep_resumption(["-m", "resume=latest", "hydra.sweeper.trials=60"], CONF)
     assert arguments is not None
-    assert arguments[-2:] == ["hydra.sweeper.trials=60", f"hydra.sweep.dir='{folder}'"]
+    assert arguments[-2:] == ["hydra.sweeper.trials=60", f"hydra.sweep.dir={folder}"]
 
 
 @pytest.mark.slow

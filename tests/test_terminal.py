@@ -2,6 +2,8 @@
 
 import logging
 
+import pytest
+
 from triptych.terminal import TerminalHandler, harmless
 
 
@@ -12,3 +14,16 @@ def test_control_characters_are_removed_and_line_breaks_kept():
 def test_log_messages_are_sanitised():
     record = logging.makeLogRecord({"msg": "No folder %s", "args": ("\x1b[2J",)})
     assert TerminalHandler().format(record) == "No folder  [2J"
+
+
+@pytest.mark.parametrize(("error", "reported"), [(BrokenPipeError, False), (UnicodeError, True)])
+def test_a_closed_pipe_is_no_logging_error(
+    error: type[Exception], reported: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Closed:
+        def write(self, text: str) -> None:
+            raise error("gone")
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    TerminalHandler().emit(logging.makeLogRecord({"msg": "an epoch"}))
+    assert ("Logging error" in capsys.readouterr().err) is reported

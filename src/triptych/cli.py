@@ -5,10 +5,12 @@ Nothing heavy is imported before a command is chosen, so that --help and argumen
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from triptych.dotted import quote
 from triptych.imports import without_collector
 from triptych.terminal import harmless
 
@@ -234,7 +236,7 @@ def _data_synthesize(options: argparse.Namespace) -> int:
         raise ValueError(f"{folder} exists already: name another folder with --root, or move it away")
     make_folder(folder.parent, "--root")
     write_synthetic(folder, module.synthesize)
-    print(f"wrote {folder}; train on it with data.root={folder.parent} data.source=files")
+    print(f"wrote {folder}; train on it with {shlex.quote(f'data.root={quote(folder.parent)}')} data.source=files")
     return 0
 
 

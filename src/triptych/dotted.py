@@ -1,6 +1,10 @@
-"""Nested settings by dotted key, and values formatted as in YAML."""
+"""Nested settings by dotted key, and values formatted as in YAML or for Hydra's command line."""
 
+import re
 from collections.abc import Iterator, Mapping
+
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w./-]*", re.ASCII | re.IGNORECASE)
+"""Text that Hydra's command line takes as it is, without quotes."""
 
 
 def nodes(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -23,3 +27,13 @@ def show(value: object) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(show, value))}]"
     return str(value)
+
+
+def quote(value: object) -> str:
+    """A number or text for Hydra's command line, in quotes where it would be read as something else."""
+    text = str(value)
+    if isinstance(value, int) or PLAIN.fullmatch(text):
+        return text
+    # A quote needs a backslash before it, and backslashes only where a quote follows.
+    escaped = re.sub(r"(\\+)(?='|$)|(')", lambda found: 2 * (found[1] or "") or "\\'", text)
+    return f"'{escaped}'"

@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from triptych.dotted import quote
 from triptych.results.directory import CONFIG, HYDRA, LOGS, METRICS, find_run, new_run_id
 from triptych.results.record import Record, read_record
 from triptych.results.saved_config import read_choices, read_config
@@ -93,13 +93,6 @@ def plan_reproduction(
         raise ValueError(f"{directory} is not empty: name a new folder for the new run")
     given = {"threads": threads, **{f"data.{key}": value for key, value in place.items()}}
     lines = [line for line in record.arguments if line.partition("=")[0] not in (*given, "packages")]
-    lines += [f"{key}={_quoted(value)}" for key, value in given.items()]
+    lines += [f"{key}={quote(value)}" for key, value in given.items()]
     lines += [f"packages=[{','.join(trust)}]"] if trust else []
     return Reproduction(record, OmegaConf.create(config), choices, directory.absolute(), lines, data["fingerprint"])
-
-
-def _quoted(value: Any) -> str:
-    """A value quoted as Hydra reads it."""
-    if isinstance(value, int):
-        return str(value)
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -16,10 +16,9 @@ from triptych.composed import Composer, CompositionError
 from triptych.config import ConfigError
 from triptych.declared import ANYTHING, Declaration, Declared
 from triptych.hint import did_you_mean
-from triptych.processes import broadcast_refusal, launched_externally
+from triptych.processes import launched_externally
 from triptych.results.checkpoints import resumable
-from triptych.results.directory import CONFIG, DONE, LOGS, SWEEP, find_run, resumes
-from triptych.results.output import make_folder
+from triptych.results.directory import DONE, SWEEP, find_run, resumes
 from triptych.results.record import PRIMARY
 from triptych.results.saved_config import read_choices, read_config
 from triptych.results.untrusted import refuse_links
@@ -98,45 +97,6 @@ def parse_resumption(arguments: Sequence[str], conf: Path | None = None) -> Resu
         files = " and ".join(map(str, damaged))
         raise ConfigError(f"resume={names[0]}: damaged, and nothing to resume from: {files}; delete to begin again")
     return Resumption(config, directory, choices["experiment"], checkpoint, damaged, finished, rest)
-
-
-def refuse_used_folder(arguments: Sequence[str]) -> None:
-    """Refuse a ``hydra.run.dir`` or ``hydra.sweep.dir`` that holds runs: they would be partly overwritten.
-
-    Raises:
-        ConfigError: there is a run or a sweep in that folder.
-    """
-    named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
-
-    def find_runs() -> str:
-        for argument in named:
-            folder = Path(argument.partition("=")[2].strip("'\""))
-            if any(folder.glob(f"**/{CONFIG}")) or (folder / SWEEP).exists():
-                return (
-                    f"{argument}: there are runs in that folder; name another, resume one with resume=RUN, "
-                    "or a whole sweep with -m resume=SWEEP"
-                )
-        return ""
-
-    if named and (why := broadcast_refusal("used_folder", find_runs)):
-        raise ConfigError(why)
-
-
-def make_run_folder(arguments: Sequence[str]) -> None:
-    """Create the folder for runs, unless its name has interpolations; Hydra would fail with a traceback.
-
-    Raises:
-        ConfigError: it cannot be created.
-    """
-    if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
-        return  # such as --help, which trains nothing
-    named = [argument for argument in arguments if argument.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
-    for key, _, folder in (argument.partition("=") for argument in named or [f"hydra.run.dir={LOGS}"]):
-        try:
-            if "${" not in folder:
-                make_folder(Path(folder.strip("'\"")), f"{key}=FOLDER")
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
 
 
 def _declared(choices: Mapping[str, str], conf: Path) -> Declared:

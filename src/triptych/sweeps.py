@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 
 from triptych.composed import Composer, CompositionError
 from triptych.config import ConfigError
+from triptych.dotted import quote
 from triptych.results.directory import CONFIG, DONE, ERROR, LOGS, REPORT, SWEEP, SWEEP_LOCK, is_locked, write_json
 from triptych.results.record import ANEW, PRIMARY, as_read, config_places, read_record
 from triptych.results.saved_config import WRITERS
@@ -85,8 +86,7 @@ def sweep_resumption(arguments: Sequence[str], conf: Path) -> list[str] | None:
         if not (conf / LAUNCHERS / f"{launcher}.yaml").is_file():
             known = ", ".join(sorted(path.stem for path in (conf / LAUNCHERS).glob("*.yaml")))
             raise ConfigError(f"hydra/launcher={launcher} cannot resume a sweep: choose one of {known}")
-    quoted = re.sub(r"(\\+)(?='|$)|(')", lambda found: 2 * (found[1] or "") or "\\'", str(folder))
-    return ["-m", *set_places, *command, f"hydra.sweep.dir='{quoted}'"]
+    return ["-m", *set_places, *command, f"hydra.sweep.dir={quote(folder)}"]
 
 
 def find_sweep(name: str, logs: Path = LOGS, searches: bool = False) -> Path:
@@ -251,7 +251,7 @@ def _saved_command(folder: Path, composer: Composer, given: Sequence[str]) -> li
             f"{folder} was started with {shlex.join(missing)}, which decides what runs: "
             "give it again after resume= if it is yours"
         )
-    left_out = anew | {"hydra.sweep.dir", "hydra.mode"}
+    left_out = anew | {"hydra.sweep.dir", "hydra.run.dir", "hydra.mode"}
     kept = []
     if _is_search(folder) and TRIALS not in anew and (trials := _recorded_job_count(folder)):
         left_out.add(TRIALS)

@@ -23,6 +23,10 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
     def format(self, record: logging.LogRecord) -> str:
         return harmless(super().format(record))
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), BrokenPipeError):  # as of `| head`: the run goes on unseen
+            super().handleError(record)
+
     @property
     def stream(self) -> TextIO:
         return sys.stdout

@@ -13,6 +13,7 @@ from triptych.files import atomic_write
 from triptych.results.directory import (
     DONE,
     METRICS,
+    SWEEP,
     find_run,
     link_latest,
     new_run_id,
@@ -134,6 +135,18 @@ def test_having_no_unfinished_run_suggests_extending_one(tmp_path: Path):
 def test_a_folder_that_is_not_a_run_is_refused(name: str, logs: Path):
     with pytest.raises(ValueError, match="is not a run directory"):
         find_run(name)
+
+
+def test_a_sweep_or_a_file_of_a_run_is_refused_with_a_run_suggested(logs: Path):
+    (logs / SWEEP).touch()
+    with pytest.raises(
+        ValueError, match=rf"it is a sweep: name one of its runs, such as {re.escape(str(logs / '0'))}$"
+    ):
+        find_run(str(logs), logs)
+    run = logs / "denoise" / "a"
+    for name in (run / "checkpoints", run / "checkpoints" / "best.ckpt"):
+        with pytest.raises(ValueError, match=rf"did you mean {re.escape(str(run))}\?$"):
+            find_run(str(name), logs)
 
 
 def test_an_experiment_folder_is_refused_with_its_latest_suggested(logs: Path):

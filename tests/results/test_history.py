@@ -37,6 +37,19 @@ def test_metrics_of_one_step_share_a_row(path: Path):
     assert lines(path) == ["step,loss,val/rmse", "0,2.0,", "1,1.25,3.0"]
 
 
+def test_a_resumed_run_keeps_the_order_of_columns(path: Path):
+    steps: list[tuple[int, dict[str, float]]] = [
+        (0, {"z": 2.0}),
+        (1, {"z": 1.5, "b": 1.0}),
+        (2, {"a": 3.0}),
+        (3, {"z": 1.0}),
+    ]
+    logged(path, *steps)
+    whole = lines(path)
+    logged(path, *steps[2:], first_step=2)
+    assert lines(path) == whole
+
+
 def test_within_an_epoch_the_file_is_written_at_most_once_a_second(path: Path, monkeypatch: pytest.MonkeyPatch):
     now = 100.0
     monkeypatch.setattr("triptych.results.history.time", SimpleNamespace(monotonic=lambda: now))

@@ -59,7 +59,11 @@ class NewSettings(Callback):
                 for _ in range(done):
                     scheduler.step()
         after = _learning_rate(optimizer)
-        log.warning("The schedule is rebuilt: the learning rate continues at %.3g, not %.3g.", after, before)
+        now, then = f"{after:.3g}", f"{before:.3g}"
+        changed = (
+            f"the learning rate continues at {now}, not {then}" if now != then else f"the learning rate stays {now}"
+        )
+        log.warning("The schedule is rebuilt: %s.", changed)
 
 
 def _learning_rate(optimizer: Any) -> float:

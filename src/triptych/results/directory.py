@@ -114,8 +114,11 @@ def find_run(name: str, logs: Path = LOGS, unfinished: bool = False, free: bool 
         raise ValueError(f"no unfinished run in {logs.absolute()}: all have ended or are still training{hint}")
     directory = Path(name)
     if not (directory / CONFIG).is_file():
-        newest = [place / "latest" for place in (directory, logs / name) if (place / "latest" / CONFIG).is_file()]
-        hint = f"; did you mean {newest[0]}?" if newest else ""
+        near = [place / "latest" for place in (directory, logs / name)] + list(directory.parents)
+        near = [place for place in near if (place / CONFIG).is_file()]
+        hint = f"; did you mean {near[0]}?" if near else ""
+        if (directory / SWEEP).is_file():
+            hint = f"; it is a sweep: name one of its runs, such as {directory / '0'}"
         raise ValueError(f"{directory} is not a run directory: there is no {directory / CONFIG}{hint}")
     return directory.resolve()
 

@@ -41,7 +41,7 @@ class History(Logger):
         self.write_due, self.last_write = False, 0.0
         if path.exists():
             self.rows = {int(row.pop("step")): row for row in read_history(path) if int(row["step"]) < first_step}
-            self.columns = sorted({name for row in self.rows.values() for name in row})
+            self.columns = list(dict.fromkeys(name for row in self.rows.values() for name in row))
 
     @property
     def name(self) -> str:
