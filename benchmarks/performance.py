@@ -28,11 +28,11 @@ synthetic data in memory, with as many houses as California's table:
 {table}
 
 The other two are run {rounds} times each, by turns of about {turn} s (at least a step) with the bare loop in the same
-process, so that other programs affect both alike. The share is the bare loop's seconds a step divided by those of the
-way, all turns of a run together: the median over the runs, with the least and the most. What a way does in other
-threads slows the bare loop as well, most of all Rich's progress bar. An epoch's end lasts from its last step to the
-next epoch's first, without validation: two checkpoints are flushed to disk, metrics computed, curves written, and here
-a figure drawn, which the usual way does not do.
+process, so that other programs affect both alike; the milliseconds are medians. The share is the bare loop's seconds a
+step divided by those of the way, all turns of a run together: the median over the runs, with the least and the most.
+What a way does in other threads slows the bare loop as well, most of all Rich's progress bar. An epoch's end lasts from
+its last step to the next epoch's first, without validation: two checkpoints are flushed to disk, metrics computed,
+curves written, and here a figure drawn, which the usual way does not do.
 
 What a step costs, and what makes it cheap:
 
@@ -98,7 +98,7 @@ epoch and its validation take than the later ones; *again*: the same with an ear
 
 def step_rates(rounds: int, threads: int) -> str:
     """The section on steps."""
-    header = ["task", "way", "ms a step", "share of the bare loop's rate", "ms an epoch's end"]
+    header = ["task", "way", "ms a step", "bare loop, ms", "share of its rate", "ms an epoch's end"]
     rows = table(header, step_rate.rows(rounds, threads))
     return STEPS.format(
         rounds=rounds,
