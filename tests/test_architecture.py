@@ -87,6 +87,7 @@ def packages(modules: set[str]) -> set[str]:
             },
         ),
         ("direct_steps", set()),
+        ("checks", {"data", "hint", "models"}),
         ("loggers", {"build", "dotted"}),
         ("progress_bar", set()),
         ("sharding", set()),

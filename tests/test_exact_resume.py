@@ -102,6 +102,7 @@ VARIANTS = {
     "loader workers": ["data.num_workers=2", "trainer.max_epochs=3"],
     "cosine by epochs": ["scheduler=cosine", "scheduler.interval=epoch"],
     "validation within epochs": ["trainer.val_check_interval=4"],
+    "double precision": ["trainer.precision=64-true"],
     "a number of steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", "scheduler=constant"],
 }
 

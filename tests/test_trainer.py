@@ -69,6 +69,20 @@ def test_last_step_of_a_run_by_steps_is_validated(steps: int, validated: list[in
     assert saved["global_step"] in [step + 1 for step in validated]
 
 
+@pytest.mark.parametrize("more", ["trainer.check_val_every_n_epoch=2", "trainer.min_epochs=5"])
+def test_last_step_is_validated_whatever_the_interval(more: str, data_root: Path, tmp_path: Path):
+    limits = ("trainer.max_steps=4", "trainer.limit_train_batches=3", "trainer.max_epochs=9", "test=false", more)
+    train(tmp_path / "run", *cheapest(data_root, *limits, "callbacks.early_stopping.patience=0"))
+    with (tmp_path / "run/metrics.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]][-1] == 3
+
+
+def test_overfitting_validates_only_if_asked_to(data_root: Path, tmp_path: Path):
+    options = cheapest(data_root, "trainer.overfit_batches=1", "trainer.limit_val_batches=0")
+    train(tmp_path / "run", *options)
+    assert "val/loss" not in (tmp_path / "run/metrics.csv").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_compiled_network_gives_the_same_results_and_checkpoint_keys(data_root: Path, tmp_path: Path):

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from triptych.callbacks.divergence import Diverged
 from triptych.callbacks.last_checkpoint import restore_best
 from triptych.callbacks.stopping import StopTogether
 from triptych.checkpoint_io import UNFINISHED
+from triptych.checks import check_before_training
 from triptych.data.base import DataModule
 from triptych.errors import OutOfSpace, UserError, user_errors
-from triptych.hint import did_you_mean
 from triptych.loggers import build_loggers, log_hyperparameters
 from triptych.models.base import Model
 from triptych.results.checkout import read_code
@@ -102,7 +102,7 @@ def run(
         data = datamodule.describe()
         _check_fingerprint(data, fingerprint)
         model = _model(settings, datamodule)
-        check_before_training(model, settings)
+        check_before_training(model, datamodule, settings)
         history = History(directory / "metrics.csv", start.step)
         loggers = [history, *build_loggers(settings["logger"], directory, start.step)]
         trainer = build_trainer(settings, directory, loggers, validates=data["sizes"]["val"] > 0)
@@ -211,38 +211,6 @@ def _prepare_processes(trainer: Trainer, threads: int | None) -> None:
         os.environ.pop("PL_GLOBAL_SEED", None)  # or Lightning would reseed from it once the processes have connected
     if threads is not None and isinstance(trainer.strategy, ParallelStrategy):
         os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would divide the cores among the processes
-
-
-def check_before_training(model: Model, settings: Mapping[str, Any]) -> None:
-    """Find mistakes that would otherwise surface only after an epoch, or as a traceback.
-
-    Raises:
-        ValueError: the optimizer's arguments are wrong, the monitor or that of a callback is never logged, the mode
-            would select the worst value of the monitor, or the best checkpoint would have another name than ``best``.
-    """
-    model.make_optimizer()
-    logged: dict[str, Any] = {"val/loss": model.val_loss, **dict(model.val_metrics.items(copy_state=False))}
-    logged |= {f"train{name.removeprefix('val')}": metric for name, metric in logged.items()}
-    watched = {"monitor": settings["monitor"]}
-    for name, callback in settings["callbacks"].items():
-        own = callback.get("monitor") if isinstance(callback, dict) else None
-        # Other prefixes are those of metrics that callbacks measure and log themselves.
-        if isinstance(own, str) and own.startswith(("val/", "train/")):
-            watched[f"callbacks.{name}.monitor"] = own
-    for key, metric in watched.items():
-        if metric not in logged:
-            hint = did_you_mean(metric, logged)
-            raise ValueError(f"{key}={metric} is never logged: choose one of {', '.join(logged)}{hint}")
-    monitor, mode = settings["monitor"], settings["mode"]
-    larger = logged[monitor].higher_is_better  # None if the metric does not declare it
-    if larger is not None and mode != (right := "max" if larger else "min"):
-        raise ValueError(f"monitor={monitor} mode={mode}: that would keep the worst epoch; set mode={right}")
-    checkpoint = settings["callbacks"].get("checkpoint")
-    if isinstance(checkpoint, dict) and (name := checkpoint.get("filename", "best")) != "best":
-        raise ValueError(
-            f"callbacks.checkpoint.filename={name}: expected best, the name by which every command finds the "
-            "checkpoint; for others, add a callback of your own"
-        )
 
 
 def fit(trainer: Trainer, model: Model, datamodule: DataModule, resume_from: Path | None) -> None:

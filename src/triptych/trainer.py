@@ -171,6 +171,8 @@ def build_trainer(settings: dict[str, Any], directory: Path, loggers: list[Logge
     except (MisconfigurationException, TypeError) as error:
         of_devices = re.search("accelerator|device|gpu|cuda", str(error), re.IGNORECASE)
         raise ValueError(f"trainer: {error}{' (trainer=cpu always works)' if of_devices else ''}") from error
+    if not validates:
+        trainer.limit_val_batches = 0  # which `overfit_batches` sets anew
     _check_processes(trainer)
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "cl")
     if compiles and trainer.strategy.root_device.type == "cpu" and not any(map(shutil.which, compilers)):
@@ -241,6 +243,10 @@ def end_with_a_validation(trainer: Trainer, *_: Any) -> None:
     Early stopping and the best checkpoint would miss them, and without an earlier validation have no metric at all.
     """
     if trainer.global_step == trainer.max_steps:
+        if trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
+        # They are meant to delay early stopping only.
+        trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
         trainer.should_stop = True
 
 

@@ -35,10 +35,15 @@ def train(folder: Path, epochs: int, scheduler: dict[str, Any], resume: bool = F
     """Train with four steps per epoch; returns the learning rate of each step."""
     torch.manual_seed(0)  # with other initial weights validation may not improve in each epoch
     rates = Rates()
-    model = regressor(optimizer=SGD | {"lr": more.pop("lr", 0.01)}, scheduler=scheduler, monitor="val/rmse")
+    model = regressor(
+        optimizer=SGD | {key: more.pop(key, SGD[key]) for key in ("lr", "momentum")},
+        scheduler=scheduler,
+        monitor="val/rmse",
+    )
     callbacks = [rates, *more.pop("callbacks", []), TrainerState(), NewSettings(), LastCheckpoint(str(folder))]
     last = folder / "last.ckpt" if resume else None
     options = {"max_epochs": epochs, "enable_checkpointing": True, "callbacks": callbacks}
+    options |= {key: more.pop(key) for key in ("max_steps", "accumulate_grad_batches") if key in more}
     data = Batches(rows(*[4] * more.pop("batches", 4)), rows(4))
     run = fit(model, data, folder, last, **options)
     epochs: Any = run.fit_loop.epoch_progress.current
@@ -78,6 +83,30 @@ def test_epochs_of_another_length_keep_the_fraction_completed(
     assert rest == pytest.approx(whole[3 * batches :], rel=1e-9)
 
 
+def test_another_number_of_batches_a_step_keeps_the_fraction_completed(tmp_path: Path) -> None:
+    # Six batches are two steps of four (the second of two only), or six steps of one.
+    whole = train(tmp_path / "whole", 6, CYCLE, batches=6)
+    train(tmp_path / "part", 4, CYCLE, batches=6, accumulate_grad_batches=4)
+    rest = train(tmp_path / "part", 6, CYCLE, resume=True, batches=6)
+    assert rest == pytest.approx(whole[4 * 6 :], rel=1e-9)
+
+
+def test_a_schedule_of_steps_continues_at_the_same_step(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", -1, CYCLE, max_steps=16)
+    train(tmp_path / "part", -1, CYCLE, max_steps=8)
+    rest = train(tmp_path / "part", -1, CYCLE, resume=True, max_steps=16, batches=8)
+    assert rest == pytest.approx(whole[8:], rel=1e-9)
+
+
+def test_a_schedule_that_is_rebuilt_twice_stays_where_it_is(tmp_path: Path) -> None:
+    long = CYCLE | {"total_steps": 100}
+    train(tmp_path, 2, long)
+    train(tmp_path, 4, long | {"total_steps": 200}, resume=True, batches=8)
+    again = train(tmp_path, 5, long | {"total_steps": 200}, resume=True, batches=8, lr=0.0100001)
+    whole = train(tmp_path / "whole", 5, long | {"total_steps": 200}, batches=8)
+    assert again == pytest.approx(whole[4 * 8 :], rel=1e-4)
+
+
 def test_a_new_learning_rate_applies_and_momentum_is_kept(tmp_path: Path) -> None:
     train(tmp_path, 2, CONSTANT)
     kept = []
@@ -98,6 +127,14 @@ def test_plateau_keeps_its_count_of_epochs_under_new_settings(tmp_path: Path) ->
     train(tmp_path / "part", 2, PLATEAU | {"factor": 0.5}, **slow)
     rest = train(tmp_path / "part", 4, PLATEAU | {"factor": 0.1}, resume=True, **slow)
     assert rest == pytest.approx([rate for rate in (5e-5, 5e-6) for _ in range(4)])
+
+
+def test_plateau_keeps_its_reductions_unless_the_learning_rate_changes(tmp_path: Path) -> None:
+    train(tmp_path, 3, PLATEAU | {"factor": 0.5}, lr=1e-4)
+    rest = train(tmp_path, 4, PLATEAU | {"factor": 0.5}, resume=True, lr=1e-4, momentum=0.5)
+    assert rest == pytest.approx([2.5e-5] * 4)
+    rest = train(tmp_path, 5, PLATEAU | {"factor": 0.5}, resume=True, lr=1e-3, momentum=0.5)
+    assert rest == pytest.approx([1e-3] * 4)
 
 
 def stopping(patience: int) -> EarlyStopping:

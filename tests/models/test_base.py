@@ -159,6 +159,21 @@ def test_no_step_between_logged_losses_synchronises_with_the_device(tmp_path: Pa
     assert looks.seen - {7, 15, 19} == {4, 9, 14}
 
 
+def test_accumulated_gradients_are_averaged_also_in_an_epochs_smaller_last_group(tmp_path: Path):
+    gradients: list[Tensor] = []
+
+    class Look(Callback):
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            gradients.append(next(pl_module.network.parameters()).grad.clone())  # type: ignore
+
+    model = regressor(optimizer={"_target_": "torch.optim.SGD", "lr": 0.0})
+    same = rows(8) * 5
+    fit(model, Batches(same), tmp_path, max_epochs=1, accumulate_grad_batches=3, callbacks=[Look()])
+    first, last = gradients
+    assert first.abs().sum() > 0
+    torch.testing.assert_close(last, first)
+
+
 def test_training_metrics_are_reset_each_epoch(tmp_path: Path):
     model = regressor(optimizer=STILL)
     first = fit(model, Batches(rows(4, 4)), tmp_path, max_epochs=1).callback_metrics["train/rmse"]

@@ -40,9 +40,13 @@ class NewSettings(Callback):
         before = _learning_rate(optimizer)
         old = config.scheduler
         if saved["optimizer"] != wanted["optimizer"] or not isinstance(old, ReduceLROnPlateau):
+            restored = {"params"}
+            follow_metric = [isinstance(old, ReduceLROnPlateau), _is_plateau(wanted["scheduler"])]
+            if all(follow_metric) and saved["optimizer"]["lr"] == wanted["optimizer"]["lr"]:
+                restored.add("lr")  # with its reductions so far
             for group, fresh in zip(optimizer.param_groups, pl_module.make_optimizer().param_groups, strict=True):
                 group.pop("initial_lr", None)
-                group.update({key: value for key, value in fresh.items() if key != "params"})
+                group.update({key: value for key, value in fresh.items() if key not in restored})
         config.scheduler = scheduler = pl_module.make_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             kept = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -50,9 +54,13 @@ class NewSettings(Callback):
             scheduler.load_state_dict({key: state[key] for key in kept if key in state})
         else:
             done = trainer.current_epoch
-            if config.interval == "step":
-                # The same number of epochs, in case an epoch now has another number of steps.
-                done = round(trainer.global_step * wanted["epoch"] / saved["epoch"])
+            if config.interval == "step" and wanted["length"] == trainer.max_steps:
+                done = trainer.global_step
+            elif config.interval == "step":
+                # The same number of epochs, although an epoch may have another number of steps now, or had before.
+                counts_steps = not isinstance(old, ReduceLROnPlateau) and saved["scheduler"].get("interval") == "step"
+                past = old.last_epoch if counts_steps else trainer.current_epoch * saved["epoch"]
+                done = round(past * wanted["epoch"] / saved["epoch"])
             done = min(done, wanted["length"] or done)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
@@ -64,6 +72,10 @@ class NewSettings(Callback):
             f"the learning rate continues at {now}, not {then}" if now != then else f"the learning rate stays {now}"
         )
         log.warning("The schedule is rebuilt: %s.", changed)
+
+
+def _is_plateau(scheduler: dict[str, Any]) -> bool:
+    return str(scheduler["_target_"]).endswith(ReduceLROnPlateau.__name__)
 
 
 def _learning_rate(optimizer: Any) -> float:

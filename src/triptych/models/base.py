@@ -165,6 +165,8 @@ class Model(LightningModule):
         if self.step_loss.is_cuda and not self.distributed and self._is_logged_step():
             # Synchronise with the GPU here, where less work is queued than after the optimizer's step.
             self.step_loss = self.step_loss.cpu()
+        if self._trainer is not None and self._trainer.accumulate_grad_batches > 1:
+            loss = loss * self._group_weight(batch_idx)
         if self.l1:
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in self._decayed_parameters())
         return loss
@@ -198,6 +200,16 @@ class Model(LightningModule):
         """Weight of this process's mean loss: gradients are averaged over processes, however many samples each has."""
         loader: Any = self.trainer.train_dataloader
         return loader.weight() if hasattr(loader, "weight") else 1.0
+
+    def _group_weight(self, batch_idx: int) -> float:
+        """Weight of a batch whose gradient is accumulated: Lightning divides by the size of a complete group.
+
+        The last group of an epoch may have fewer batches.
+        """
+        size, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        if batches == float("inf") or batch_idx < batches - batches % size:
+            return 1.0
+        return size / (batches % size)
 
     def on_train_epoch_end(self) -> None:
         # That of the last step: the scheduler has moved on since.
@@ -287,6 +299,18 @@ class Model(LightningModule):
         # Arguments derived from the data are left for the datamodule to compare.
         arguments: dict[str, Any] = getattr(self.trainer.datamodule, "model_arguments", dict)()  # type: ignore[attr-defined]
         refuse_others(checkpoint.get("hyper_parameters", {}), self.hparams, self.CHANGEABLE | arguments.keys())
+        # Lightning would do so only once the weights are loaded, and by that rounded to single precision.
+        self.trainer.precision_plugin.convert_module(self)
+
+    def on_train_start(self) -> None:
+        every, size = self.trainer.val_check_batch, self.trainer.accumulate_grad_batches
+        is_within_epoch = isinstance(every, int) and every != self.trainer.num_training_batches
+        if self.trainer.enable_validation and is_within_epoch and every % size:  # type: ignore[operator]
+            # Two validations could belong to one step, of which only the second would be recorded.
+            raise ValueError(
+                f"trainer.val_check_interval: a validation after every {every} batches would come between optimizer "
+                f"steps, which take {size} (trainer.accumulate_grad_batches); make it a multiple of these"
+            )
 
     def on_fit_start(self) -> None:
         self.metric_buffer.batches, self.measured_epoch, self.step_learning_rate = [], -1, None

@@ -45,7 +45,7 @@ def run_length(config: dict[str, Any], trainer: Trainer) -> int:
         epochs, steps, last = trainer.max_epochs, steps_an_epoch(trainer), trainer.max_steps
         length = math.inf if epochs in (None, -1) else int(epochs)
         if last != -1 and steps != math.inf:
-            length = min(length, math.ceil(last / math.ceil(steps)))
+            length = min(length, math.ceil(last / steps))
     if length in (-1, math.inf):
         raise ValueError(
             "this schedule ends with the run, and the run has no end: set trainer.max_epochs, or scheduler=constant"
@@ -54,8 +54,9 @@ def run_length(config: dict[str, Any], trainer: Trainer) -> int:
 
 
 def steps_an_epoch(trainer: Trainer) -> float:
-    """Optimizer steps per epoch; not rounded, and infinite for data of unknown length."""
-    return trainer.num_training_batches / trainer.accumulate_grad_batches
+    """Optimizer steps per epoch, the last of which may have fewer batches; infinite for data of unknown length."""
+    steps = trainer.num_training_batches / trainer.accumulate_grad_batches
+    return steps if steps == math.inf else math.ceil(steps)
 
 
 def was_validated(trainer: Trainer) -> bool:
