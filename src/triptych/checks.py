@@ -64,7 +64,7 @@ def _check_checkpoint(settings: Mapping[str, Any]) -> None:
 
 
 def _check_epochs_and_batches(datamodule: DataModule[Any], settings: Mapping[str, Any]) -> None:
-    trainer, sizes = settings["trainer"], datamodule.describe()["sizes"]
+    trainer, sizes = settings["trainer"], datamodule.description.sizes
     every, epochs = trainer.get("check_val_every_n_epoch"), trainer["max_epochs"]
     if sizes["val"] and trainer["limit_val_batches"] and every and epochs and 0 < epochs < every:
         raise ValueError(
