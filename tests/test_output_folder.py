@@ -17,12 +17,12 @@ def contents(folder: Path) -> dict[str, str]:
     "arguments",
     [
         "hydra.run.dir=runs/0",
-        "hydra.run.dir='runs'",
+        pytest.param("hydra.run.dir='runs'", marks=pytest.mark.slow),
         "++hydra.run.dir=runs/0",
         "hydra.run.dir=runs/${seed}",
-        "hydra.run.dir=runs/${hydra:job.name}",
+        pytest.param("hydra.run.dir=runs/${hydra:job.name}", marks=pytest.mark.slow),
         "-m hydra.sweep.dir=runs seed=0,1",
-        "-m ++hydra.sweep.dir=runs/${seed}",
+        pytest.param("-m ++hydra.sweep.dir=runs/${seed}", marks=pytest.mark.slow),
         "hydra.mode=MULTIRUN hydra.sweep.dir=runs",
     ],
 )

@@ -172,7 +172,7 @@ def test_overrides_other_than_changed_values_are_refused(arguments: list[str], m
 def test_values_are_checked_against_the_chosen_config_files(run: Path) -> None:
     choices = f"experiment: {FASTEST}, optimizer: momentum"
     (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
-    for value, expected in (("optimizer.lr=-1", r"float>=0 \(.*momentum"), ("trainer.max_epochs=-2", "int>=-1")):
+    for value, expected in (("optimizer.lr=-1", r"float>=0 \(.*momentum"), ("trainer.max_epochs=-2", "int>=1 or -1")):
         with pytest.raises(ConfigError, match=expected):
             parse_resumption(["resume=latest", value], CONF)
         assert parse_resumption(["resume=latest", value])  # checked by type only
@@ -185,7 +185,10 @@ def test_values_are_checked_by_type_if_the_chosen_file_is_gone(run: Path) -> Non
     choices = f"experiment: {FASTEST}, optimizer: gone"
     (run / ".hydra/hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {{{choices}}}}}}}")
     assert parse_resumption(["resume=latest", "optimizer.lr=-1"], CONF)  # not against the default option's bounds
-    for value, expected in (("optimizer.lr=high", "float .*the run's config"), ("trainer.max_epochs=-2", "int>=-1")):
+    for value, expected in (
+        ("optimizer.lr=high", "float .*the run's config"),
+        ("trainer.max_epochs=-2", "int>=1 or -1"),
+    ):
         with pytest.raises(ConfigError, match=expected):
             parse_resumption(["resume=latest", value], CONF)
 
