@@ -7,6 +7,7 @@ from tests.harness import FASTEST, command
 
 from triptych.config import ConfigError
 from triptych.output_folder import make_output_folder
+from triptych.results.directory import SWEEP
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -36,6 +37,15 @@ def test_a_folder_with_runs_is_not_overwritten(arguments: str, tmp_path: Path) -
     assert "there are runs in that folder; name another, resume one with resume=RUN, or a whole" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert contents(tmp_path) == before
+
+
+def test_a_sweep_that_has_not_begun_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / SWEEP).write_text("seed: 3")
+    ended = command("-m", f"experiment={FASTEST}", "hydra.sweep.dir=sweep", "seed=0,1", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "-m resume=SWEEP" in ended.stderr
+    assert contents(tmp_path) == {str(tmp_path / "sweep" / SWEEP): "seed: 3"}
 
 
 def test_a_folder_that_cannot_be_resolved_is_reported(tmp_path: Path) -> None:

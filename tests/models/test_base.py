@@ -164,7 +164,9 @@ def test_accumulated_gradients_are_averaged_also_in_an_epochs_smaller_last_group
 
     class Look(Callback):
         def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-            gradients.append(next(pl_module.network.parameters()).grad.clone())  # type: ignore
+            gradient = next(pl_module.parameters()).grad
+            assert gradient is not None
+            gradients.append(gradient.clone())
 
     model = regressor(optimizer={"_target_": "torch.optim.SGD", "lr": 0.0})
     same = rows(8) * 5

@@ -39,10 +39,14 @@ class NewSettings(Callback):
         (optimizer,), (config,) = trainer.optimizers, trainer.lr_scheduler_configs
         before = _learning_rate(optimizer)
         old = config.scheduler
-        if saved["optimizer"] != wanted["optimizer"] or not isinstance(old, ReduceLROnPlateau):
+        was_plateau = isinstance(old, ReduceLROnPlateau)
+        if saved["optimizer"] != wanted["optimizer"] or not was_plateau:
             restored = {"params"}
-            follow_metric = [isinstance(old, ReduceLROnPlateau), _is_plateau(wanted["scheduler"])]
-            if all(follow_metric) and saved["optimizer"]["lr"] == wanted["optimizer"]["lr"]:
+            if (
+                was_plateau
+                and _is_plateau(wanted["scheduler"])
+                and saved["optimizer"]["lr"] == wanted["optimizer"]["lr"]
+            ):
                 restored.add("lr")  # with its reductions so far
             for group, fresh in zip(optimizer.param_groups, pl_module.make_optimizer().param_groups, strict=True):
                 group.pop("initial_lr", None)
@@ -50,7 +54,7 @@ class NewSettings(Callback):
         config.scheduler = scheduler = pl_module.make_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             kept = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-            state = old.state_dict() if isinstance(old, ReduceLROnPlateau) else {}
+            state = old.state_dict() if was_plateau else {}
             scheduler.load_state_dict({key: state[key] for key in kept if key in state})
         else:
             done = trainer.current_epoch
@@ -58,7 +62,7 @@ class NewSettings(Callback):
                 done = trainer.global_step
             elif config.interval == "step":
                 # The same number of epochs, although an epoch may have another number of steps now, or had before.
-                counts_steps = not isinstance(old, ReduceLROnPlateau) and saved["scheduler"].get("interval") == "step"
+                counts_steps = not was_plateau and saved["scheduler"].get("interval") == "step"
                 past = old.last_epoch if counts_steps else trainer.current_epoch * saved["epoch"]
                 done = round(past * wanted["epoch"] / saved["epoch"])
             done = min(done, wanted["length"] or done)
@@ -68,10 +72,8 @@ class NewSettings(Callback):
                     scheduler.step()
         after = _learning_rate(optimizer)
         now, then = f"{after:.3g}", f"{before:.3g}"
-        changed = (
-            f"the learning rate continues at {now}, not {then}" if now != then else f"the learning rate stays {now}"
-        )
-        log.warning("The schedule is rebuilt: %s.", changed)
+        changed = f"stays {now}" if now == then else f"continues at {now}, not {then}"
+        log.warning("The schedule is rebuilt: the learning rate %s.", changed)
 
 
 def _is_plateau(scheduler: dict[str, Any]) -> bool:

@@ -304,8 +304,8 @@ class Model(LightningModule):
 
     def on_train_start(self) -> None:
         every, size = self.trainer.val_check_batch, self.trainer.accumulate_grad_batches
-        is_within_epoch = isinstance(every, int) and every != self.trainer.num_training_batches
-        if self.trainer.enable_validation and is_within_epoch and every % size:  # type: ignore[operator]
+        splits_a_step = isinstance(every, int) and every % size and every != self.trainer.num_training_batches
+        if splits_a_step and self.trainer.enable_validation:
             # Two validations could belong to one step, of which only the second would be recorded.
             raise ValueError(
                 f"trainer.val_check_interval: a validation after every {every} batches would come between optimizer "

@@ -1,5 +1,5 @@
 // A click on a column's name sorts its table by that column, a second one the other way round.
-// A number, alone or as in 48,211 ± 312 and 4 of 5.
+// The NUMBER of page.py: alone, or as in 48,211 ± 312 and 4 of 5.
 const NUMBER = /^-?[\d,]*\.?\d+(e[+-]?\d+)?( ± .*| of \d+)?$/i;
 function sortable(text) {
   return { text, number: NUMBER.test(text) ? parseFloat(text.replace(/,/g, "")) : null };
